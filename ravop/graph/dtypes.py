@@ -1,0 +1,96 @@
+"""Dtypes: the default float, promotion, and the way between NumPy's and ONNX's names.
+
+Promotion is NumPy's, with one difference that keeps float32 the default: an integer that meets a float takes the
+float's dtype (NumPy would widen int64 with float32 to float64). Python scalars are weak, as in NumPy 2.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import DTypeLike
+
+from ravop.errors import DTypeError
+from ravop.protocol.tensors import DTYPES, Array
+
+DType = np.dtype[Any]
+
+FLOAT = np.dtype(np.float32)
+INT = np.dtype(np.int64)
+BOOL = np.dtype(np.bool_)
+
+_TO_IR = {dtype: ir.DataType.from_numpy(dtype) for dtype in DTYPES}
+_FROM_IR = {value: key for key, value in _TO_IR.items()}
+_ELEM_TYPES = {int(value): key for key, value in _TO_IR.items()}
+
+
+def as_dtype(dtype: DTypeLike) -> DType:
+    """`dtype` as one of the supported dtypes. Raises `DTypeError` for any other."""
+    try:
+        found: DType = np.dtype(dtype)
+    except TypeError as error:
+        raise DTypeError("not a dtype", expected=_names(), received=repr(dtype)) from error
+    if found not in DTYPES:
+        raise DTypeError("this dtype is not supported", expected=_names(), received=found)
+    return found
+
+
+def _names() -> str:
+    return ", ".join(sorted(map(str, DTYPES)))
+
+
+def to_ir(dtype: DType) -> ir.DataType:
+    return _TO_IR[dtype]
+
+
+def from_ir(dtype: ir.DataType) -> DType:
+    """Raises `DTypeError` for an ONNX type without a counterpart (strings, bfloat16, …)."""
+    try:
+        return _FROM_IR[dtype]
+    except KeyError:
+        raise DTypeError("this ONNX element type is not supported", expected=_names(), received=dtype.name) from None
+
+
+def from_elem_type(elem_type: int) -> DType:
+    """The dtype of an ONNX `elem_type` number."""
+    return from_ir(ir.DataType(elem_type)) if elem_type not in _ELEM_TYPES else _ELEM_TYPES[elem_type]
+
+
+def is_float(dtype: DType) -> bool:
+    return dtype.kind == "f"
+
+
+def is_integer(dtype: DType) -> bool:
+    return dtype.kind in "iu"
+
+
+def promote(first: DType, second: DType) -> DType:
+    """The dtype of an operation on both."""
+    if first == second:
+        return first
+    if is_float(first) != is_float(second):
+        return first if is_float(first) else second
+    return np.promote_types(first, second)
+
+
+def as_array(value: Any, dtype: DTypeLike | None = None) -> Array:
+    """A private copy of `value` as an array that a graph can hold.
+
+    Without `dtype`: floats become float32 (whatever their width), integers int64 when they are Python's and stay what they
+    are when they are NumPy's, booleans stay. Raises `DTypeError` for text, objects and ragged lists.
+    """
+    try:
+        array = np.array(value)
+    except ValueError as error:
+        raise DTypeError(
+            "this is not a tensor", expected="numbers, or lists of equal length", received=str(error)
+        ) from error
+    if array.dtype.kind not in "biuf":
+        raise DTypeError("this is not a tensor of numbers", expected=_names(), received=f"{type(value).__name__} of {array.dtype}")
+    if dtype is not None:
+        return array.astype(as_dtype(dtype))
+    if array.dtype.kind == "f":
+        return array.astype(FLOAT)
+    return array.astype(as_dtype(array.dtype), copy=False)

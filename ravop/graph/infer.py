@@ -1,0 +1,150 @@
+"""Dtype and shape of an operator's outputs, from ONNX's own inference, remembered.
+
+The same operator on inputs of the same types gives the same output types, so each distinct case is asked of ONNX once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import onnx
+from onnx import defs, shape_inference
+
+from ravop.errors import DTypeError, InvalidModelError, ShapeError
+from ravop.graph.dtypes import DType, from_elem_type, to_ir
+from ravop.protocol.tensors import Array
+
+Dim = int | str | None
+"""A dimension: known, named (such as the batch of an inference model) or unknown."""
+Shape = tuple[Dim, ...]
+
+OPSET = 21
+"""The version of the standard domain that graphs are written in."""
+
+
+class TensorType(NamedTuple):
+    """What is known of a tensor before it is computed. `data` is the value of a small integer constant, or None."""
+
+    dtype: DType
+    shape: Shape
+    data: Array | None = None
+
+
+_Key = tuple[Any, ...]
+_memory: dict[_Key, tuple[tuple[DType, Shape], ...]] = {}
+
+
+def infer(op_type: str, inputs: Sequence[TensorType | None], attributes: Mapping[str, Any]) -> tuple[tuple[DType, Shape], ...]:
+    """(dtype, shape) of every output of a standard operator.
+
+    Raises `DTypeError` or `ShapeError` (without the user's line: the caller knows it) where the inputs do not fit, and
+    `InvalidModelError` for an operator the opset does not have.
+    """
+    key: _Key = (
+        op_type,
+        tuple(None if i is None else (i.dtype.char, i.shape, None if i.data is None else i.data.tobytes()) for i in inputs),
+        tuple(sorted((name, _hashable(value)) for name, value in attributes.items())) if attributes else (),
+    )
+    found = _memory.get(key)
+    if found is None:
+        found = _memory[key] = _ask_onnx(op_type, inputs, attributes)
+    return found
+
+
+def _hashable(value: Any) -> Any:
+    if isinstance(value, np.ndarray):
+        return value.dtype.str, value.shape, value.tobytes()
+    return tuple(value) if isinstance(value, list | tuple) else value
+
+
+def _ask_onnx(
+    op_type: str, inputs: Sequence[TensorType | None], attributes: Mapping[str, Any]
+) -> tuple[tuple[DType, Shape], ...]:
+    try:
+        schema = defs.get_schema(op_type, OPSET, "")
+    except defs.SchemaError as error:
+        raise InvalidModelError(f"ONNX has no operator {op_type}", expected=f"an operator of opset {OPSET}") from error
+    names = [f"i{n}" if i is not None else "" for n, i in enumerate(inputs)]
+    _check_types(schema, inputs)
+    protos = {
+        name: value if not isinstance(value, np.ndarray) else onnx.numpy_helper.from_array(value)
+        for name, value in attributes.items()
+    }
+    count = _output_count(schema, op_type, attributes)
+    node = onnx.helper.make_node(op_type, names, [f"o{n}" for n in range(count)], **protos)
+    types = {
+        name: onnx.helper.make_tensor_type_proto(int(to_ir(i.dtype)), list(i.shape))
+        for name, i in zip(names, inputs, strict=True)
+        if i is not None
+    }
+    data = {
+        name: onnx.numpy_helper.from_array(i.data)
+        for name, i in zip(names, inputs, strict=True)
+        if i is not None and i.data is not None
+    }
+    try:
+        outputs = shape_inference.infer_node_outputs(schema, node, types, data, opset_imports=[onnx.helper.make_opsetid("", OPSET)])
+    except (shape_inference.InferenceError, RuntimeError, onnx.checker.ValidationError) as error:
+        raise ShapeError(
+            f"{op_type} cannot take these inputs",
+            expected=_reason(str(error)),
+            received=", ".join("nothing" if i is None else f"{i.dtype}{list(i.shape)}" for i in inputs),
+            hint="check the shapes of the operands",
+        ) from error
+    return tuple(_type(outputs.get(f"o{n}")) for n in range(count))
+
+
+def _check_types(schema: defs.OpSchema, inputs: Sequence[TensorType | None]) -> None:
+    constraints = {c.type_param_str: set(c.allowed_type_strs) for c in schema.type_constraints}
+    bound: dict[str, DType] = {}
+    formal = list(schema.inputs)
+    for position, given in enumerate(inputs):
+        if given is None:
+            continue
+        if position >= len(formal) and (not formal or formal[-1].option != defs.OpSchema.FormalParameterOption.Variadic):
+            raise ShapeError(f"{schema.name} takes at most {len(formal)} inputs", received=f"{len(inputs)} inputs")
+        parameter = formal[min(position, len(formal) - 1)]
+        allowed = constraints.get(parameter.type_str, {parameter.type_str})
+        text = f"tensor({onnx.helper.tensor_dtype_to_string(int(to_ir(given.dtype))).removeprefix('TensorProto.').lower()})"
+        if text not in allowed:
+            raise DTypeError(
+                f"{schema.name} does not take {given.dtype} as {parameter.name!r}",
+                expected=", ".join(sorted(a.removeprefix("tensor(").removesuffix(")") for a in allowed)),
+                received=given.dtype, hint="convert it with .astype(...)",
+            )
+        if parameter.type_str in constraints and parameter.is_homogeneous:
+            first = bound.setdefault(parameter.type_str, given.dtype)
+            if first != given.dtype:
+                raise DTypeError(
+                    f"{schema.name} needs operands of one dtype", expected=first, received=given.dtype,
+                    hint="convert one of them with .astype(...)",
+                )
+
+
+def _output_count(schema: defs.OpSchema, op_type: str, attributes: Mapping[str, Any]) -> int:
+    if op_type == "Split":
+        return int(attributes["num_outputs"])
+    if op_type == "BatchNormalization" and not attributes.get("training_mode"):
+        return 1
+    if op_type in {"Dropout", "MaxPool"}:
+        return 1
+    return max(1, schema.min_output) if schema.min_output == schema.max_output else schema.min_output
+
+
+def _type(proto: onnx.TypeProto | None) -> tuple[DType, Shape]:
+    if proto is None or not proto.HasField("tensor_type"):
+        raise ShapeError("the type of an output cannot be inferred", hint="name the operator in a report, please")
+    tensor = proto.tensor_type
+    dtype = from_elem_type(tensor.elem_type)
+    if not tensor.HasField("shape"):
+        raise ShapeError("the rank of an output cannot be inferred", hint="use constants where the operator takes sizes")
+    return dtype, tuple(
+        dim.dim_value if dim.HasField("dim_value") else (dim.dim_param or None) for dim in tensor.shape.dim
+    )
+
+
+def _reason(text: str) -> str:
+    """ONNX's message without its prefix: `[ShapeInferenceError] (op_type:…, …): reason`."""
+    return text.rsplit("): ", 1)[-1].removeprefix("[ShapeInferenceError] ").removeprefix("[TypeInferenceError] ").strip()

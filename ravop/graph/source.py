@@ -1,0 +1,41 @@
+"""The user's own source line, for errors: the innermost frame outside this project's packages."""
+
+from __future__ import annotations
+
+import linecache
+import sys
+from pathlib import Path
+
+_ROOT = Path(__file__).resolve().parents[2]
+_INTERNAL = tuple(str(_ROOT / name) + ("\\" if "\\" in str(_ROOT) else "/") for name in ("ravop", "ravdl"))
+
+Line = tuple[str, int]
+"""File name and line number."""
+
+_internal_files: dict[str, bool] = {}
+
+
+def user_line() -> Line:
+    """Where the user's script is now; `("", 0)` when only this project is on the stack."""
+    frame = sys._getframe(1)
+    while frame is not None:
+        filename = frame.f_code.co_filename
+        internal = _internal_files.get(filename)
+        if internal is None:
+            internal = _internal_files[filename] = filename.startswith(_INTERNAL) or filename.startswith("<frozen ")
+        if not internal:
+            return filename, frame.f_lineno
+        if frame.f_back is None:
+            break
+        frame = frame.f_back
+    return "", 0
+
+
+def describe(line: Line) -> str:
+    """`path:line: code`, with the path relative to the working directory's name where it lies below it."""
+    filename, number = line
+    if not filename:
+        return ""
+    code = linecache.getline(filename, number).strip()
+    path = Path(filename)
+    return f"{path.parent.name}/{path.name}:{number}: {code}" if path.parent.name else f"{path.name}:{number}: {code}"

@@ -1,0 +1,421 @@
+"""All messages of the control plane, typed once.
+
+A message travels as one Socket.IO event named `EVENT` with one binary argument, `encode(message)`; its acknowledgement
+is again an encoded message (`Refused` where the call was not accepted). Frozen structs; the field types and bounds
+are checked by `decode` on arrival on both ends.
+
+Direction is part of the type: `FromRequester`, `FromProvider`, `ToRequester`, `ToProvider`.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+from ravop.errors import MessageError, Problem, VersionError
+from ravop.protocol.tensors import TensorRef
+
+VERSION = 1
+EVENT = "raven"
+MAX_MESSAGE = 8 * 1024 * 1024
+"""Bytes of one encoded message. Tensors larger than `tensors.INLINE_LIMIT` travel as blobs."""
+
+Id = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.:-]{1,80}$")]
+Name = Annotated[str, Meta(min_length=1, max_length=400)]
+Text = Annotated[str, Meta(max_length=20_000)]
+Sha = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")]
+Count = Annotated[int, Meta(ge=0)]
+Seconds = Annotated[float, Meta(ge=0)]
+
+
+class Message(msgspec.Struct, frozen=True, kw_only=True, tag=True, tag_field="t", forbid_unknown_fields=True):
+    """Base of every message; the tag is the class name."""
+
+
+class Hello(msgspec.Struct, frozen=True, kw_only=True):
+    """Socket.IO `auth` of a new connection, as plain JSON: who am I and which protocol do I speak."""
+
+    token: Annotated[str, Meta(max_length=400)]
+    role: Annotated[str, Meta(pattern="^(requester|provider)$")]
+    protocol: int = VERSION
+    software: Annotated[str, Meta(max_length=80)] = ""
+
+
+# ── replies used by both ─────────────────────────────────────────────────────────────────────────────────────────────
+class Done(Message, kw_only=True):
+    """Acknowledged; nothing else to say."""
+
+
+class Refused(Message, kw_only=True):
+    """The call was not accepted; `problem` says why and what to do."""
+
+    problem: Problem
+
+
+# ── requester → coordinator ──────────────────────────────────────────────────────────────────────────────────────────
+class Activate(Message, kw_only=True):
+    """Persist and plan a graph. Model, manifest and input blobs were PUT before. → `Activated`. Idempotent."""
+
+    graph_id: Id
+    model: Sha
+    manifest: Sha
+
+
+class Execute(Message, kw_only=True):
+    """Start an active graph. → `Done`. Idempotent while executing; a failed graph starts again from what it has."""
+
+    graph_id: Id
+
+
+class Cancel(Message, kw_only=True):
+    """→ `Done`. Leased tasks are recalled."""
+
+    graph_id: Id
+
+
+class Flush(Message, kw_only=True):
+    """Delete this requester's graphs that are not executing, with their results. → `Graphs` (those left)."""
+
+
+class ListGraphs(Message, kw_only=True):
+    """→ `Graphs`, newest first."""
+
+
+class GetGraph(Message, kw_only=True):
+    """→ `GraphInfo`."""
+
+    graph_id: Id
+
+
+class Watch(Message, kw_only=True):
+    """Subscribe this connection to the graph's progress. → `GraphInfo`; then `GraphInfo` events as it changes."""
+
+    graph_id: Id
+
+
+class Fetch(Message, kw_only=True):
+    """Values of persisted names. → `Fetched`, one entry per name, in order."""
+
+    graph_id: Id
+    names: Annotated[tuple[Name, ...], Meta(max_length=10_000)]
+
+
+class ListProviders(Message, kw_only=True):
+    """→ `Providers`."""
+
+
+FromRequester = Activate | Execute | Cancel | Flush | ListGraphs | GetGraph | Watch | Fetch | ListProviders
+
+
+# ── coordinator → requester ──────────────────────────────────────────────────────────────────────────────────────────
+class UnitSummary(msgspec.Struct, frozen=True, kw_only=True):
+    """One subgraph of a plan, or one loop, for people to read."""
+
+    label: Text
+    kind: str
+    """`subgraph`, `loop (chunked)` or `loop (opened)`."""
+    nodes: Count
+    flops: float
+    """Floating-point operations over all iterations."""
+    bytes_in: Count
+    bytes_out: Count
+    peak_memory: Count
+    iterations: Count = 1
+
+
+class PlanSummary(msgspec.Struct, frozen=True, kw_only=True):
+    """What `R.activate()` shows. Seconds are estimates from the fleet's measured speed."""
+
+    units: tuple[UnitSummary, ...]
+    flops: float
+    steps: Count
+    useful_providers: Count
+    fleet_seconds: Seconds | None
+    """None while no provider is connected."""
+    single_seconds: Seconds | None
+    notes: tuple[str, ...] = ()
+
+
+class Activated(Message, kw_only=True):
+    graph_id: Id
+    plan: PlanSummary
+
+
+class PersistedInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """One persisted name or series (`template` with `{}` for each index) and how much of it is there."""
+
+    name: Name
+    dtype: str
+    shape: tuple[int | str | None, ...]
+    axes: Count = 0
+    """How many leading axes the `{}` of a series' name stand for."""
+    first: tuple[int, ...] = ()
+    """What each `{}` counts from."""
+    done: bool = False
+    available: Count = 0
+    """How many elements of a series' first axis are computed."""
+
+
+class GraphInfo(Message, kw_only=True):
+    """A graph and its progress; reply and event. Times are seconds since 1970 on the coordinator's clock."""
+
+    graph_id: Id
+    name: Text
+    algorithm: Text = ""
+    approach: Text = "distributed"
+    state: str
+    """`active`, `executing`, `done`, `failed` or `cancelled`."""
+    fraction: float
+    """Of the estimated work, 0 to 1."""
+    steps_done: Count
+    steps_total: Count
+    tasks_done: Count
+    tasks_running: Count
+    tasks_queued: Count
+    providers: Count
+    """Providers connected that could work on this graph."""
+    created: float
+    started: float | None = None
+    finished: float | None = None
+    eta: Seconds | None = None
+    metrics: dict[str, float] = {}
+    """The latest value of each scalar series the manifest asks to report, such as `loss`."""
+    waiting: Text = ""
+    """Why nothing runs, when nothing runs."""
+    problem: Problem | None = None
+    persisted: tuple[PersistedInfo, ...] = ()
+    """Filled in the reply to `GetGraph` and `Watch`, empty in events."""
+
+
+class Graphs(Message, kw_only=True):
+    graphs: tuple[GraphInfo, ...]
+
+
+class FetchedValue(msgspec.Struct, frozen=True, kw_only=True):
+    """Either `value` or `problem` (`unknown_name`, `not_computed`, `graph_failed`, …)."""
+
+    name: Name
+    value: TensorRef | None = None
+    problem: Problem | None = None
+
+
+class Fetched(Message, kw_only=True):
+    values: tuple[FetchedValue, ...]
+
+
+class ProviderInfo(msgspec.Struct, frozen=True, kw_only=True):
+    provider_id: Id
+    name: Text
+    connected: bool
+    slots: Count
+    gflops: float
+    busy: Count
+    tasks_done: Count = 0
+    software: str = ""
+    resting: str = ""
+    """Why it gets no work for now (it failed too often), or empty."""
+
+
+class Providers(Message, kw_only=True):
+    providers: tuple[ProviderInfo, ...]
+
+
+ToRequester = Done | Refused | Activated | GraphInfo | Graphs | Fetched | Providers
+
+
+# ── provider → coordinator ───────────────────────────────────────────────────────────────────────────────────────────
+class Profile(msgspec.Struct, frozen=True, kw_only=True):
+    """What a provider measured of itself."""
+
+    name: Annotated[str, Meta(max_length=200)]
+    slots: Annotated[int, Meta(ge=1, le=1024)]
+    threads: Annotated[int, Meta(ge=1, le=4096)]
+    """Engine threads per slot."""
+    memory: Count
+    """Bytes one subgraph may use."""
+    matmul_gflops: Annotated[float, Meta(ge=0)]
+    conv_gflops: Annotated[float, Meta(ge=0)]
+    engine: str
+    """Name and version, such as `onnxruntime 1.31.1`."""
+    opset: Annotated[int, Meta(ge=7)]
+    platform: Annotated[str, Meta(max_length=200)]
+    software: Annotated[str, Meta(max_length=80)]
+
+
+class HeldTask(msgspec.Struct, frozen=True, kw_only=True):
+    task_id: Count
+    attempt: Count
+
+
+class Register(Message, kw_only=True):
+    """First message after connecting. `provider_id` is made by the provider once and kept. → `Registered`."""
+
+    provider_id: Id
+    profile: Profile
+    graph_id: Id | None = None
+    """Work on this graph only."""
+    holding: tuple[HeldTask, ...] = ()
+    """Attempts still being computed or with a result to deliver, after a reconnect."""
+
+
+class Beat(Message, kw_only=True):
+    """Every `Registered.beat_seconds`: I live, and this is what I hold. → `Beaten`."""
+
+    holding: tuple[HeldTask, ...] = ()
+    doing: Text = ""
+
+
+class Output(msgspec.Struct, frozen=True, kw_only=True):
+    """One result. `ref` is `Inline` or `Blob`; the blob was PUT before."""
+
+    name: Name
+    ref: TensorRef
+
+
+class Complete(Message, kw_only=True):
+    """An attempt's results. → `Completed`."""
+
+    task_id: Count
+    attempt: Count
+    outputs: tuple[Output, ...]
+    seconds: Seconds
+    """Spent computing."""
+    peak_memory: Count = 0
+
+
+class Fail(Message, kw_only=True):
+    """The attempt failed. `node` is the index of the node in the subgraph, where the engine named it. → `Completed`."""
+
+    task_id: Count
+    attempt: Count
+    problem: Problem
+    node: int | None = None
+
+
+class HandBack(Message, kw_only=True):
+    """The provider gives the task back without blame (it is stopping). → `Completed`."""
+
+    task_id: Count
+    attempt: Count
+
+
+class JoinableGraphs(Message, kw_only=True):
+    """→ `Graphs`: the executing graphs this provider could work on."""
+
+
+FromProvider = Register | Beat | Complete | Fail | HandBack | JoinableGraphs
+
+
+# ── coordinator → provider ───────────────────────────────────────────────────────────────────────────────────────────
+class Registered(Message, kw_only=True):
+    beat_seconds: Seconds
+    drop: tuple[HeldTask, ...] = ()
+    """Attempts named in `Register.holding` that are nobody's any more: stop computing them."""
+
+
+class Beaten(Message, kw_only=True):
+    drop: tuple[HeldTask, ...] = ()
+    waiting: Text = ""
+    """Why there is no work for you, when there is none."""
+
+
+class Completed(Message, kw_only=True):
+    accepted: bool
+    """False: the attempt was late or is unknown; the result was discarded, do not send it again."""
+    missing: tuple[Sha, ...] = ()
+    """Blobs named by the outputs that are not there: PUT them and call again."""
+
+
+class TaskInput(msgspec.Struct, frozen=True, kw_only=True):
+    name: Name
+    ref: TensorRef
+
+
+class OutputSpec(msgspec.Struct, frozen=True, kw_only=True):
+    name: Name
+    dtype: str
+    shape: tuple[int | None, ...]
+    """None where only the run can tell."""
+
+
+class Task(msgspec.Struct, frozen=True, kw_only=True):
+    """One attempt of one task: run `subgraph` on `inputs`, deliver `outputs`."""
+
+    task_id: Count
+    attempt: Count
+    graph_id: Id
+    label: Text
+    """For people: `training loop, iterations 40 to 60 of 200`."""
+    subgraph: Sha
+    inputs: tuple[TaskInput, ...]
+    outputs: tuple[OutputSpec, ...]
+    flops: float
+    peak_memory: Count
+    lease_seconds: Seconds
+    """The result is welcome for so long from now."""
+
+
+class Assign(Message, kw_only=True):
+    """→ `Done`: the provider has taken them over."""
+
+    tasks: tuple[Task, ...]
+
+
+class Recall(Message, kw_only=True):
+    """Stop computing these; no result is wanted. → `Done`."""
+
+    tasks: tuple[HeldTask, ...]
+
+
+ToProvider = Done | Refused | Registered | Beaten | Completed | Assign | Recall | Graphs
+
+_ALL: dict[Any, msgspec.msgpack.Decoder[Any]] = {}
+
+
+def encode(message: Message) -> bytes:
+    """The message as bytes: MessagePack of `[VERSION, message]`."""
+    data = msgspec.msgpack.encode((VERSION, message))
+    if len(data) > MAX_MESSAGE:
+        raise MessageError(
+            f"a {type(message).__name__} message of {len(data):,} bytes is too large",
+            expected=f"at most {MAX_MESSAGE:,} bytes", received=f"{len(data):,} bytes",
+            hint="send large tensors as blobs",
+        )
+    return data
+
+
+def decode(data: object, expect: Any) -> Any:
+    """The message in `data`, validated against `expect`, one of the four unions above or a part of one.
+
+    Raises `MessageError` for anything malformed and `VersionError` for another protocol version.
+    """
+    if not isinstance(data, bytes | bytearray | memoryview):
+        raise MessageError("a message must be binary", expected="bytes", received=type(data).__name__)
+    if len(data) > MAX_MESSAGE:
+        raise MessageError("message too large", expected=f"at most {MAX_MESSAGE:,} bytes", received=f"{len(data):,} bytes")
+    try:
+        version, body = _ENVELOPE.decode(data)
+    except (msgspec.MsgspecError, RecursionError, ValueError) as error:
+        raise MessageError("a message must be [version, body] in MessagePack", received=str(error)) from error
+    if version != VERSION:
+        raise VersionError(
+            "the two programs speak different versions of the protocol", expected=f"version {VERSION}",
+            received=f"version {version}", hint="install the same release of ravenverse on both sides",
+        )
+    decoder = _ALL.get(expect)
+    if decoder is None:
+        decoder = _ALL[expect] = msgspec.msgpack.Decoder(expect)
+    try:
+        return decoder.decode(body)
+    except (msgspec.MsgspecError, RecursionError, ValueError) as error:
+        raise MessageError("a message of the wrong shape", expected=_names(expect), received=str(error)) from error
+
+
+_ENVELOPE = msgspec.msgpack.Decoder(tuple[int, msgspec.Raw])
+
+
+def _names(expect: Any) -> str:
+    members = getattr(expect, "__args__", (expect,))
+    return " or ".join(getattr(member, "__name__", str(member)) for member in members)

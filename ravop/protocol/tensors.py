@@ -1,0 +1,157 @@
+"""Tensors on the wire: NumPy's `.npy` format, and references to where the bytes are.
+
+A tensor travels as the bytes of an `.npy` file (little-endian, C order, no objects): inline in a message up to
+`INLINE_LIMIT`, as a blob named by the SHA-256 of those bytes above it. A value may be in several pieces, such as the
+losses of the chunks of a loop; `TensorRef` says how they make one tensor. `resolve` puts it together, given a way to
+read a blob: it does no I/O of its own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Callable, Iterator
+from typing import Annotated, Any
+
+import msgspec
+import numpy as np
+from msgspec import Meta
+
+from ravop.errors import BlobError, MessageError
+
+INLINE_LIMIT = 64 * 1024
+"""Bytes of an encoded tensor that may ride inside a message."""
+MAX_PARTS = 100_000
+MAX_DEPTH = 16
+DTYPES = frozenset(
+    np.dtype(name)
+    for name in ("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64",
+                 "float16", "float32", "float64")
+)  # fmt: skip
+"""The dtypes a tensor may have."""
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+class Inline(msgspec.Struct, frozen=True, tag="inline"):
+    """The tensor itself, as `.npy` bytes."""
+
+    data: Annotated[bytes, Meta(max_length=INLINE_LIMIT)]
+
+
+class Blob(msgspec.Struct, frozen=True, tag="blob"):
+    """The tensor is the blob of this name."""
+
+    sha: Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")]
+    size: Annotated[int, Meta(ge=0)]
+
+
+class Concat(msgspec.Struct, frozen=True, tag="concat"):
+    """The parts, one after another along the first axis: what the chunks of a loop stacked."""
+
+    parts: Annotated[tuple[TensorRef, ...], Meta(min_length=1, max_length=MAX_PARTS)]
+
+
+class Stack(msgspec.Struct, frozen=True, tag="stack"):
+    """The parts under a new first axis: what the iterations of an opened loop gave."""
+
+    parts: Annotated[tuple[TensorRef, ...], Meta(min_length=1, max_length=MAX_PARTS)]
+
+
+class Element(msgspec.Struct, frozen=True, tag="element"):
+    """The element `index` of the first axis of `of`."""
+
+    of: TensorRef
+    index: Annotated[int, Meta(ge=0)]
+
+
+TensorRef = Inline | Blob | Concat | Stack | Element
+
+
+def sha256(data: bytes | memoryview) -> str:
+    """The name of a blob with these bytes."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def encode_tensor(array: Array) -> bytes:
+    """`.npy` bytes of the array, little-endian and C-ordered. Raises `MessageError` for a dtype outside `DTYPES`."""
+    array = np.asarray(array)
+    if array.dtype.newbyteorder("=") not in DTYPES:
+        raise MessageError("this dtype cannot be sent", expected=_dtype_names(), received=array.dtype)
+    little = array.astype(array.dtype.newbyteorder("<"), order="C", copy=False)
+    buffer = io.BytesIO()
+    np.lib.format.write_array(buffer, little, version=(1, 0), allow_pickle=False)
+    return buffer.getvalue()
+
+
+def decode_tensor(data: bytes | memoryview) -> Array:
+    """The array in `.npy` bytes (a read-only view where possible). Raises `MessageError` for anything else."""
+    view = memoryview(data)
+    header = io.BytesIO(bytes(view[:4096]))
+    try:
+        version = np.lib.format.read_magic(header)
+        if version != (1, 0):
+            raise ValueError(f"npy version {version}")
+        shape, fortran, dtype = np.lib.format.read_array_header_1_0(header)
+    except (ValueError, EOFError, SyntaxError, TypeError) as error:
+        raise MessageError("not a tensor in .npy format", received=str(error)[:200]) from error
+    if fortran or dtype.newbyteorder("=") not in DTYPES or dtype.byteorder == ">":
+        raise MessageError("a tensor this protocol does not carry", expected=f"C order, {_dtype_names()}", received=f"{dtype}")
+    body = view[header.tell() :]
+    count = int(np.prod(shape, dtype=object)) if shape else 1
+    if count * dtype.itemsize != len(body):
+        raise MessageError(
+            "a tensor's bytes do not match its shape", expected=f"{count * dtype.itemsize} bytes for {shape} {dtype}",
+            received=f"{len(body)} bytes",
+        )
+    return np.frombuffer(body, dtype=dtype).reshape(shape)
+
+
+def _dtype_names() -> str:
+    return ", ".join(sorted(map(str, DTYPES)))
+
+
+def reference(data: bytes) -> Inline | Blob:
+    """How encoded tensor bytes are referred to: inline when small, by name when not."""
+    return Inline(data) if len(data) <= INLINE_LIMIT else Blob(sha256(data), len(data))
+
+
+def blobs_of(ref: TensorRef) -> Iterator[Blob]:
+    """Every blob that `ref` needs, with repetitions."""
+    pending: list[TensorRef] = [ref]
+    while pending:
+        match pending.pop():
+            case Blob() as blob:
+                yield blob
+            case Concat(parts) | Stack(parts):
+                pending.extend(reversed(parts))
+            case Element(of):
+                pending.append(of)
+            case Inline():
+                pass
+
+
+def resolve(ref: TensorRef, read: Callable[[Blob], Array], depth: int = 0) -> Array:
+    """The tensor that `ref` stands for; `read` gives the array in a blob.
+
+    Raises `BlobError` where the parts do not fit each other or an index is out of range.
+    """
+    if depth > MAX_DEPTH:
+        raise MessageError("a tensor reference is nested too deeply", expected=f"at most {MAX_DEPTH} levels")
+    match ref:
+        case Inline(data):
+            return decode_tensor(data)
+        case Blob():
+            return read(ref)
+        case Element(of, index):
+            whole = resolve(of, read, depth + 1)
+            if whole.ndim == 0 or index >= whole.shape[0]:
+                raise BlobError("a tensor has no such element", expected=f"an index into {whole.shape}", received=index)
+            element: Array = whole[index]
+            return element
+        case Concat(parts) | Stack(parts):
+            arrays = [resolve(part, read, depth + 1) for part in parts]
+            try:
+                return np.concatenate(arrays) if isinstance(ref, Concat) else np.stack(arrays)
+            except ValueError as error:
+                raise BlobError("the parts of a tensor do not fit together", received=str(error)) from error
