@@ -1,0 +1,121 @@
+"""`Session`: one ONNX model, loaded once, run often, by ONNX Runtime or by ONNX's reference evaluator.
+
+Models are trusted here: whoever takes one from elsewhere checks it first (`ravop.graph.check`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import onnxruntime as ort
+from onnx.reference import ReferenceEvaluator
+from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
+
+from ravop.errors import ComputeError, OutOfMemoryError
+from ravop.graph.serde import parse
+from ravop.protocol.tensors import Array
+
+EngineName = Literal["onnxruntime", "reference"]
+ENGINES: tuple[EngineName, ...] = ("onnxruntime", "reference")
+
+_FATAL_ONLY = 4
+_ENGINE_FAULTS: tuple[type[Exception], ...] = (
+    ort_errors.EPFail, ort_errors.EngineError, ort_errors.Fail, ort_errors.InvalidArgument, ort_errors.InvalidGraph,
+    ort_errors.InvalidProtobuf, ort_errors.NoModel, ort_errors.NotImplemented, ort_errors.RuntimeException,
+    ort_errors.ModelLoadCanceled, ort_errors.ModelRequiresCompilation,
+    # What the bindings and the reference evaluator (NumPy underneath) raise for inputs that do not fit.
+    RuntimeError, ValueError, TypeError, IndexError, KeyError, ArithmeticError, NotImplementedError, MemoryError,
+)  # fmt: skip
+_MEMORY_MESSAGE = re.compile(r"bad_alloc|allocate memory|out of memory|bad allocation|unable to allocate", re.IGNORECASE)
+_NODE_NAME = re.compile(r"Name:'([^']+)'")
+_MAX_MESSAGE = 2_000
+
+_Run = Callable[[Mapping[str, Array]], Sequence[Any]]
+
+
+class Session:
+    """A loaded model. `inputs` and `outputs` are the names of what `run` takes and gives.
+
+    Args:
+        model: bytes of an ONNX model.
+        threads: threads inside one operator; operators themselves run one after another.
+        engine: `"onnxruntime"`, or `"reference"` for ONNX's own evaluator (slow; the oracle of tests and audits).
+
+    Raises `ComputeError` where the engine cannot load the model, `InvalidModelError` for bytes that are no model.
+    """
+
+    def __init__(self, model: bytes, threads: int = 1, engine: EngineName = "onnxruntime") -> None:
+        self._model = model
+        try:
+            self.inputs, self.outputs, self._run = _LOADERS[engine](model, threads)
+        except _ENGINE_FAULTS as error:
+            raise self._typed(error, "the engine cannot load this model") from error
+
+    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """The model's outputs by name.
+
+        Raises `ComputeError` (`problem.op` is the failing node's name where the engine tells it) for missing inputs,
+        inputs that do not fit and operators that fail; `OutOfMemoryError` where memory does not suffice.
+        """
+        missing = [name for name in self.inputs if name not in inputs]
+        if missing:
+            raise ComputeError("the model needs more inputs", expected=", ".join(self.inputs), received=", ".join(inputs))
+        try:
+            values = self._run({name: inputs[name] for name in self.inputs})
+        except _ENGINE_FAULTS as error:
+            raise self._typed(error, "the engine failed") from error
+        return {name: np.asarray(value) for name, value in zip(self.outputs, values, strict=True)}
+
+    def _typed(self, error: Exception, message: str) -> ComputeError:
+        text = str(error)[:_MAX_MESSAGE]
+        if isinstance(error, MemoryError) or _MEMORY_MESSAGE.search(text):
+            return OutOfMemoryError(
+                "the subgraph needs more memory than there is", received=text, op=self._node_in(text),
+                hint="use smaller batches, or a provider with more memory",
+            )
+        return ComputeError(message, received=f"{type(error).__name__}: {text}", op=self._node_in(text))
+
+    def _node_in(self, text: str) -> str:
+        """The stored node that an engine's message speaks of: engines add to the names of nodes they fuse."""
+        told = _NODE_NAME.findall(text)
+        if not told:
+            return ""
+        innermost: str = told[-1]
+        names = {node.name for graph in _graphs(parse(self._model)) for node in graph.node}
+        return innermost if innermost in names else max((n for n in names if n in innermost), key=len, default=innermost)
+
+
+def _graphs(model: Any) -> list[Any]:
+    """The main graph, the functions and all bodies of `model`."""
+    found = [model.graph, *model.functions]
+    for graph in found:  # grows while it is walked
+        found += [attribute.g for node in graph.node for attribute in node.attribute if attribute.HasField("g")]
+    return found
+
+
+def _load_onnxruntime(model: bytes, threads: int) -> tuple[list[str], list[str], _Run]:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
+    options.log_severity_level = _FATAL_ONLY  # failures come back as exceptions, with the same text
+    # A volunteer's machine is idle between operators and tasks, instead of burning a core to be a little faster.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    outputs = [output.name for output in session.get_outputs()]
+    return [i.name for i in session.get_inputs()], outputs, lambda inputs: session.run(outputs, dict(inputs))
+
+
+def _load_reference(model: bytes, threads: int) -> tuple[list[str], list[str], _Run]:
+    evaluator = ReferenceEvaluator(parse(model))
+    return list(evaluator.input_names), list(evaluator.output_names), lambda inputs: evaluator.run(None, dict(inputs))
+
+
+_LOADERS: dict[EngineName, Callable[[bytes, int], tuple[list[str], list[str], _Run]]] = {
+    "onnxruntime": _load_onnxruntime,
+    "reference": _load_reference,
+}
