@@ -44,18 +44,18 @@ class Hello(msgspec.Struct, frozen=True, kw_only=True):
 
 
 # ── replies used by both ─────────────────────────────────────────────────────────────────────────────────────────────
-class Done(Message, kw_only=True):
+class Done(Message, frozen=True, kw_only=True):
     """Acknowledged; nothing else to say."""
 
 
-class Refused(Message, kw_only=True):
+class Refused(Message, frozen=True, kw_only=True):
     """The call was not accepted; `problem` says why and what to do."""
 
     problem: Problem
 
 
 # ── requester → coordinator ──────────────────────────────────────────────────────────────────────────────────────────
-class Activate(Message, kw_only=True):
+class Activate(Message, frozen=True, kw_only=True):
     """Persist and plan a graph. Model, manifest and input blobs were PUT before. → `Activated`. Idempotent."""
 
     graph_id: Id
@@ -63,46 +63,46 @@ class Activate(Message, kw_only=True):
     manifest: Sha
 
 
-class Execute(Message, kw_only=True):
+class Execute(Message, frozen=True, kw_only=True):
     """Start an active graph. → `Done`. Idempotent while executing; a failed graph starts again from what it has."""
 
     graph_id: Id
 
 
-class Cancel(Message, kw_only=True):
+class Cancel(Message, frozen=True, kw_only=True):
     """→ `Done`. Leased tasks are recalled."""
 
     graph_id: Id
 
 
-class Flush(Message, kw_only=True):
+class Flush(Message, frozen=True, kw_only=True):
     """Delete this requester's graphs that are not executing, with their results. → `Graphs` (those left)."""
 
 
-class ListGraphs(Message, kw_only=True):
+class ListGraphs(Message, frozen=True, kw_only=True):
     """→ `Graphs`, newest first."""
 
 
-class GetGraph(Message, kw_only=True):
+class GetGraph(Message, frozen=True, kw_only=True):
     """→ `GraphInfo`."""
 
     graph_id: Id
 
 
-class Watch(Message, kw_only=True):
+class Watch(Message, frozen=True, kw_only=True):
     """Subscribe this connection to the graph's progress. → `GraphInfo`; then `GraphInfo` events as it changes."""
 
     graph_id: Id
 
 
-class Fetch(Message, kw_only=True):
+class Fetch(Message, frozen=True, kw_only=True):
     """Values of persisted names. → `Fetched`, one entry per name, in order."""
 
     graph_id: Id
     names: Annotated[tuple[Name, ...], Meta(max_length=10_000)]
 
 
-class ListProviders(Message, kw_only=True):
+class ListProviders(Message, frozen=True, kw_only=True):
     """→ `Providers`."""
 
 
@@ -138,7 +138,7 @@ class PlanSummary(msgspec.Struct, frozen=True, kw_only=True):
     notes: tuple[str, ...] = ()
 
 
-class Activated(Message, kw_only=True):
+class Activated(Message, frozen=True, kw_only=True):
     graph_id: Id
     plan: PlanSummary
 
@@ -158,7 +158,7 @@ class PersistedInfo(msgspec.Struct, frozen=True, kw_only=True):
     """How many elements of a series' first axis are computed."""
 
 
-class GraphInfo(Message, kw_only=True):
+class GraphInfo(Message, frozen=True, kw_only=True):
     """A graph and its progress; reply and event. Times are seconds since 1970 on the coordinator's clock."""
 
     graph_id: Id
@@ -189,7 +189,7 @@ class GraphInfo(Message, kw_only=True):
     """Filled in the reply to `GetGraph` and `Watch`, empty in events."""
 
 
-class Graphs(Message, kw_only=True):
+class Graphs(Message, frozen=True, kw_only=True):
     graphs: tuple[GraphInfo, ...]
 
 
@@ -201,7 +201,7 @@ class FetchedValue(msgspec.Struct, frozen=True, kw_only=True):
     problem: Problem | None = None
 
 
-class Fetched(Message, kw_only=True):
+class Fetched(Message, frozen=True, kw_only=True):
     values: tuple[FetchedValue, ...]
 
 
@@ -218,7 +218,7 @@ class ProviderInfo(msgspec.Struct, frozen=True, kw_only=True):
     """Why it gets no work for now (it failed too often), or empty."""
 
 
-class Providers(Message, kw_only=True):
+class Providers(Message, frozen=True, kw_only=True):
     providers: tuple[ProviderInfo, ...]
 
 
@@ -249,7 +249,7 @@ class HeldTask(msgspec.Struct, frozen=True, kw_only=True):
     attempt: Count
 
 
-class Register(Message, kw_only=True):
+class Register(Message, frozen=True, kw_only=True):
     """First message after connecting. `provider_id` is made by the provider once and kept. → `Registered`."""
 
     provider_id: Id
@@ -260,7 +260,7 @@ class Register(Message, kw_only=True):
     """Attempts still being computed or with a result to deliver, after a reconnect."""
 
 
-class Beat(Message, kw_only=True):
+class Beat(Message, frozen=True, kw_only=True):
     """Every `Registered.beat_seconds`: I live, and this is what I hold. → `Beaten`."""
 
     holding: tuple[HeldTask, ...] = ()
@@ -274,7 +274,7 @@ class Output(msgspec.Struct, frozen=True, kw_only=True):
     ref: TensorRef
 
 
-class Complete(Message, kw_only=True):
+class Complete(Message, frozen=True, kw_only=True):
     """An attempt's results. → `Completed`."""
 
     task_id: Count
@@ -285,7 +285,7 @@ class Complete(Message, kw_only=True):
     peak_memory: Count = 0
 
 
-class Fail(Message, kw_only=True):
+class Fail(Message, frozen=True, kw_only=True):
     """The attempt failed. `node` is the index of the node in the subgraph, where the engine named it. → `Completed`."""
 
     task_id: Count
@@ -294,14 +294,14 @@ class Fail(Message, kw_only=True):
     node: int | None = None
 
 
-class HandBack(Message, kw_only=True):
+class HandBack(Message, frozen=True, kw_only=True):
     """The provider gives the task back without blame (it is stopping). → `Completed`."""
 
     task_id: Count
     attempt: Count
 
 
-class JoinableGraphs(Message, kw_only=True):
+class JoinableGraphs(Message, frozen=True, kw_only=True):
     """→ `Graphs`: the executing graphs this provider could work on."""
 
 
@@ -309,19 +309,19 @@ FromProvider = Register | Beat | Complete | Fail | HandBack | JoinableGraphs
 
 
 # ── coordinator → provider ───────────────────────────────────────────────────────────────────────────────────────────
-class Registered(Message, kw_only=True):
+class Registered(Message, frozen=True, kw_only=True):
     beat_seconds: Seconds
     drop: tuple[HeldTask, ...] = ()
     """Attempts named in `Register.holding` that are nobody's any more: stop computing them."""
 
 
-class Beaten(Message, kw_only=True):
+class Beaten(Message, frozen=True, kw_only=True):
     drop: tuple[HeldTask, ...] = ()
     waiting: Text = ""
     """Why there is no work for you, when there is none."""
 
 
-class Completed(Message, kw_only=True):
+class Completed(Message, frozen=True, kw_only=True):
     accepted: bool
     """False: the attempt was late or is unknown; the result was discarded, do not send it again."""
     missing: tuple[Sha, ...] = ()
@@ -357,13 +357,13 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     """The result is welcome for so long from now."""
 
 
-class Assign(Message, kw_only=True):
+class Assign(Message, frozen=True, kw_only=True):
     """→ `Done`: the provider has taken them over."""
 
     tasks: tuple[Task, ...]
 
 
-class Recall(Message, kw_only=True):
+class Recall(Message, frozen=True, kw_only=True):
     """Stop computing these; no result is wanted. → `Done`."""
 
     tasks: tuple[HeldTask, ...]
