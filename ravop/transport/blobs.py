@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from http import HTTPStatus
 from io import BufferedRandom
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import aiohttp
 import msgspec
-from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, wait_exponential_jitter
+from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, wait_exponential
 
 from ravop.errors import BlobError, MessageError, Problem, UnreachableError, error_from_problem
 from ravop.transport.control import base_url
@@ -101,7 +101,10 @@ class BlobClient:
             buffer.extend(chunk)
             digest.update(chunk)
 
-        await _retried(lambda: self._download(sha, size, len(buffer), write), self._url)
+        async def receive() -> None:
+            await self._download(sha, size, len(buffer), write)
+
+        await _retried(receive, self._url)
         if digest.hexdigest() != sha:
             raise _mismatch(sha, size)
         return bytes(buffer)
@@ -120,8 +123,11 @@ class BlobClient:
                 file.write(chunk)
                 digest.update(chunk)
 
+            async def receive() -> None:
+                await self._download(sha, size, file.tell(), write)
+
             if file.tell() <= size:
-                await _retried(lambda: self._download(sha, size, file.tell(), write), self._url)
+                await _retried(receive, self._url)
         if digest.hexdigest() != sha:
             partial.unlink()
             raise _mismatch(sha, size)
@@ -164,11 +170,11 @@ class _TryAgainError(Exception):
     """The coordinator answered that it cannot serve this now."""
 
 
-async def _retried(attempt: Callable[[], Awaitable[T]], url: str) -> T:
+async def _retried(attempt: Callable[[], Coroutine[Any, Any, T]], url: str) -> T:
     """The attempt's result; broken connections and 5xx are tried again with growing pauses, a few times."""
     retrying = AsyncRetrying(
         stop=stop_after_attempt(ATTEMPTS),
-        wait=wait_exponential_jitter(initial=0.1, max=2.0, jitter=0.1),
+        wait=wait_exponential(multiplier=0.1, max=2.0),
         retry=retry_if_exception_type((aiohttp.ClientError, TimeoutError, _TryAgainError)),
         reraise=True,
     )
