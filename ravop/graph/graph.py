@@ -108,7 +108,7 @@ class Graph:
             self._check_open()
             for op in inputs:
                 if op is not None:
-                    self._check_usable(op)
+                    self.check_usable(op)
             if outputs is None:
                 outputs = infer(op_type, [None if op is None else _type_of(op) for op in inputs], attributes or {})
         except RavenError as error:
@@ -125,42 +125,53 @@ class Graph:
 
     def constant(self, array: Array) -> Op:
         """A constant of the current scope, made once per value. Up to `INLINE_LIMIT` bytes."""
-        self._check_open()
-        key = (array.dtype.str, array.shape, array.tobytes())
+        key = (array.dtype.char, array.shape, array.tobytes())
         found = self.scope.constants.get(key)
         if found is None:
-            value = ir.Value(const_value=ir.Tensor(array))
-            found = self.scope.constants[key] = self._op(value, array.dtype, array.shape, user_line())
-            value.const_value.name = value.name  # type: ignore[union-attr]
-            self.scope.ir.register_initializer(value)
+            found = self.scope.constants[key] = self._new_constant(array)
         return found
+
+    def variable(self, value: Any, dtype: DTypeLike | None = None) -> Op:
+        """`value` as an op of its own, such as a parameter that a gradient is taken of. See `ravop.t`."""
+        array = self._array(value, dtype)
+        return self._new_constant(array) if array.nbytes <= INLINE_LIMIT else self.input(array)
+
+    def _new_constant(self, array: Array) -> Op:
+        self._check_open()
+        if self.scope.is_function:
+            return self.apply("Constant", [], {"value": array}, outputs=[(array.dtype, array.shape)])[0]
+        value = ir.Value(const_value=ir.Tensor(array))
+        op = self._op(value, array.dtype, array.shape, user_line())
+        value.const_value.name = value.name  # type: ignore[union-attr]
+        self.scope.ir.register_initializer(value)
+        return op
 
     def input(self, array: Array) -> Op:
         """A graph input bound to `array`: shipped once, as a blob, however often and deep it is used."""
-        self._check_open()
-        scope, self.scope = self.scope, self.main
-        try:
-            op = self.placeholder(array.dtype, array.shape)
-        finally:
-            self.scope = scope
+        op = self.placeholder(array.dtype, array.shape, self.main)
         self.inputs[op.name] = array
         return op
 
-    def placeholder(self, dtype: DType, shape: Shape) -> Op:
-        """A new input of the current scope, without a value: a loop's carry, a function's argument, a model's input."""
-        op = self._op(ir.Value(), dtype, shape, user_line())
-        self.scope.ir.inputs.append(op.value)
+    def placeholder(self, dtype: DType, shape: Shape, scope: Scope | None = None) -> Op:
+        """A new input of `scope` (the current one), without a value: a loop's carry, a function's argument, a model's input."""
+        self._check_open()
+        scope = scope or self.scope
+        op = self._op(ir.Value(), dtype, shape, user_line(), scope)
+        scope.ir.inputs.append(op.value)
         return op
 
     def tensor(self, value: Operand, dtype: DTypeLike | None = None) -> Op:
         """`value` as an op of this graph: itself, a constant, or a bound input when it is large. See `ravop.t`."""
         if isinstance(value, Op):
             return value
+        array = self._array(value, dtype)
+        return self.constant(array) if array.nbytes <= INLINE_LIMIT else self.input(array)
+
+    def _array(self, value: Any, dtype: DTypeLike | None) -> Array:
         try:
-            array = as_array(value, dtype)
+            return as_array(value, dtype)
         except RavenError as error:
             raise self._located(error, user_line(), "t") from None
-        return self.constant(array) if array.nbytes <= INLINE_LIMIT else self.input(array)
 
     def op_of(self, value: ir.Value) -> Op:
         """The op of an ONNX value of this graph."""
@@ -177,6 +188,27 @@ class Graph:
         finally:
             self.scope = scope.parent or self.main
             scope.open = False
+
+    @contextmanager
+    def reopen(self, scope: Scope) -> Iterator[Scope]:
+        """Add to a body that was closed, inside the `with`: differentiating a loop makes its body give more."""
+        current, self.scope = self.scope, scope
+        scope.open = True
+        try:
+            yield scope
+        finally:
+            self.scope = current
+            scope.open = False
+
+    def add_outputs(self, node: ir.Node, types: Sequence[tuple[DType, Shape]], scope: Scope) -> list[Op]:
+        """Give a node of `scope` further outputs of these types, such as a loop whose body now stacks more."""
+        first = len(node.outputs)
+        node.resize_outputs(first + len(types))
+        line = user_line()
+        return [
+            self._op(value, dtype, shape, line, scope)
+            for value, (dtype, shape) in zip(node.outputs[first:], types, strict=True)
+        ]
 
     @contextmanager
     def label(self, name: str) -> Iterator[None]:
@@ -259,12 +291,12 @@ class Graph:
         self._run_state = run_state
 
     # ── inside ───────────────────────────────────────────────────────────────────────────────────────────────────────
-    def _op(self, value: ir.Value, dtype: DType, shape: Shape, line: Line) -> Op:
+    def _op(self, value: ir.Value, dtype: DType, shape: Shape, line: Line, scope: Scope | None = None) -> Op:
         self._counter += 1
         value.name = f"v{self._counter}"
         value.dtype = to_ir(dtype)
         value.shape = ir.Shape(shape)
-        op = self._ops[value] = Op(value, self, self.scope, dtype, shape, line)
+        op = self._ops[value] = Op(value, self, scope or self.scope, dtype, shape, line)
         return op
 
     def _fresh(self, kind: str) -> str:
@@ -278,7 +310,7 @@ class Graph:
                 received=f"graph {self.name!r}, {self.state.value}", hint="start a new one with ravop.Graph(...)",
             )
 
-    def _check_usable(self, op: Op) -> None:
+    def check_usable(self, op: Op) -> None:
         if op.graph is not self:
             raise ScopeError(
                 "an op of another graph cannot be used here", expected=f"an op of graph {self.name!r}",

@@ -72,7 +72,7 @@ def _ask_onnx(
         name: value if not isinstance(value, np.ndarray) else onnx.numpy_helper.from_array(value)
         for name, value in attributes.items()
     }
-    count = _output_count(schema, op_type, attributes)
+    count = _output_count(schema, op_type, inputs, attributes)
     node = onnx.helper.make_node(op_type, names, [f"o{n}" for n in range(count)], **protos)
     types = {
         name: onnx.helper.make_tensor_type_proto(int(to_ir(i.dtype)), list(i.shape))
@@ -123,9 +123,12 @@ def _check_types(schema: defs.OpSchema, inputs: Sequence[TensorType | None]) -> 
                 )
 
 
-def _output_count(schema: defs.OpSchema, op_type: str, attributes: Mapping[str, Any]) -> int:
+def _output_count(
+    schema: defs.OpSchema, op_type: str, inputs: Sequence[TensorType | None], attributes: Mapping[str, Any]
+) -> int:
     if op_type == "Split":
-        return int(attributes["num_outputs"])
+        sizes = inputs[1].data if len(inputs) > 1 and inputs[1] is not None else None
+        return int(attributes["num_outputs"]) if sizes is None else sizes.size
     if op_type == "BatchNormalization" and not attributes.get("training_mode"):
         return 1
     if op_type in {"Dropout", "MaxPool"}:

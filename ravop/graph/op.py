@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from ravop.graph.graph import Graph
     from ravop.graph.scope import Scope
 
+STOP_GRADIENT = "ravop.stop_gradient"
+"""Key in a node's `metadata_props`: autodiff gives no gradient to the node's inputs. Made by `ravop.stop_gradient`."""
+
 CATALOGUE: dict[str, Callable[..., Any]] = {}
 """Every operator by name; filled by `ravop.ops`."""
 

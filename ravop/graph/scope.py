@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import onnx_ir as ir
@@ -15,8 +16,8 @@ if TYPE_CHECKING:
 class Scope:
     """`parent` is the scope around it, `open` whether ops may still be added and used.
 
-    `iteration` is, in a loop's body, an int64 scalar op counting the iterations from 0, made on first use by the
-    loop that owns the scope (`ravop.graph.control`); random operators draw their keys from it.
+    `iteration` tells one run of this scope from another; `make_counter` makes it, and is given by whoever owns the scope
+    (`ravop.graph.control`). Random operators draw their keys from it.
     """
 
     def __init__(self, name: str, parent: Scope | None) -> None:
@@ -24,8 +25,22 @@ class Scope:
         self.parent = parent
         self.open = True
         self.is_loop = False
-        self.iteration: Op | None = None
+        self.is_function = False
+        self.make_counter: Callable[[], Op] | None = None
+        self._counter: Op | None = None
         self.constants: dict[tuple[str, tuple[int, ...], bytes], Op] = {}
+
+    @property
+    def iteration(self) -> Op | None:
+        """The counter of this scope (int64 scalar in a loop, uint32 scalar in a function), made on first use; None in the main graph."""
+        if self._counter is None and self.make_counter is not None:
+            self._counter = self.make_counter()
+        return self._counter
+
+    @property
+    def counted(self) -> bool:
+        """Whether `iteration` was used."""
+        return self._counter is not None
 
     def encloses(self, other: Scope) -> bool:
         """Whether `other` is this scope or lies inside it."""

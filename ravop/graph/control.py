@@ -1,0 +1,169 @@
+"""Loops and functions: `scan` makes one ONNX `Scan` node, `function` a model-local ONNX function.
+
+Both trace a Python function into a scope of its own. What the body takes from outside is captured: a loop's body reads
+it as a value of the outer graph; a function, which cannot, gets it as one more argument.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import onnx_ir as ir
+
+from ravop.errors import ArgumentError, DTypeError, RavenError, ShapeError
+from ravop.graph import tree
+from ravop.graph.dtypes import INT
+from ravop.graph.graph import Graph, graph_of
+from ravop.graph.op import Op
+from ravop.graph.scope import Scope
+from ravop.graph.source import describe, user_line
+from ravop.graph.tree import Tree
+
+
+def scan(
+    body: Callable[[Tree, Tree], tuple[Tree, Tree]], init: Tree, xs: Tree = None, length: int | None = None
+) -> tuple[Tree, Tree]:
+    """Run `body` once for each element along the first axis of `xs`, one after another. → (last carry, stacked ys).
+
+    The same as `for x in xs: carry, y = body(carry, x)`, as one node: a loop of a million iterations is a graph as small as
+    one of two. `init`, `xs` and y are trees of ops or arrays: a single one, tuples, lists or dicts of them, or None.
+
+    Args:
+        body: takes (carry, x), gives (carry, y); the carry keeps its form, shapes and dtypes. It may use ops from outside.
+        init: the carry before the first iteration.
+        xs: each leaf has a first axis of `length`.
+        length: number of iterations; needed when `xs` is None.
+    Returns:
+        the carry after the last iteration, and y with a new first axis of `length`.
+    Raises:
+        ShapeError, DTypeError: leaves of xs of different lengths, or a carry that changes.
+        ArgumentError: no length, or the body does not give a pair.
+    """
+    try:
+        return _scan(body, init, xs, length)
+    except RavenError as error:
+        raise located(error, "scan") from None
+
+
+def located(error: RavenError, op: str) -> RavenError:
+    """The error with the user's line and the op's name, where it does not tell them yet."""
+    p = error.problem
+    if p.source:
+        return error
+    return type(error)(
+        p.message,
+        expected=p.expected,
+        received=p.received,
+        hint=p.hint,
+        op=p.op or op,
+        source=describe(user_line()),
+    )
+
+
+def _scan(
+    body: Callable[[Tree, Tree], tuple[Tree, Tree]], init: Tree, xs: Tree, length: int | None
+) -> tuple[Tree, Tree]:
+    graph = graph_of(*tree.leaves(init), *tree.leaves(xs))
+    carries = [graph.tensor(leaf) for leaf in tree.leaves(init)]
+    sliced = [graph.tensor(leaf) for leaf in tree.leaves(xs)]
+    length = _length(sliced, length)
+
+    with graph.body("scan") as scope:
+        scope.is_loop = True
+        scope.make_counter = lambda: graph.placeholder(INT, (), scope)
+        carry_ins = [graph.placeholder(op.dtype, op.shape) for op in carries]
+        x_ins = [graph.placeholder(op.dtype, op.shape[1:]) for op in sliced]
+        given = body(tree.rebuild(init, iter(carry_ins)), tree.rebuild(xs, iter(x_ins)))
+        if not isinstance(given, tuple) or len(given) != 2:
+            raise ArgumentError(
+                "a scan's body gives a pair", expected="(carry, y)", received=type(given).__name__
+            )
+        carry_outs = _next_carry(graph, init, carries, given[0])
+        y_outs = [graph.tensor(leaf) for leaf in tree.leaves(given[1])]
+        close(graph, scope, carry_outs + y_outs)
+        needs_index = scope.counted or not sliced
+        if not sliced and not scope.counted:
+            scope.iteration  # noqa: B018 - a Scan needs something to walk along
+
+    inputs = [*carries, *sliced, *([indices(graph, length)] if needs_index else [])]
+    outputs = graph.apply(
+        "Scan", inputs, {"body": scope.ir, "num_scan_inputs": len(sliced) + needs_index},
+        outputs=[(op.dtype, op.shape) for op in carry_outs] + [(op.dtype, (length, *op.shape)) for op in y_outs],
+    )  # fmt: skip
+    return (
+        tree.rebuild(init, iter(outputs[: len(carries)])),
+        tree.rebuild(given[1], iter(outputs[len(carries) :])),
+    )
+
+
+def _length(sliced: list[Op], length: int | None) -> int:
+    for op in sliced:
+        if not op.ndim or not isinstance(op.shape[0], int):
+            raise ShapeError(
+                "xs needs a first axis of known length", expected="at least one axis", received=list(op.shape)
+            )
+        if length is None:
+            length = op.shape[0]
+        if op.shape[0] != length:
+            raise ShapeError(
+                "the leaves of xs differ in length",
+                expected=f"{length} along the first axis",
+                received=list(op.shape),
+            )
+    if length is None:
+        raise ArgumentError("scan needs to know how often", expected="xs, or length", received="neither")
+    if length < 1:
+        raise ArgumentError(
+            "scan needs at least one iteration", expected="a length of 1 or more", received=length
+        )
+    return int(length)
+
+
+def _next_carry(graph: Graph, init: Tree, carries: list[Op], carry: Tree) -> list[Op]:
+    if tree.form(carry) != tree.form(init):
+        raise ArgumentError(
+            "the body must keep the form of the carry", expected=tree.form(init), received=tree.form(carry)
+        )
+    outs = []
+    for (path, leaf), start in zip(tree.paths(carry), carries, strict=True):
+        op = leaf if isinstance(leaf, Op) else graph.tensor(leaf, start.dtype)
+        where = f"carry{path}"
+        if op.dtype != start.dtype:
+            raise DTypeError(
+                f"{where} changes its dtype in the body",
+                expected=f"{start.dtype}, as in init",
+                received=op.dtype,
+                source=op.source,
+                hint="convert it with .astype(...), or start with this dtype",
+            )
+        if op.shape != start.shape:
+            raise ShapeError(
+                f"{where} changes its shape in the body",
+                expected=f"{list(start.shape)}, as in init",
+                received=list(op.shape),
+                source=op.source,
+                hint="start with a tensor of this shape",
+            )
+        outs.append(op)
+    return outs
+
+
+def indices(graph: Graph, length: int) -> Op:
+    """0, 1, …, length − 1, int64; a node however long it is, so that the graph stays small."""
+    numbers = [graph.constant(np.array(n, dtype=np.int64)) for n in (0, length, 1)]
+    return graph.apply("Range", numbers, outputs=[(INT, (length,))])[0]
+
+
+def close(graph: Graph, scope: Scope, outputs: list[Op]) -> None:
+    """Make `outputs` the outputs of the body being traced, which is the current scope.
+
+    ONNX wants each to be made by a node of the body, and to be different: others go through an `Identity`.
+    """
+    taken: set[ir.Value] = set()
+    for op in outputs:
+        graph.check_usable(op)
+        own = op.scope is scope and op.value.producer() is not None and op.value not in taken
+        value = op.value if own else graph.apply("Identity", [op])[0].value
+        taken.add(value)
+        scope.ir.outputs.append(value)

@@ -1,0 +1,215 @@
+"""How an operator enters the language, and what operators share: operands of one dtype, axes, plain numbers.
+
+An operator is a function of ops decorated with `@operator`; it is then `ravop.NAME(...)` and a method of every op.
+Operators make nodes through `Graph.apply` only. They belong to the family modules beside this one.
+"""
+
+from __future__ import annotations
+
+import functools
+import operator as _python
+from collections.abc import Callable, Sequence
+from typing import Any, ParamSpec, TypeVar
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from ravop.errors import ArgumentError, DTypeError, RavenError
+from ravop.graph.dtypes import BOOL, FLOAT, INT, DType, as_dtype, is_float, promote, to_ir
+from ravop.graph.graph import Graph, graph_of
+from ravop.graph.op import CATALOGUE, Op, Operand
+from ravop.graph.source import describe, user_line
+from ravop.protocol.tensors import DTYPES, Array
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+Axes = int | Sequence[int] | None
+"""One axis, several, or None for all; negative ones count from the end."""
+
+_RANK = {"b": 0, "i": 1, "u": 1, "f": 2}
+_IR_NUMBER = {dtype: int(to_ir(dtype)) for dtype in DTYPES}
+
+
+def operator(function: Callable[P, R]) -> Callable[P, R]:
+    """Register `function` under its own name, and let its errors tell the user's line."""
+
+    @functools.wraps(function)
+    def located(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return function(*args, **kwargs)
+        except RavenError as error:
+            p = error.problem
+            if p.source:
+                raise
+            raise type(error)(
+                p.message, expected=p.expected, received=p.received, hint=p.hint, op=p.op or function.__name__,
+                source=describe(user_line()),
+            ) from None  # fmt: skip
+
+    CATALOGUE[function.__name__] = located
+    return located
+
+
+def also(name: str, function: Callable[P, R]) -> Callable[P, R]:
+    """A second name for an operator."""
+    CATALOGUE[name] = function
+    return function
+
+
+def node(op_type: str, inputs: Sequence[Op | None], **attributes: Any) -> Op:
+    """The only output of a new node. At least one input is an op."""
+    return graph_of(*inputs).apply(op_type, inputs, attributes)[0]
+
+
+def as_op(value: Operand) -> Op:
+    return value if isinstance(value, Op) else graph_of().tensor(value)
+
+
+def cast(op: Op, dtype: DType) -> Op:
+    return op if op.dtype == dtype else node("Cast", [op], to=_IR_NUMBER[dtype])
+
+
+def common(*values: Operand, at_least: DType | None = None) -> tuple[Op, ...]:
+    """`values` as ops of one dtype: promoted as NumPy does, floats staying float32, Python scalars weak.
+
+    With `at_least` a float dtype, integers and booleans become that dtype.
+    """
+    if at_least is None and all(isinstance(v, Op) for v in values):
+        dtype: DType | None = values[0].dtype  # type: ignore[union-attr]
+        if all(v.dtype == dtype for v in values):  # type: ignore[union-attr]
+            return values  # type: ignore[return-value]
+    graph = graph_of(*values)
+    dtype = None
+    for value in values:
+        if not _is_weak(value):
+            dtype = _own_dtype(value) if dtype is None else promote(dtype, _own_dtype(value))
+    for value in values:
+        if _is_weak(value):
+            dtype = _with_scalar(dtype, value)
+    assert dtype is not None
+    if at_least is not None and not is_float(dtype):
+        dtype = at_least
+    return tuple(cast(v, dtype) if isinstance(v, Op) else _constant(graph, v, dtype) for v in values)
+
+
+def _is_weak(value: Operand) -> bool:
+    return type(value) in (int, float, bool) or isinstance(value, np.float64)
+
+
+def _own_dtype(value: Operand) -> DType:
+    if isinstance(value, Op):
+        return value.dtype
+    try:
+        dtype = np.asarray(value).dtype
+    except ValueError as error:
+        raise DTypeError(
+            "this is not a tensor", expected="numbers, or lists of equal length", received=str(error)
+        ) from error
+    if dtype.kind not in "biuf":
+        raise DTypeError("this is not a tensor of numbers", received=f"{type(value).__name__} of {dtype}")
+    return FLOAT if is_float(dtype) else as_dtype(dtype)
+
+
+def _with_scalar(dtype: DType | None, scalar: Any) -> DType:
+    own = BOOL if isinstance(scalar, bool) else INT if isinstance(scalar, int) else FLOAT
+    if dtype is None:
+        return own
+    return dtype if _RANK[dtype.kind] >= _RANK[own.kind] else own
+
+
+def _constant(graph: Graph, value: Any, dtype: DType) -> Op:
+    if type(value) in (int, bool) and not is_float(dtype) and dtype is not BOOL:
+        limits = np.iinfo(dtype)
+        if not limits.min <= value <= limits.max:
+            raise ArgumentError(
+                f"the number does not fit into {dtype}",
+                expected=f"{limits.min} to {limits.max}",
+                received=value,
+                hint="convert the op with .astype(...) to a wider dtype first",
+            )
+    return graph.tensor(value, dtype)
+
+
+def floats(value: Operand) -> Op:
+    """`value` as an op of a float dtype: integers and booleans become float32."""
+    op = as_op(value)
+    return op if op.dtype.kind == "f" else cast(op, FLOAT)
+
+
+def numbers(value: Operand) -> Op:
+    """`value` as an op to calculate with: booleans become int64."""
+    op = as_op(value)
+    return op if op.dtype != BOOL else cast(op, INT)
+
+
+def booleans(value: Operand) -> Op:
+    """`value` as a boolean op: numbers are true when they are not zero."""
+    return cast(as_op(value), BOOL)
+
+
+def integers(like: Op, values: Sequence[int]) -> Op:
+    """An int64 constant vector for an operator's sizes, axes or indices."""
+    return like.graph.constant(np.array(values, dtype=np.int64).reshape(len(values)))
+
+
+def scalar(like: Op, value: float | bool) -> Op:
+    """A constant scalar of the dtype of `like`."""
+    return like.graph.constant(np.array(value, dtype=like.dtype))
+
+
+def whole(value: Any, what: str) -> int:
+    """`value` as a Python int. Raises `DTypeError` for anything but an integer."""
+    try:
+        return _python.index(value)
+    except TypeError:
+        raise DTypeError(f"{what} must be an integer", expected="an int", received=repr(value)) from None
+
+
+def wholes(values: Any, what: str) -> tuple[int, ...]:
+    """An integer, or a sequence of them, as a tuple."""
+    if isinstance(values, Op):
+        values = known(values, what).tolist()
+    if isinstance(values, Sequence | np.ndarray) and not isinstance(values, str):
+        return tuple(whole(v, what) for v in values)
+    return (whole(values, what),)
+
+
+def known(op: Op, what: str) -> Array:
+    """The value of an op that must be a small constant, because it decides a shape."""
+    value = op.constant
+    if value is None:
+        raise ArgumentError(
+            f"{what} must be known while the graph is defined",
+            expected="Python numbers",
+            received=f"{op!r}, computed later",
+            op=op.name,
+        )
+    return value
+
+
+def axis_of(op: Op, axis: Any, ndim: int | None = None) -> int:
+    """`axis` counted from the front. Raises `ArgumentError` when the op has no such axis."""
+    ndim = op.ndim if ndim is None else ndim
+    number = whole(axis, "axis")
+    if not -ndim <= number < ndim:
+        raise ArgumentError(
+            "there is no such axis",
+            expected=f"{-ndim} to {ndim - 1}" if ndim else "no axis, this is a scalar",
+            received=f"axis {number} of shape {list(op.shape)}",
+        )
+    return number % ndim
+
+
+def axes_of(op: Op, axis: Axes) -> tuple[int, ...]:
+    """`axis` as a tuple of different axes counted from the front; all of them for None."""
+    if axis is None:
+        return tuple(range(op.ndim))
+    axes = tuple(axis_of(op, a) for a in wholes(axis, "axis"))
+    if len(set(axes)) != len(axes):
+        raise ArgumentError("an axis is given twice", received=list(axes))
+    return axes
+
+
+def make_dtype(dtype: DTypeLike | None, default: DType) -> DType:
+    return default if dtype is None else as_dtype(dtype)

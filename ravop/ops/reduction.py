@@ -1,0 +1,176 @@
+"""Reductions over axes. `axis` is one axis, several, or None for all; `keepdims` keeps them with length 1."""
+
+from __future__ import annotations
+
+from ravop.errors import ArgumentError, ShapeError
+from ravop.graph.dtypes import BOOL, INT
+from ravop.graph.op import Op, Operand
+from ravop.ops.catalogue import (
+    Axes,
+    as_op,
+    axes_of,
+    axis_of,
+    booleans,
+    cast,
+    common,
+    floats,
+    integers,
+    node,
+    numbers,
+    operator,
+    scalar,
+)  # fmt: skip
+
+__all__ = [
+    "all",
+    "any",
+    "argmax",
+    "argmin",
+    "average",
+    "cumsum",
+    "logsumexp",
+    "max",
+    "mean",
+    "min",
+    "prod",
+    "std",
+    "sum",
+    "variance",
+]
+
+
+def _reduce(op_type: str, op: Op, axis: Axes, keepdims: bool) -> Op:
+    axes = axes_of(op, axis)
+    if not axes:
+        return op
+    return node(op_type, [op, integers(op, axes)], keepdims=int(keepdims))
+
+
+@operator
+def sum(x: Operand, axis: Axes = None, keepdims: bool = False) -> Op:
+    """The sum over `axis`."""
+    return _reduce("ReduceSum", numbers(x), axis, keepdims)
+
+
+@operator
+def prod(x: Operand, axis: Axes = None, keepdims: bool = False) -> Op:
+    """The product over `axis`."""
+    return _reduce("ReduceProd", numbers(x), axis, keepdims)
+
+
+@operator
+def mean(x: Operand, axis: Axes = None, keepdims: bool = False) -> Op:
+    """The arithmetic mean over `axis`, a float."""
+    return _reduce("ReduceMean", floats(x), axis, keepdims)
+
+
+@operator
+def max(x: Operand, axis: Axes = None, keepdims: bool = False) -> Op:
+    """The largest element along `axis`."""
+    return _extreme("ReduceMax", as_op(x), axis, keepdims)
+
+
+@operator
+def min(x: Operand, axis: Axes = None, keepdims: bool = False) -> Op:
+    """The smallest element along `axis`."""
+    return _extreme("ReduceMin", as_op(x), axis, keepdims)
+
+
+def _extreme(op_type: str, op: Op, axis: Axes, keepdims: bool) -> Op:
+    if any_empty(op, axis):
+        raise ShapeError("nothing has no largest or smallest element", received=list(op.shape))
+    if op.dtype == BOOL:
+        return cast(_reduce(op_type, cast(op, INT), axis, keepdims), BOOL)
+    return _reduce(op_type, op, axis, keepdims)
+
+
+def any_empty(op: Op, axis: Axes) -> bool:
+    """Whether one of these axes has no elements."""
+    return 0 in [op.shape[a] for a in axes_of(op, axis)]
+
+
+@operator
+def all(x: Operand, axis: Axes = None, keepdims: bool = False) -> Op:
+    """Whether all elements along `axis` are true."""
+    return cast(_reduce("ReduceMin", cast(booleans(x), INT), axis, keepdims), BOOL)
+
+
+@operator
+def any(x: Operand, axis: Axes = None, keepdims: bool = False) -> Op:
+    """Whether any element along `axis` is true."""
+    return cast(_reduce("ReduceMax", cast(booleans(x), INT), axis, keepdims), BOOL)
+
+
+@operator
+def variance(x: Operand, axis: Axes = None, keepdims: bool = False, ddof: int = 0) -> Op:
+    """The mean squared distance from the mean along `axis`; divided by n − ddof."""
+    op = floats(x)
+    centred = node("Sub", [op, mean(op, axis, keepdims=True)])
+    spread = mean(node("Mul", [centred, centred]), axis, keepdims)
+    if not ddof:
+        return spread
+    count = 1
+    for a in axes_of(op, axis):
+        count *= op.static_shape[a]
+    if count <= ddof:
+        raise ArgumentError("too few elements for this ddof", expected=f"more than {ddof}", received=count)
+    return node("Mul", [spread, scalar(op, count / (count - ddof))])
+
+
+@operator
+def std(x: Operand, axis: Axes = None, keepdims: bool = False, ddof: int = 0) -> Op:
+    """The standard deviation along `axis`: √variance."""
+    return node("Sqrt", [variance(x, axis, keepdims, ddof)])
+
+
+@operator
+def average(x: Operand, axis: Axes = None, weights: Operand | None = None, keepdims: bool = False) -> Op:
+    """The mean weighted by `weights`: of the shape of x, or one for each element along a single axis."""
+    if weights is None:
+        return mean(x, axis, keepdims)
+    op, weight = common(floats(x), weights)
+    if weight.shape != op.shape:
+        axes = axes_of(op, axis)
+        if axis is None or len(axes) != 1 or weight.shape != (op.shape[axes[0]],):
+            raise ShapeError("these weights do not fit", expected=f"{list(op.shape)}, or one weight for each element along one axis",
+                             received=list(weight.shape))  # fmt: skip
+        others = [a for a in range(op.ndim) if a != axes[0]]
+        weight = node("Unsqueeze", [weight, integers(op, others)]) if others else weight
+        weight = node("Expand", [weight, integers(op, op.static_shape)])
+    return node("Div", [sum(node("Mul", [op, weight]), axis, keepdims), sum(weight, axis, keepdims)])
+
+
+@operator
+def logsumexp(x: Operand, axis: Axes = None, keepdims: bool = False) -> Op:
+    """log Σ exp x along `axis`, without overflow."""
+    return _reduce("ReduceLogSumExp", floats(x), axis, keepdims)
+
+
+@operator
+def argmax(x: Operand, axis: int | None = None, keepdims: bool = False) -> Op:
+    """int64 index of the first largest element along `axis`; of the flattened x for None."""
+    return _arg("ArgMax", numbers(x), axis, keepdims)
+
+
+@operator
+def argmin(x: Operand, axis: int | None = None, keepdims: bool = False) -> Op:
+    """int64 index of the first smallest element along `axis`; of the flattened x for None."""
+    return _arg("ArgMin", numbers(x), axis, keepdims)
+
+
+def _arg(op_type: str, op: Op, axis: int | None, keepdims: bool) -> Op:
+    if any_empty(op, axis):
+        raise ShapeError("nothing has no largest or smallest element", received=list(op.shape))
+    if axis is not None:
+        return node(op_type, [op], axis=axis_of(op, axis), keepdims=int(keepdims))
+    found = node(op_type, [node("Reshape", [op, integers(op, [-1])])], axis=0, keepdims=0)
+    return node("Reshape", [found, integers(op, [1] * op.ndim)]) if keepdims else found
+
+
+@operator
+def cumsum(x: Operand, axis: int | None = None) -> Op:
+    """The running sum along `axis`; of the flattened x for None."""
+    op = numbers(x)
+    if axis is None:
+        op, axis = node("Reshape", [op, integers(op, [-1])]), 0
+    return node("CumSum", [op, op.graph.tensor(axis_of(op, axis))])
