@@ -1,0 +1,100 @@
+"""How long things may take: leases, chunks of loops, silence, and the rest of providers that fail.
+
+Pure: seconds and counts in, seconds and counts out; the clock is the caller's. Used by `ravsock.server`.
+Speeds are in GFLOPS (10⁹ floating-point operations a second) as providers measured them.
+"""
+
+from __future__ import annotations
+
+import math
+
+import msgspec
+
+BEAT_SECONDS = 5.0
+"""How often a provider says that it lives."""
+SILENT_SECONDS = 15.0
+"""After so much silence a provider's leases are given to others."""
+GRACE_SECONDS = 20.0
+"""After the coordinator started: time for providers to come back to what they held."""
+
+MIN_LEASE_SECONDS = 30.0
+LEASE_FACTOR = 10.0
+"""A task may take so many times its estimate: providers do other things too."""
+SLOW_LINK = 1_000_000.0
+"""Bytes a second that a provider's line carries at least."""
+
+FIRST_CHUNK_SECONDS = 0.3
+CHUNK_SECONDS = 3.0
+GROWTH = 2
+"""A chunk has at most so many times the iterations of the one before."""
+
+FIRST_REST_SECONDS = 1.0
+MAX_REST_SECONDS = 300.0
+
+DEFAULT_GFLOPS = 10.0
+"""Assumed of a provider whose measurement says nothing."""
+
+
+class Pace(msgspec.Struct, frozen=True):
+    """What was measured of a subgraph: GFLOPS-seconds of one iteration (or run), and iterations of the last
+    chunk.
+    """
+
+    work: float
+    length: int = 1
+
+
+def speed(matmul_gflops: float, conv_gflops: float) -> float:
+    """One figure from a provider's two measurements: their geometric mean, or a default where they say
+    nothing.
+    """
+    if matmul_gflops <= 0 or conv_gflops <= 0:
+        return max(matmul_gflops, conv_gflops) or DEFAULT_GFLOPS
+    return math.sqrt(matmul_gflops * conv_gflops)
+
+
+def run_seconds(flops: float, gflops: float, pace: Pace | None = None) -> float:
+    """Seconds of one run or iteration at `gflops`: from its measured pace, else from its `flops`."""
+    return pace.work / gflops if pace is not None else flops / (gflops * 1e9)
+
+
+def learn(gflops: float, seconds: float, elapsed: float, iterations: int = 1) -> Pace:
+    """The pace seen when a provider of `gflops` says it took `seconds` for `iterations`.
+
+    It cannot have taken longer than the `elapsed` seconds of its lease, nor less than none.
+    """
+    taken = seconds if 0 <= seconds <= elapsed else elapsed
+    return Pace(work=taken * gflops / iterations, length=iterations)
+
+
+def lease_seconds(estimate: float, transfer: int = 0, attempt: int = 1) -> float:
+    """Seconds until a task's lease ends, given the estimate for its run and the bytes to move.
+
+    Each further attempt gets twice the time: an estimate that was too low must not keep a task from ever
+    finishing.
+    """
+    patience = LEASE_FACTOR * estimate + transfer / SLOW_LINK
+    return max(MIN_LEASE_SECONDS, patience) * 2.0 ** min(max(attempt - 1, 0), 10)
+
+
+def chunk_length(left: int, estimate: float, pace: Pace | None = None) -> int:
+    """How many of the `left` iterations the next chunk of a loop has; `estimate` is the seconds of one.
+
+    The first chunk is short, so that something is seen soon; chunks grow until one is worth `CHUNK_SECONDS`.
+    """
+    target = FIRST_CHUNK_SECONDS if pace is None else CHUNK_SECONDS
+    fitting = int(min(target / estimate, left)) if estimate > 0 else left
+    allowed = fitting if pace is None else min(fitting, GROWTH * pace.length)
+    return max(1, min(allowed, left))
+
+
+def rest_seconds(failures: int) -> float:
+    """How long a provider gets no work after so many failures in a row."""
+    if failures <= 0:
+        return 0.0
+    return min(FIRST_REST_SECONDS * 2.0 ** min(failures - 1, 20), MAX_REST_SECONDS)
+
+
+def silent(last_heard: float, now: float) -> bool:
+    """Whether a provider last heard of at `last_heard` counts as gone."""
+    return now - last_heard > SILENT_SECONDS

@@ -1,0 +1,117 @@
+"""Deadlines as their users see them: whole loops played through, and bounds that hold for any number."""
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ravsock.core import deadlines
+from ravsock.core.deadlines import Pace
+
+seconds = st.floats(min_value=1e-9, max_value=1e6)
+speeds = st.floats(min_value=1e-3, max_value=1e6)
+
+
+def play(length: int, true_seconds: float, estimate: float, gflops: float = 10.0) -> list[int]:
+    """The chunks of a loop whose iterations take `true_seconds` on one provider."""
+    left, chunks, pace = length, [], None
+    while left:
+        per_iteration = deadlines.run_seconds(estimate * gflops * 1e9, gflops, pace)
+        chunk = deadlines.chunk_length(left, per_iteration, pace)
+        pace = deadlines.learn(gflops, chunk * true_seconds, math.inf, chunk)
+        chunks.append(chunk)
+        left -= chunk
+    return chunks
+
+
+def test_a_well_estimated_loop_starts_short_and_settles_at_three_seconds() -> None:
+    chunks = play(20_000, true_seconds=0.001, estimate=0.001)
+    assert chunks[:5] == [300, 600, 1200, 2400, 3000]
+    assert set(chunks[5:-1]) == {3000}
+
+
+def test_an_estimate_far_too_low_costs_one_long_chunk_only() -> None:
+    chunks = play(20_000, true_seconds=0.1, estimate=0.001)
+    assert chunks[0] == 300
+    assert set(chunks[1:-1]) == {30}
+
+
+def test_an_estimate_far_too_high_grows_out_of_it() -> None:
+    chunks = play(10_000, true_seconds=0.001, estimate=10.0)
+    assert chunks[:4] == [1, 2, 4, 8]
+    assert max(chunks) == 3000
+
+
+@given(length=st.integers(1, 100_000), true=st.floats(0.01, 1e4), estimate=seconds)
+def test_every_iteration_is_in_exactly_one_chunk(length: int, true: float, estimate: float) -> None:
+    length = min(length, 3000)
+    chunks = play(length, true, estimate)
+    assert sum(chunks) == length
+    assert all(chunk >= 1 for chunk in chunks)
+    assert all(
+        later <= max(1, deadlines.GROWTH * earlier) for earlier, later in zip(chunks, chunks[1:], strict=False)
+    )
+
+
+@given(left=st.integers(1, 10**9), work=st.floats(0, allow_nan=False), length=st.integers(1, 10**9), gflops=speeds)
+def test_a_chunk_is_never_longer_than_three_seconds_of_measured_time(
+    left: int, work: float, length: int, gflops: float
+) -> None:
+    pace = Pace(work, length)
+    estimate = deadlines.run_seconds(0.0, gflops, pace)
+    chunk = deadlines.chunk_length(left, estimate, pace)
+    assert 1 <= chunk <= min(left, deadlines.GROWTH * length)
+    assert chunk == 1 or chunk * estimate <= deadlines.CHUNK_SECONDS * 1.0001
+
+
+@pytest.mark.parametrize("estimate", [0.0, math.inf])
+def test_senseless_estimates_still_give_a_chunk(estimate: float) -> None:
+    assert deadlines.chunk_length(10, estimate) in (1, 10)
+
+
+@pytest.mark.parametrize("reported", [math.nan, math.inf, -1.0, 99.0])
+def test_a_provider_cannot_have_taken_longer_than_its_lease_lasted(reported: float) -> None:
+    assert deadlines.learn(10.0, reported, 4.0, 5) == Pace(work=8.0, length=5)
+
+
+@given(gflops=speeds, other=speeds, taken=seconds, iterations=st.integers(1, 10_000))
+def test_a_pace_learnt_on_one_provider_is_scaled_to_another(
+    gflops: float, other: float, taken: float, iterations: int
+) -> None:
+    pace = deadlines.learn(gflops, taken, taken, iterations)
+    assert deadlines.run_seconds(0.0, gflops, pace) == pytest.approx(taken / iterations)
+    assert deadlines.run_seconds(0.0, other, pace) == pytest.approx(taken / iterations * gflops / other)
+
+
+def test_leases_cover_the_estimate_the_transfer_and_every_retry() -> None:
+    assert deadlines.lease_seconds(0.0) == deadlines.MIN_LEASE_SECONDS
+    assert deadlines.lease_seconds(60.0) == 60.0 * deadlines.LEASE_FACTOR
+    assert deadlines.lease_seconds(0.0, transfer=200_000_000) == 200.0
+    assert [deadlines.lease_seconds(0.0, attempt=n) for n in (1, 2, 3)] == [30.0, 60.0, 120.0]
+
+
+@given(estimate=st.floats(0, 1e9), transfer=st.integers(0, 10**12), attempt=st.integers(0, 10**6))
+def test_a_lease_is_finite_and_longer_than_the_work(estimate: float, transfer: int, attempt: int) -> None:
+    lease = deadlines.lease_seconds(estimate, transfer, attempt)
+    assert math.isfinite(lease)
+    assert lease >= max(30.0, estimate, transfer / deadlines.SLOW_LINK)
+    assert deadlines.lease_seconds(estimate, transfer, attempt + 1) >= lease
+
+
+def test_a_failing_provider_rests_longer_each_time() -> None:
+    rests = [deadlines.rest_seconds(n) for n in range(12)]
+    assert rests[:5] == [0.0, 1.0, 2.0, 4.0, 8.0]
+    assert rests == sorted(rests)
+    assert deadlines.rest_seconds(10**9) == deadlines.MAX_REST_SECONDS
+
+
+def test_speed_is_one_figure_even_for_a_provider_that_measured_nothing() -> None:
+    assert deadlines.speed(16.0, 4.0) == pytest.approx(8.0)
+    assert deadlines.speed(0.0, 5.0) == 5.0
+    assert deadlines.speed(0.0, 0.0) == deadlines.DEFAULT_GFLOPS
+
+
+def test_silence_counts_from_the_last_sign_of_life() -> None:
+    assert not deadlines.silent(100.0, 115.0)
+    assert deadlines.silent(100.0, 115.1)

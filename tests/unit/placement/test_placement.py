@@ -1,0 +1,125 @@
+"""Placement: the rules by example, and what must hold for any fleet and any queue."""
+
+from collections import Counter
+from dataclasses import replace
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ravsock.core.placement import Assignment, Job, Node, Running, assign, candidates
+
+
+def job(task_id: int, graph: str = "g", owner: str = "alice", **details: object) -> Job:
+    return Job(task_id=task_id, graph_id=graph, owner=owner, **{"flops": 1e9, **details})  # type: ignore[arg-type]
+
+
+def node(name: str, **details: object) -> Node:
+    return Node(**{"provider_id": name, "gflops": 10.0, "memory": 1 << 30, "slots": 1, **details})  # type: ignore[arg-type]
+
+
+def placed(made: tuple[Assignment, ...]) -> dict[int, str]:
+    return {a.task_id: a.provider_id for a in made}
+
+
+def test_independent_tasks_spread_over_idle_providers_before_any_is_prefetched() -> None:
+    made = assign([job(i) for i in range(6)], [node("a"), node("b")])
+    assert [a.provider_id for a in made[:2]] == ["a", "b"]
+    assert Counter(a.provider_id for a in made) == {"a": 2, "b": 2}
+
+
+def test_the_faster_provider_gets_the_single_task() -> None:
+    assert placed(assign([job(1)], [node("slow", gflops=5.0), node("fast", gflops=50.0)])) == {1: "fast"}
+
+
+def test_a_slow_provider_is_not_given_what_a_fast_one_does_sooner_after_its_present_task() -> None:
+    fast = node("fast", gflops=100.0, outstanding=1, backlog=0.5)
+    assert placed(assign([job(1, flops=50e9)], [fast, node("slow", gflops=1.0)])) == {1: "fast"}
+
+
+def test_the_provider_that_holds_the_inputs_is_preferred() -> None:
+    nodes = [node("a"), node("b", holds={"data"})]
+    assert placed(assign([job(1, inputs=(("data", 10_000_000),))], nodes)) == {1: "b"}
+
+
+def test_holding_the_inputs_does_not_outweigh_a_long_queue() -> None:
+    nodes = [node("a"), node("b", holds={"data"}, outstanding=1, backlog=60.0)]
+    assert placed(assign([job(1, inputs=(("data", 10_000_000),))], nodes)) == {1: "a"}
+
+
+def test_requesters_take_turns_whatever_the_length_of_their_queues() -> None:
+    jobs = [job(i, "g1", "alice") for i in range(100)] + [job(100 + i, "g2", "bob") for i in range(3)]
+    made = assign(jobs, [node("a", slots=5)])
+    assert Counter("bob" if a.task_id >= 100 else "alice" for a in made) == {"alice": 3, "bob": 3}
+
+
+def test_what_already_runs_counts_in_the_turns() -> None:
+    jobs = [job(1, "g1", "alice"), job(2, "g2", "bob")]
+    made = assign(jobs, [node("a", outstanding=1)], [Running("alice", "g1")])
+    assert placed(made) == {2: "a"}
+
+
+def test_graphs_of_one_requester_take_turns_too() -> None:
+    jobs = [job(i, "g1") for i in range(10)] + [job(10 + i, "g2") for i in range(10)]
+    made = assign(jobs, [node("a", slots=3)])
+    assert Counter("g2" if a.task_id >= 10 else "g1" for a in made) == {"g1": 2, "g2": 2}
+
+
+def test_memory_and_the_wish_for_one_graph_are_respected() -> None:
+    nodes = [node("small", memory=10), node("picky", graph_id="other")]
+    assert assign([job(1, peak_memory=100)], nodes) == ()
+    assert placed(assign([job(1, "other", peak_memory=100)], nodes)) == {1: "picky"}
+
+
+def test_a_task_that_fits_nowhere_does_not_hold_up_the_others() -> None:
+    made = assign([job(1, peak_memory=1 << 40), job(2)], [node("a")])
+    assert placed(made) == {2: "a"}
+
+
+def test_a_task_goes_elsewhere_after_a_failure_even_if_elsewhere_is_busy() -> None:
+    failed = job(1, failed_on=frozenset({"a"}))
+    assert placed(assign([failed], [node("a"), node("b", outstanding=1, backlog=99.0)])) == {1: "b"}
+    assert assign([failed], [node("a"), node("b", outstanding=2)]) == ()
+    assert placed(assign([failed], [node("a")])) == {1: "a"}
+
+
+def test_a_resting_provider_gets_nothing() -> None:
+    assert assign([job(1)], [node("a", resting=True)]) == ()
+
+
+names = st.sampled_from(["a", "b", "c", "d", "e"])
+jobs = st.lists(
+    st.builds(
+        Job, task_id=st.just(0), graph_id=st.sampled_from(["g1", "g2", "g3"]), owner=st.sampled_from(["x", "y"]),
+        flops=st.floats(0, 1e15), peak_memory=st.integers(0, 100),
+        inputs=st.lists(st.tuples(names, st.integers(0, 10**9)), max_size=3).map(tuple),
+        failed_on=st.frozensets(names),
+    ), max_size=25,
+).map(lambda found: [replace(j, task_id=i) for i, j in enumerate(found)])  # fmt: skip
+nodes = st.lists(
+    st.builds(
+        Node, provider_id=names, gflops=st.floats(0.01, 1e5), memory=st.integers(0, 100), slots=st.integers(1, 4),
+        outstanding=st.integers(0, 6), backlog=st.floats(0, 1e6), graph_id=st.none() | st.just("g1"),
+        resting=st.booleans(), holds=st.frozensets(names),
+    ), max_size=5, unique_by=lambda n: n.provider_id,
+)  # fmt: skip
+
+
+@given(jobs, nodes)
+def test_for_any_fleet_the_rules_hold_and_no_place_stays_empty(queue: list[Job], fleet: list[Node]) -> None:
+    made = assign(queue, fleet)
+    by_name = {n.provider_id: n for n in fleet}
+    assert len({a.task_id for a in made}) == len(made)
+    given_to = Counter(a.provider_id for a in made)
+    for name, count in given_to.items():
+        assert count <= by_name[name].free
+    for a in made:
+        assert by_name[a.provider_id] in candidates(queue[a.task_id], fleet)
+    rest = {j.task_id for j in queue} - {a.task_id for a in made}
+    for task_id in rest:
+        able = candidates(queue[task_id], fleet)
+        assert all(n.free <= given_to[n.provider_id] for n in able), "a task waits although there is room"
+
+
+@given(jobs, nodes)
+def test_the_same_question_has_the_same_answer(queue: list[Job], fleet: list[Node]) -> None:
+    assert assign(queue, fleet) == assign(queue, fleet)
