@@ -158,6 +158,12 @@ class UnreachableError(RavenError, ConnectionError):
     code = "unreachable"
 
 
+class NotConnectedError(RavenError, RuntimeError):
+    """Something was asked of the coordinator before `ravop.initialize()`."""
+
+    code = "not_connected"
+
+
 class WaitTimeoutError(RavenError, TimeoutError):
     """What was waited for did not come within the time that the caller allowed."""
 
