@@ -1,0 +1,149 @@
+"""One worker process seen from the daemon: starting it, asking it, ending it.
+
+No limits here: the sandbox watches memory and time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from provider.limits import clean_environment, private_memory
+from provider.wire import HEADER, FromWorker, Ready, Setup, ToWorker, body_length, pack, unpack
+from ravop.errors import ComputeError, CrashedError, MessageError, OutOfMemoryError
+
+START_SECONDS = 60.0
+MAX_STDERR = 4_000
+"""Bytes of the worker's last words that are kept for the error."""
+_MEMORY_WORDS = re.compile(rb"bad_alloc|MemoryError|cannot allocate memory", re.IGNORECASE)
+
+
+class Child:
+    """A running worker. Made by `start`; `ready` is what it said of itself."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        if process.stdin is None or process.stdout is None or process.stderr is None:
+            raise ValueError("the worker needs three pipes")
+        self._process = process
+        self._stdin, self._stdout = process.stdin, process.stdout
+        self._stderr = bytearray()
+        self._listener = asyncio.create_task(self._listen(process.stderr))
+        self.pid = process.pid
+        self.ready: Ready
+        self._watched: psutil.Process | None = None
+        self._base = 0
+
+    @classmethod
+    async def start(cls, setup: Setup) -> Child:
+        """Raises `CrashedError` where the worker does not come up."""
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-P", "-m", "provider.worker",
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            env=clean_environment(os.environ, setup.threads), cwd=Path(setup.folder), **_APART,
+        )  # fmt: skip
+        child = cls(process)
+        try:
+            async with asyncio.timeout(START_SECONDS):
+                child.ready = await child.ask(setup, Ready)
+        except TimeoutError as error:
+            await child.kill()
+            raise CrashedError(
+                "a worker process did not start",
+                expected=f"within {START_SECONDS:g} s",
+                received=child.last_words(),
+            ) from error
+        except BaseException:
+            await child.kill()
+            raise
+        with contextlib.suppress(psutil.Error):  # died meanwhile: the next `ask` tells
+            child._watched = psutil.Process(process.pid)
+            child._base = private_memory(child._watched)
+        return child
+
+    async def ask(self, message: ToWorker, expect: Any) -> Any:
+        """The worker's reply. Raises `CrashedError` (or `OutOfMemoryError`, where its last words say so) when
+        it dies.
+        """
+        try:
+            self._stdin.write(pack(message))
+            await self._stdin.drain()
+            header = await self._stdout.readexactly(HEADER.size)
+            reply = unpack(await self._stdout.readexactly(body_length(header)), FromWorker)
+        except (asyncio.IncompleteReadError, ConnectionError) as error:
+            raise await self._death() from error
+        except MessageError as error:
+            await self.kill()
+            raise CrashedError(
+                "the worker process answered nonsense", received=error.problem.received
+            ) from error
+        if not isinstance(reply, expect):
+            await self.kill()
+            raise CrashedError("the worker process answered something else", received=type(reply).__name__)
+        return reply
+
+    def memory(self) -> int:
+        """Bytes it uses now beyond what it used when it started."""
+        return 0 if self._watched is None else max(0, private_memory(self._watched) - self._base)
+
+    def last_words(self) -> str:
+        return self._stderr.decode(errors="replace").strip()
+
+    async def kill(self) -> None:
+        """End the worker at once and wait until it is gone."""
+        with contextlib.suppress(ProcessLookupError):
+            self._process.kill()
+        await self._gone()
+
+    async def _gone(self) -> int:
+        self._stdin.close()
+        with contextlib.suppress(ConnectionError):
+            await self._stdin.wait_closed()
+        code = await self._process.wait()
+        await self._listener
+        return code
+
+    async def _death(self) -> ComputeError:
+        with contextlib.suppress(ProcessLookupError):
+            self._process.kill()  # it closed its pipes: it is dead or of no use any more
+        code = await self._gone()
+        if _MEMORY_WORDS.search(self._stderr):
+            return OutOfMemoryError(
+                "the subgraph needs more memory than this provider offers",
+                received=self.last_words(),
+                hint="use smaller batches, or a provider with more memory",
+            )
+        return CrashedError(
+            "the process that computed the subgraph died",
+            received=f"{_ending(code)}. {self.last_words()}".strip(),
+        )
+
+    async def _listen(self, stderr: asyncio.StreamReader) -> None:
+        while text := await stderr.read(MAX_STDERR):
+            self._stderr += text
+            del self._stderr[:-MAX_STDERR]
+
+
+def _ending(code: int) -> str:
+    if code >= 0:
+        return f"exit code {code}"
+    try:
+        return f"signal {signal.Signals(-code).name}"
+    except ValueError:
+        return f"signal {-code}"
+
+
+_APART: dict[str, Any] = (
+    {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.CREATE_NO_WINDOW}
+    if sys.platform == "win32"
+    else {"start_new_session": True}
+)
+"""Keeps the terminal's Ctrl-C away from workers: the daemon decides what happens to their task."""

@@ -1,0 +1,140 @@
+"""`Sandbox`: one slot. Computes strangers' subgraphs in a worker process with limits on memory and time.
+
+The worker has no credentials, low priority and no core dumps (`provider.limits`). When it crashes, or has to
+be killed for taking too much memory or time, the next task gets a fresh one. Scheduling is the daemon's
+business.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from provider.child import Child
+from provider.wire import Failed, Measure, Measured, Ran, Ready, Run, Setup, output_file
+from ravop.errors import CrashedError, DeadlineError, OutOfMemoryError, error_from_problem
+
+WATCH_SECONDS = 0.05
+MEASURE_SECONDS = 30.0
+
+
+class Sandbox:
+    """One worker process at a time, started when needed.
+
+    Args:
+        folder: of this slot; large outputs appear there.
+        blobs: folder of the blob cache, which the worker reads.
+        memory: bytes one subgraph may use.
+        threads: of the engine.
+    """
+
+    def __init__(self, folder: Path, blobs: Path, memory: int, threads: int) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._folder = folder
+        self._setup = Setup(memory=memory, threads=threads, blobs=str(blobs), folder=str(folder))
+        self._child: Child | None = None
+        self._subgraphs: set[str] = set()
+
+    @property
+    def pid(self) -> int | None:
+        """Of the worker, when there is one."""
+        return None if self._child is None else self._child.pid
+
+    def knows(self, subgraph: str) -> bool:
+        """Whether the worker has computed this subgraph before."""
+        return subgraph in self._subgraphs
+
+    async def start(self) -> Ready:
+        """Start the worker unless it runs. Raises `CrashedError` where that does not work."""
+        return (await self._alive()).ready
+
+    async def run(self, run: Run, seconds: float) -> Ran:
+        """Compute; `memory` of the result is the peak. Cancelling kills the worker.
+
+        Raises `OutOfMemoryError`, `DeadlineError` after `seconds`, `CrashedError`, `InvalidModelError`, or
+        `ComputeError` for all that the engine refuses; `problem.op` is the failing node's name in the
+        subgraph where the engine told it.
+        """
+        used_before = bool(self._subgraphs)
+        try:
+            return await self._run(run, seconds)
+        except OutOfMemoryError:
+            if not used_before:
+                raise
+        # What former subgraphs left in the process counts too: try once more without it.
+        return await self._run(run, seconds)
+
+    async def measure(self) -> Measured:
+        """The engine's speed. Raises `ComputeError` where the engine does not work here."""
+        reply, _ = await self._ask(Measure(), Measured, MEASURE_SECONDS)
+        return reply
+
+    def output(self, index: int) -> Path:
+        """File of output number `index` of the last run, where its `Produced.data` is None."""
+        return self._folder / output_file(index)
+
+    async def close(self) -> None:
+        """End the worker."""
+        if self._child is not None:
+            child, self._child = self._child, None
+            self._subgraphs.clear()
+            await child.kill()
+
+    async def _run(self, run: Run, seconds: float) -> Ran:
+        reply, peak = await self._ask(run, Ran, seconds)
+        names = [spec.name for spec in run.outputs]
+        if [output.name for output in reply.outputs] != names:
+            await self.close()
+            raise CrashedError("the worker process answered with other outputs", expected=", ".join(names))
+        self._subgraphs.add(run.subgraph)
+        return msgspec.structs.replace(reply, memory=max(peak, reply.memory))
+
+    async def _ask(self, message: Run | Measure, expect: Any, seconds: float) -> tuple[Any, int]:
+        """The reply, and the most memory seen meanwhile."""
+        child = await self._alive()
+        asking = asyncio.create_task(child.ask(message, (expect, Failed)))
+        try:
+            peak = await self._watch(child, asking, seconds)
+            reply = asking.result()
+        except BaseException:
+            await self.close()
+            await asyncio.wait({asking})
+            raise
+        if isinstance(reply, Failed):
+            error = error_from_problem(reply.problem)
+            if isinstance(error, OutOfMemoryError):
+                await self.close()
+            raise error
+        return reply, peak
+
+    async def _watch(self, child: Child, asking: asyncio.Task[Any], seconds: float) -> int:
+        """Wait for the reply. → the most memory seen. Raises `OutOfMemoryError` and `DeadlineError`."""
+        clock = asyncio.get_running_loop().time
+        end = clock() + seconds
+        peak = 0
+        while True:
+            await asyncio.wait({asking}, timeout=min(WATCH_SECONDS, max(0.0, end - clock())))
+            if asking.done():
+                return peak
+            peak = max(peak, child.memory())
+            if peak > self._setup.memory:
+                raise OutOfMemoryError(
+                    "the subgraph needs more memory than this provider offers",
+                    expected=f"at most {self._setup.memory:,} bytes",
+                    received=f"{peak:,} bytes",
+                    hint="use smaller batches, or a provider with more memory",
+                )
+            if clock() >= end:
+                raise DeadlineError(
+                    "the subgraph took longer than its lease",
+                    expected=f"at most {seconds:g} s",
+                    hint="a faster provider may do it",
+                )
+
+    async def _alive(self) -> Child:
+        if self._child is None:
+            self._child = await Child.start(self._setup)
+        return self._child

@@ -1,0 +1,131 @@
+"""What daemon and worker say to each other over the worker's stdin and stdout: typed messages with a length
+before each.
+
+Pure: values and bytes. Both ends validate what arrives: the worker runs what strangers sent, so the daemon
+does not trust it. Tensors up to `INLINE_LIMIT` ride in the messages, larger ones are files: inputs in the
+blob cache, outputs in the worker's own folder, named by `output_file`.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+from ravop.errors import MessageError, Problem
+from ravop.protocol.messages import Count, Name, OutputSpec, Seconds, Sha, TaskInput
+from ravop.protocol.tensors import INLINE_LIMIT
+
+HEADER = struct.Struct(">I")
+MAX_FRAME = 32 * 1024 * 1024
+"""Bytes of one message; a `Run` carries at most what one control message carried."""
+MAX_INLINE = 4 * 1024 * 1024
+"""Bytes of outputs that ride in one `Ran`: they must fit into one control message afterwards."""
+
+
+class Setup(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """First message to a worker. → `Ready`."""
+
+    memory: Count
+    """Bytes it may use beyond what it uses when it starts."""
+    threads: Annotated[int, Meta(ge=1, le=4096)]
+    blobs: str
+    """Folder of the blob cache; the worker only reads there."""
+    folder: str
+    """Where the worker puts large outputs."""
+
+
+class Run(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """Compute one subgraph. Its model and the blobs of its inputs are in the cache. → `Ran` or `Failed`."""
+
+    subgraph: Sha
+    inputs: tuple[TaskInput, ...]
+    outputs: tuple[OutputSpec, ...]
+
+
+class Measure(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """Measure the engine's speed. → `Measured` or `Failed`."""
+
+
+ToWorker = Setup | Run | Measure
+
+
+class Ready(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """The worker is there. `engine` is name and version; `opset` the newest it takes."""
+
+    engine: Annotated[str, Meta(max_length=200)]
+    opset: Annotated[int, Meta(ge=7)]
+
+
+class Produced(msgspec.Struct, frozen=True, kw_only=True):
+    """One output, as `.npy` bytes in `data`, or in the file of its index when `data` is None."""
+
+    name: Name
+    data: Annotated[bytes, Meta(max_length=INLINE_LIMIT)] | None = None
+
+
+class Ran(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    outputs: tuple[Produced, ...]
+    seconds: Seconds
+    """Spent loading the inputs and computing."""
+    memory: Count = 0
+    """Bytes in use afterwards, beyond those at the start; 0 where the system does not tell."""
+
+
+class Failed(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """`problem.op` is the failing node's name in the subgraph, where the engine told it."""
+
+    problem: Problem
+
+
+class Measured(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """GFLOP/s of a worker."""
+
+    matmul_gflops: Annotated[float, Meta(ge=0)]
+    conv_gflops: Annotated[float, Meta(ge=0)]
+
+
+FromWorker = Ready | Ran | Failed | Measured
+
+_DECODERS: dict[Any, msgspec.msgpack.Decoder[Any]] = {
+    ToWorker: msgspec.msgpack.Decoder(ToWorker),
+    FromWorker: msgspec.msgpack.Decoder(FromWorker),
+}
+
+
+def pack(message: ToWorker | FromWorker) -> bytes:
+    """The message with its length before it. Raises `MessageError` where it is too large."""
+    data = msgspec.msgpack.encode(message)
+    _check_length(len(data))
+    return HEADER.pack(len(data)) + data
+
+
+def body_length(header: bytes) -> int:
+    """Bytes that follow `header`. Raises `MessageError` where they are too many."""
+    (length,) = HEADER.unpack(header)
+    return _check_length(length)
+
+
+def unpack(data: bytes, expect: Any) -> Any:
+    """The message in `data`, one of `expect` (`ToWorker` or `FromWorker`). Raises `MessageError`."""
+    try:
+        return _DECODERS[expect].decode(data)
+    except (msgspec.MsgspecError, RecursionError, ValueError) as error:
+        raise MessageError("a message between daemon and worker is malformed", received=str(error)) from error
+
+
+def output_file(index: int) -> str:
+    """Name of the file of a task's output number `index`."""
+    return f"output-{index}.npy"
+
+
+def _check_length(length: int) -> int:
+    if length > MAX_FRAME:
+        raise MessageError(
+            "a message between daemon and worker is too large",
+            expected=f"at most {MAX_FRAME:,} bytes",
+            received=f"{length:,} bytes",
+        )
+    return int(length)
