@@ -51,9 +51,11 @@ setup(
         "tenacity>=9.0",
         "psutil>=6.0",
         "platformdirs>=4.2",
+        "filelock>=3.16",
     ],
     extras_require={
         "postgresql": ["psycopg[binary]>=3.2"],
+        "examples": ["scikit-learn>=1.5"],
         "benchmarks": BENCHMARKS,
         "development": sorted({*TESTS, *LINTERS}),
     },

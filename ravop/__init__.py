@@ -5,9 +5,37 @@ before the graph is activated and executed (or run locally).
 """
 
 from ravop import errors, ops
-from ravop.graph import Graph, Op
+from ravop.client.api import (
+    activate,
+    disconnect,
+    execute,
+    fetch,
+    fetch_many,
+    fetch_persisting_op,
+    flush,
+    get_my_graphs,
+    initialize,
+    track_progress,
+)
+from ravop.client.graphs import Graph
+from ravop.graph import Op
 from ravop.graph.control import scan
 from ravop.ops import *  # noqa: F403
 
-__all__ = ["Graph", "Op", "errors", "scan"]
+__all__ = [
+    "Graph",
+    "Op",
+    "activate",
+    "disconnect",
+    "errors",
+    "execute",
+    "fetch",
+    "fetch_many",
+    "fetch_persisting_op",
+    "flush",
+    "get_my_graphs",
+    "initialize",
+    "scan",
+    "track_progress",
+]
 __all__ += ops.__all__

@@ -1,0 +1,188 @@
+"""What a script calls: `initialize`, `activate`, `execute`, `track_progress`, `fetch`, …
+
+Here is the one piece of global state of the client, the connection that `initialize` made, and the rule
+which graph is meant: the current graph; in a script that defines none, the newest graph of the token.
+"""
+
+from __future__ import annotations
+
+import atexit
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from ravop.client.display import say
+from ravop.client.embedded import Cluster, start_or_join
+from ravop.client.endpoint import data_folder, named
+from ravop.client.runs import Run
+from ravop.client.runs import activate as activate_graph
+from ravop.client.session import Session
+from ravop.client.values import fetch as fetch_values
+from ravop.errors import ArgumentError, GraphStateError, NoGraphError, NotConnectedError, UnknownGraphError
+from ravop.graph.graph import Graph, GraphState, current_graph_or_none, set_current_graph
+from ravop.protocol.messages import Flush, GraphInfo, Graphs, ListGraphs
+from ravop.protocol.tensors import Array
+
+
+@dataclass(frozen=True)
+class _Connected:
+    session: Session
+    cluster: Cluster | None
+
+
+_connected: _Connected | None = None
+
+
+def initialize(
+    token: str | None = None, url: str | None = None, providers: int | None = None, stay: bool = False
+) -> None:
+    """Connect this script to a coordinator.
+
+    With a token: to the coordinator at `url`, else at $RAVENVERSE_URL, else at http://127.0.0.1:9999.
+    $RAVENVERSE_TOKEN stands in for `token`. With neither token nor URL: to the embedded cluster, a
+    coordinator and `providers` providers (2 unless given) as processes of this machine, whose data is kept
+    in $RAVENVERSE_HOME or the user's data folder; one that runs already is joined. It ends with the script
+    that started it, unless `stay`.
+
+    Raises:
+        UnreachableError: nobody answers there; at once, not after a minute.
+        TokenError, RoleError: the token is missing, unknown, revoked or no requester's.
+        VersionError: the coordinator is of another release.
+    """
+    global _connected
+    place = named(token, url)
+    if place is not None and (providers is not None or stay):
+        raise ArgumentError(
+            "`providers` and `stay` are for the embedded cluster",
+            expected="neither token nor URL beside them",
+            received=f"a coordinator at {place[0]}",
+        )
+    if providers is not None and providers < 1:
+        raise ArgumentError("too few providers", expected="at least 1", received=providers)
+    disconnect()
+    if place is None:
+        cluster, session = start_or_join(data_folder(), providers, stay)
+        _connected = _Connected(session, cluster)
+        verb = "started" if cluster.started else "joined"
+        say(f"{verb} the embedded cluster: coordinator at {session.url}, data in {cluster.folder}")
+    else:
+        session = Session(*place)
+        try:
+            session.connect()
+        except BaseException:
+            session.close()
+            raise
+        _connected = _Connected(session, None)
+        say(f"connected to the coordinator at {session.url}")
+
+
+def disconnect() -> None:
+    """Undo `initialize`: end the connection, and the embedded cluster if this script started it. Also
+    called at exit.
+    """
+    global _connected
+    connected, _connected = _connected, None
+    if connected is not None:
+        connected.session.close()
+        if connected.cluster is not None:
+            connected.cluster.end()
+
+
+atexit.register(disconnect)
+
+
+def session() -> Session:
+    """The connection that `initialize` made. Raises `NotConnectedError` before."""
+    if _connected is None:
+        raise NotConnectedError(
+            "not connected to a coordinator",
+            hint="call ravop.initialize() for an embedded cluster, or ravop.initialize(token, url=...)",
+        )
+    return _connected.session
+
+
+def flush() -> None:
+    """Forget the current graph, and delete this token's graphs that are not executing, with their results."""
+    session().call(Flush(), Graphs)
+    set_current_graph(None)
+
+
+def activate() -> None:
+    """Send the current graph to the coordinator and print its plan. It takes no more ops then.
+
+    Raises `NoGraphError`, `GraphStateError` for a graph that is activated already or persists nothing,
+    `InvalidModelError`, `StorageFullError`.
+    """
+    graph = current_graph_or_none()
+    if graph is None:
+        raise NoGraphError("there is no graph to activate", hint="create one first: ravop.Graph(name=...)")
+    if graph.state is not GraphState.DEFINING:
+        raise GraphStateError(
+            "the graph is activated already",
+            expected="a graph being defined",
+            received=f"graph {graph.name!r}, {graph.state.value}",
+        )
+    activate_graph(session(), graph)
+
+
+def execute() -> None:
+    """Start the computation. Returns at once; see `track_progress`. A failed graph starts again from what
+    it has.
+    """
+    _run().execute()
+
+
+def track_progress() -> None:
+    """Show the progress until the graph is done. Ctrl-C ends the display, not the graph.
+
+    Raises `GraphFailedError` with the provider's error, the op and the line of the script that made it,
+    `GraphCancelledError`, `GraphStateError` before `execute`.
+    """
+    _run().track()
+
+
+def fetch(name: str, graph: Graph | str | None = None) -> Array:
+    """The value persisted under `name`, as an array. Possible as soon as it is computed, while the rest
+    still runs.
+
+    A series' element is fetched by its own name (`training_loss_epoch_1_batch_1`). `graph` is a graph or
+    the id of one, for another than the current one. Raises `UnknownNameError`, `NotComputedError`,
+    `GraphFailedError`.
+    """
+    return fetch_many([name], graph)[name]
+
+
+def fetch_many(names: Iterable[str], graph: Graph | str | None = None) -> dict[str, Array]:
+    """As `fetch`, for several names in one go."""
+    return fetch_values(session(), _run(graph).graph_id, list(names))
+
+
+def fetch_persisting_op(op_name: str) -> Any:
+    """As `fetch`, but an int, a float or a (nested) list of them."""
+    return fetch(op_name).tolist()
+
+
+def get_my_graphs() -> list[GraphInfo]:
+    """All graphs of this token, newest first."""
+    return list(session().call(ListGraphs(), Graphs).graphs)
+
+
+def _run(graph: Graph | str | None = None) -> Run:
+    """The run of `graph`, of the current graph, or of the token's newest one."""
+    connection = session()
+    if isinstance(graph, str):
+        return Run(connection, graph)
+    graph = graph if graph is not None else current_graph_or_none()
+    if graph is None:
+        graphs = get_my_graphs()
+        if not graphs:
+            raise UnknownGraphError("this token has no graph", hint="define one and call ravop.activate()")
+        return Run(connection, graphs[0].graph_id)
+    if graph.state is GraphState.DEFINING:
+        raise GraphStateError(
+            "the graph is not activated",
+            expected="an activated graph",
+            received=f"graph {graph.name!r}, being defined",
+            hint="call ravop.activate() first",
+        )
+    return Run(connection, graph.id, graph)

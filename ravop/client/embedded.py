@@ -1,0 +1,274 @@
+"""The embedded cluster: a coordinator and a few providers as processes of this machine, for one data folder.
+
+They are started as `python -m ravsock` and `python -m provider` and never imported. The coordinator writes
+the endpoint file of the folder when it listens; a second script finds it there and joins. A lock file makes
+two scripts that start at the same moment start one cluster. The processes hold the reading ends of pipes
+whose writing ends are this process's: when it ends, however it ends, they see the end of the pipe and end
+too, unless they were asked to stay.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import sysconfig
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import psutil
+from filelock import FileLock, Timeout
+
+from ravop.client.endpoint import ENDPOINT_FILE, HOME, TOKEN, URL, Endpoint, read_endpoint
+from ravop.client.session import Session
+from ravop.errors import UnreachableError, WaitTimeoutError
+
+DEFAULT_PROVIDERS = 2
+START_SECONDS = 60.0
+"""For the coordinator to listen; the first start also creates the database."""
+END_SECONDS = 10.0
+POLL_SECONDS = 0.05
+TAIL_LINES = 20
+PROVIDERS_FILE = "providers.json"
+
+
+class RunningProvider(msgspec.Struct, frozen=True):
+    """An entry of the providers file: who was started for this folder, by whichever script."""
+
+    name: str
+    pid: int
+
+
+@dataclass(frozen=True)
+class Child:
+    """A process of the cluster that this script started."""
+
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    def end(self, timeout: float) -> bool:
+        """Close its pipe and wait. → whether it has ended."""
+        if self.process.stdin is not None:
+            self.process.stdin.close()
+        try:
+            self.process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
+
+
+class Cluster:
+    """The embedded cluster of `folder`, started or joined. Use `start_or_join`."""
+
+    def __init__(self, folder: Path, stay: bool) -> None:
+        self.folder = folder
+        self.stay = stay
+        self._coordinator: Child | None = None
+        self._providers: list[Child] = []
+
+    @property
+    def started(self) -> bool:
+        """Whether this script started the coordinator, rather than joining one."""
+        return self._coordinator is not None
+
+    def start_coordinator(self) -> Endpoint:
+        """Raises `UnreachableError` with the end of its log when it does not come up. The caller holds the
+        lock.
+        """
+        (self.folder / ENDPOINT_FILE).unlink(missing_ok=True)
+        stay = ["--stay"] if self.stay else []
+        command = [
+            "serve",
+            "--embedded",
+            *stay,
+            "--host",
+            "127.0.0.1",
+            "--port",
+            "0",
+            "--data",
+            str(self.folder),
+        ]
+        child = self._coordinator = self._start("ravsock", command, "coordinator", {})
+        deadline = time.monotonic() + START_SECONDS
+        while (endpoint := read_endpoint(self.folder)) is None:
+            if child.process.poll() is not None:
+                raise self._did_not_start(f"it ended with exit code {child.process.returncode}")
+            if time.monotonic() > deadline:
+                child.process.kill()
+                child.process.wait()
+                raise self._did_not_start(f"it did not listen within {START_SECONDS:g} s")
+            time.sleep(POLL_SECONDS)
+        return endpoint
+
+    def start_providers(self, count: int) -> None:
+        """See that `count` providers of this folder run, whichever script started them. The caller holds
+        the lock.
+        """
+        endpoint = read_endpoint(self.folder)
+        if endpoint is None:
+            raise self._ended()
+        secret = {URL: endpoint.url, TOKEN: endpoint.provider_token, HOME: str(self.folder)}
+        running = {entry.name: entry for entry in self._recorded() if _is_running(entry.pid)}
+        for name in (f"embedded-{number}" for number in range(1, count + 1)):
+            if name not in running:
+                pipe = [] if self.stay else ["--with-stdin"]
+                child = self._start("provider", ["start", "--name", name, *pipe], name, secret)
+                self._providers.append(child)
+                running[name] = RunningProvider(name, child.process.pid)
+        (self.folder / PROVIDERS_FILE).write_bytes(msgspec.json.encode(list(running.values())))
+
+    def mend(self) -> None:
+        """Start a provider when none runs: those of a cluster that was joined end with the script that
+        started them.
+        """
+        with locked(self.folder):
+            self.start_providers(1)
+
+    def check(self) -> None:
+        """Raises `UnreachableError` when the coordinator that this script started has ended: waiting for it
+        is in vain.
+        """
+        if self._coordinator is not None and self._coordinator.process.poll() is not None:
+            raise self._ended()
+
+    def end(self) -> None:
+        """End what this script started, unless asked to stay. A coordinator that another script uses goes
+        on.
+        """
+        if self.stay:
+            return
+        for child in self._providers:
+            if child.process.stdin is not None:
+                child.process.stdin.close()
+        for child in self._providers:
+            if not child.end(END_SECONDS):
+                child.process.kill()
+                child.process.wait()
+        if self._coordinator is not None:
+            self._coordinator.end(END_SECONDS)
+
+    def _start(self, module: str, arguments: list[str], name: str, environment: dict[str, str]) -> Child:
+        log = self.folder / "logs" / f"{name}.log"
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                # -P: a file called provider.py beside the user's script is not the provider
+                [sys.executable, "-P", "-m", module, *arguments],
+                stdin=subprocess.DEVNULL if self.stay else subprocess.PIPE,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env=_environment() | environment,
+                # Ctrl-C in the terminal is meant for the script, not for its cluster
+                start_new_session=True,
+                creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
+            )
+        return Child(process, log)
+
+    def _recorded(self) -> list[RunningProvider]:
+        try:
+            data = (self.folder / PROVIDERS_FILE).read_bytes()
+            return msgspec.json.decode(data, type=list[RunningProvider])
+        except (FileNotFoundError, msgspec.MsgspecError):
+            return []
+
+    def _did_not_start(self, reason: str) -> UnreachableError:
+        return UnreachableError(
+            "the embedded coordinator did not start",
+            received=f"{reason}\n{_tail(self._log)}",
+            hint=f"its log is {self._log}",
+        )
+
+    def _ended(self) -> UnreachableError:
+        return UnreachableError(
+            "the embedded coordinator has ended",
+            received=_tail(self._log),
+            hint=f"its log is {self._log}; call ravop.initialize() again: nothing acknowledged is lost",
+        )
+
+    @property
+    def _log(self) -> Path:
+        return self.folder / "logs" / "coordinator.log"
+
+
+def start_or_join(folder: Path, providers: int | None, stay: bool) -> tuple[Cluster, Session]:
+    """The cluster of `folder`, running, and a connected session with it.
+
+    A cluster that runs is joined; it then has at least one provider, or `providers` where that is given.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    cluster = Cluster(folder, stay)
+    try:
+        with locked(folder):
+            session = join(folder, cluster)
+            if session is None:
+                endpoint = cluster.start_coordinator()
+                session = Session(endpoint.url, endpoint.requester_token, cluster)
+                session.connect()
+            cluster.start_providers(providers or (DEFAULT_PROVIDERS if cluster.started else 1))
+    except BaseException:
+        cluster.end()
+        raise
+    return cluster, session
+
+
+def join(folder: Path, cluster: Cluster | None = None) -> Session | None:
+    """A session with the cluster that runs for `folder`; None when none does."""
+    endpoint = read_endpoint(folder)
+    if endpoint is None:
+        return None
+    session = Session(endpoint.url, endpoint.requester_token, cluster)
+    try:
+        session.connect()
+    except UnreachableError:  # the file of a coordinator that was killed
+        session.close()
+        return None
+    except BaseException:
+        session.close()
+        raise
+    return session
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Held while processes of the folder's cluster are started, by one script at a time."""
+    lock = FileLock(folder / "embedded.lock")
+    try:
+        lock.acquire(timeout=2 * START_SECONDS)
+    except Timeout as error:
+        raise WaitTimeoutError(
+            "another script is starting the embedded cluster and does not finish",
+            received=f"{lock.lock_file} is held",
+            hint="end that script, then try again",
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _environment() -> dict[str, str]:
+    """This process's environment, such that the children find the same packages: from a checkout, too."""
+    root = str(Path(__file__).resolve().parents[2])
+    environment = {name: value for name, value in os.environ.items() if name not in (URL, TOKEN)}
+    if root != sysconfig.get_path("purelib"):
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
+    return environment
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() not in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
+    except psutil.Error:
+        return False
+
+
+def _tail(log: Path) -> str:
+    try:
+        lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    except FileNotFoundError:
+        return "it left no log"
+    return "\n".join(lines[-TAIL_LINES:]) or "it wrote nothing to its log"

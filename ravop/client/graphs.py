@@ -1,0 +1,47 @@
+"""`ravop.Graph`: the graph of the language, with what it can tell about itself once it was sent away."""
+
+from __future__ import annotations
+
+from ravop.client.runs import Run
+from ravop.errors import GraphStateError
+from ravop.graph.graph import Graph as LocalGraph
+from ravop.protocol.messages import GraphInfo
+
+
+class Graph(LocalGraph):
+    """A graph being defined; the newest one is the current graph, to which operators add.
+
+    Args:
+        name: any text, shown by the tools.
+        algorithm: any text.
+        approach: `"distributed"` or `"federated"`.
+        rules: wishes to the planner, see `ravop.graph.manifest.Manifest.rules`.
+        seed: of all random ops; the same seed gives the same values everywhere.
+    """
+
+    @property
+    def info(self) -> GraphInfo:
+        """State, progress and metrics at the coordinator. Raises `GraphStateError` before
+        `ravop.activate()`.
+        """
+        run = self.run_state()
+        if not isinstance(run, Run):
+            raise GraphStateError("the graph is not at a coordinator", hint="call ravop.activate() first")
+        return run.info()
+
+    @property
+    def progress(self) -> float:
+        """How much of the estimated work is done, in percent."""
+        return 100 * self.info.fraction
+
+    def get_op_stats(self) -> dict[str, int]:
+        """How many subgraphs, the unit in which ops are computed, are in which state."""
+        info = self.info
+        failed = int(info.state == "failed")
+        return {
+            "total_ops": info.tasks_done + info.tasks_running + info.tasks_queued + failed,
+            "pending_ops": info.tasks_queued,
+            "computing_ops": info.tasks_running,
+            "computed_ops": info.tasks_done,
+            "failed_ops": failed,
+        }
