@@ -6,7 +6,7 @@ Models are trusted here: whoever takes one from elsewhere checks it first (`ravo
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 import numpy as np
@@ -33,7 +33,7 @@ _MEMORY_MESSAGE = re.compile(r"bad_alloc|allocate memory|out of memory|bad alloc
 _NODE_NAME = re.compile(r"Name:'([^']+)'")
 _MAX_MESSAGE = 2_000
 
-_Run = Callable[[Mapping[str, Array]], Sequence[Any]]
+_Run = Callable[[Mapping[str, Array]], Any]
 
 
 class Session:

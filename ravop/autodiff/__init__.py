@@ -1,0 +1,25 @@
+"""Reverse-mode differentiation of graphs: a table of rules over ONNX operators, and the sweep that applies them.
+
+`grad` is the public face. A rule is a small function decorated with `@rule("OperatorName")`, in the module of its
+family; it makes nodes through the operator catalogue, so gradients are graphs like any other and can be differentiated
+again. Pure: nothing is computed here.
+"""
+
+from ravop.autodiff import (
+    control,
+    convolution,
+    elementwise,
+    indexing,
+    linear,
+    normalization,
+    pooling,
+    reduction,
+    shape,
+)
+from ravop.autodiff.rules import NodeView, rule
+from ravop.autodiff.sweep import grad
+
+__all__ = [
+    "NodeView", "control", "convolution", "elementwise", "grad", "indexing", "linear", "normalization", "pooling",
+    "reduction", "rule", "shape",
+]  # fmt: skip
