@@ -169,15 +169,14 @@ def get_my_graphs() -> list[GraphInfo]:
 
 def _run(graph: Graph | str | None = None) -> Run:
     """The run of `graph`, of the current graph, or of the token's newest one."""
-    connection = session()
     if isinstance(graph, str):
-        return Run(connection, graph)
+        return Run(session(), graph)
     graph = graph if graph is not None else current_graph_or_none()
     if graph is None:
         graphs = get_my_graphs()
         if not graphs:
             raise UnknownGraphError("this token has no graph", hint="define one and call ravop.activate()")
-        return Run(connection, graphs[0].graph_id)
+        return Run(session(), graphs[0].graph_id)
     if graph.state is GraphState.DEFINING:
         raise GraphStateError(
             "the graph is not activated",
@@ -185,4 +184,4 @@ def _run(graph: Graph | str | None = None) -> Run:
             received=f"graph {graph.name!r}, being defined",
             hint="call ravop.activate() first",
         )
-    return Run(connection, graph.id, graph)
+    return Run(session(), graph.id, graph)

@@ -26,6 +26,7 @@ from ravop.graph.op import Op
 from ravop.protocol.messages import (
     Activate,
     Activated,
+    Cancel,
     Done,
     Execute,
     GetGraph,
@@ -55,6 +56,10 @@ class Run:
         self.session.call(Execute(graph_id=self.graph_id), Done)
         if self._graph is not None:
             self._graph.state = GraphState.EXECUTING
+
+    def cancel(self) -> None:
+        """Stop the graph; what is computed stays fetchable."""
+        self.session.call(Cancel(graph_id=self.graph_id), Done)
 
     def track(self) -> GraphInfo:
         """Show the progress until the graph is done. → how it ended.
