@@ -1,0 +1,48 @@
+# make run    train the digits network on a coordinator and two providers of this machine
+# make test   the whole test suite
+# make bench  the benchmarks; writes docs/benchmarks.md
+# make lint   ruff, mypy, import-linter
+# make clean  remove what these made, the virtual environment too
+#
+# PYTHON=... chooses the interpreter; else the first one that runs and is new enough.
+
+BIN := .venv/bin
+STAMPS := .venv/stamps
+METADATA := setup.py pyproject.toml
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+
+.PHONY: run test bench lint clean
+
+run: $(STAMPS)/examples
+	$(BIN)/python examples/cnn_digits.py
+
+test: $(STAMPS)/development
+	$(BIN)/python -m pytest $(TESTS)
+
+bench: $(STAMPS)/benchmarks
+	$(BIN)/python -m benchmarks
+
+lint: $(STAMPS)/development
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+clean:
+	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -f digits_cnn.onnx
+
+# A command may exist and still not run (pyenv's shims do that), so each candidate is tried.
+$(STAMPS)/venv:
+	@for python in "$(PYTHON)" python3.13 python3.12 python3.11 python3 python; do \
+	  if [ -n "$$python" ] && "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+	    echo "creating .venv with $$($$python --version)"; \
+	    "$$python" -m venv .venv || exit 1; \
+	    mkdir -p $(STAMPS) && touch $@ && exit 0; \
+	  fi; \
+	done; \
+	echo "Python 3.11 or newer is needed: install it, or call make PYTHON=/path/to/python" >&2; exit 1
+
+# Installed editable, so that a change of the code needs no new installation; only one of the metadata does.
+$(STAMPS)/%: $(STAMPS)/venv $(METADATA)
+	$(INSTALL) --editable ".[$*]"
+	@touch $@
