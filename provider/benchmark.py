@@ -25,8 +25,7 @@ _IMAGES, _CHANNELS, _FILTERS, _WIDTH, _KERNEL = 16, 32, 64, 32, 3
 
 
 def measure(threads: int) -> Measured:
-    """GFLOP/s in float32 with so many engine threads. Raises `ComputeError` where the engine does not work.
-    """
+    """GFLOP/s in float32 with so many engine threads. Raises `ComputeError` where the engine fails."""
     return Measured(matmul_gflops=_matmul(threads), conv_gflops=_convolution(threads))
 
 
@@ -54,7 +53,7 @@ def _gflops(
     ops = [graph.placeholder(FLOAT, shape) for shape in shapes]
     graph.persist(build(graph, ops), "result")
     session = Session(to_bytes(graph.model()), threads=threads)
-    inputs = {op.name: np.ones(op.shape, FLOAT) for op in ops}
+    inputs = {op.name: np.ones(shape, FLOAT) for op, shape in zip(ops, shapes, strict=True)}
     session.run(inputs)
     best = float("inf")
     end = time.perf_counter() + SECONDS

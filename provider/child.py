@@ -48,7 +48,7 @@ class Child:
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-P", "-m", "provider.worker",
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-            env=clean_environment(os.environ, setup.threads), cwd=Path(setup.folder), **_APART,
+            env=clean_environment(os.environ, setup.threads), cwd=Path(setup.folder), **_apart(),
         )  # fmt: skip
         child = cls(process)
         try:
@@ -141,9 +141,8 @@ def _ending(code: int) -> str:
         return f"signal {-code}"
 
 
-_APART: dict[str, Any] = (
-    {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.CREATE_NO_WINDOW}
-    if sys.platform == "win32"
-    else {"start_new_session": True}
-)
-"""Keeps the terminal's Ctrl-C away from workers: the daemon decides what happens to their task."""
+def _apart() -> dict[str, Any]:
+    """Keeps the terminal's Ctrl-C away from workers: the daemon decides what happens to their task."""
+    if sys.platform == "win32":
+        return {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.CREATE_NO_WINDOW}
+    return {"start_new_session": True}

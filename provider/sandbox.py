@@ -69,6 +69,7 @@ class Sandbox:
 
     async def measure(self) -> Measured:
         """The engine's speed. Raises `ComputeError` where the engine does not work here."""
+        reply: Measured
         reply, _ = await self._ask(Measure(), Measured, MEASURE_SECONDS)
         return reply
 
@@ -84,6 +85,7 @@ class Sandbox:
             await child.kill()
 
     async def _run(self, run: Run, seconds: float) -> Ran:
+        reply: Ran
         reply, peak = await self._ask(run, Ran, seconds)
         names = [spec.name for spec in run.outputs]
         if [output.name for output in reply.outputs] != names:

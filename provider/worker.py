@@ -17,7 +17,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import BinaryIO
 
-import onnx
 import psutil
 
 from provider import limits
@@ -41,6 +40,7 @@ from provider.wire import (
     unpack,
 )  # fmt: skip
 from ravop.errors import BlobError, OutOfMemoryError, RavenError
+from ravop.graph.infer import OPSET
 from ravop.protocol.tensors import (
     INLINE_LIMIT,
     Array,
@@ -63,7 +63,9 @@ class Worker:
         self._folder = Path(setup.folder)
         self._process = psutil.Process()
         self._base = limits.private_memory(self._process)
-        self._runner = Runner(self._model, setup.threads, lambda: self._memory() > setup.memory // 2)
+        self._runner = Runner(
+            self._model, setup.threads, setup.memory, lambda: self._memory() > setup.memory // 2
+        )
 
     def answer(self, message: Run | Measure) -> Ran | Measured | Failed:
         """The reply. What is not foreseen here ends the process: the sandbox reports it and starts a fresh
@@ -132,7 +134,7 @@ def main() -> None:
         raise SystemExit("the first message must be Setup")
     worker = Worker(setup)
     limits.limit_memory(setup.memory, setup.threads)
-    _send(stdout, Ready(engine=ENGINE, opset=onnx.defs.onnx_opset_version()))
+    _send(stdout, Ready(engine=ENGINE, opset=OPSET))
     while True:
         message = messages.get()
         if isinstance(message, Setup):

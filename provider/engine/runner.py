@@ -6,10 +6,10 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
-from ravop.graph.check import check_model
 
 from ravop.engine import Session
 from ravop.errors import ComputeError
+from ravop.graph.check import Limits, check_model
 from ravop.protocol.messages import OutputSpec
 from ravop.protocol.tensors import Array
 
@@ -22,12 +22,16 @@ class Runner:
     Args:
         model: gives the bytes of a subgraph's model.
         threads: of the engine.
+        memory: bytes that a subgraph may be estimated to need.
         crowded: whether the process uses so much memory that sessions other than the current one should go.
     """
 
-    def __init__(self, model: Callable[[str], bytes], threads: int, crowded: Callable[[], bool]) -> None:
+    def __init__(
+        self, model: Callable[[str], bytes], threads: int, memory: int, crowded: Callable[[], bool]
+    ) -> None:
         self._model = model
         self._threads = threads
+        self._limits = Limits(memory=memory)
         self._crowded = crowded
         self._sessions: OrderedDict[str, Session] = OrderedDict()
 
@@ -53,7 +57,7 @@ class Runner:
     def _session(self, subgraph: str) -> Session:
         if subgraph not in self._sessions:
             data = self._model(subgraph)
-            check_model(data)
+            check_model(data, self._limits)
             self._sessions[subgraph] = Session(data, threads=self._threads)
             if len(self._sessions) > MAX_SESSIONS:
                 self._sessions.popitem(last=False)
