@@ -1,0 +1,180 @@
+"""`History`: what a training run measures, fetched when it is read and remembered from then on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+import ravop as R
+from ravdl.neural_networks.callbacks import Callback
+from ravdl.neural_networks.loop import Trained
+from ravdl.neural_networks.weights import Fetch
+from ravop.errors import ArgumentError, NotComputedError, UnknownNameError
+from ravop.graph import Graph
+from ravop.protocol.tensors import Array
+
+TRAINING, VALIDATION = "training_", "val_"
+
+
+def prefix_in(graph: Graph) -> str:
+    """What the names of the next run in this graph begin with: nothing for the first, `fit_2_` for the
+    second, and so on.
+    """
+    count, prefix = 1, ""
+    while f"{prefix}{TRAINING}loss" in graph.persisted:
+        count += 1
+        prefix = f"fit_{count}_"
+    return prefix
+
+
+def stored(key: str) -> str:
+    """The persisted name of a measure: `loss` is `training_loss`, `val_loss` stays."""
+    return key if key.startswith(VALIDATION) else TRAINING + key
+
+
+def persist(graph: Graph, trained: Trained, prefix: str) -> tuple[str, ...]:
+    """Keep the run's measures, each batch's and each epoch's under a name of its own, counted from 1. → the
+    measures' keys.
+
+    `training_loss_epoch_{e}_batch_{b}`, `training_loss_epoch_{e}` and `val_loss_epoch_{e}` (means over the
+    samples of an epoch); the same with metrics for `loss`; and whole, for reading in one go, `training_loss`,
+    `val_loss` (epochs,) and `training_loss_batches` (epochs, full batches).
+    """
+    for key, values in trained.batches.items():
+        name = prefix + stored(key)
+        values.persist_each(name + "_epoch_{}_batch_{}", first=(1, 1))
+        values.persist_op(name + "_batches")
+        if trained.last:
+            number = values.static_shape[1] + 1
+            trained.last[key].persist_each(f"{name}_epoch_{{}}_batch_{number}", first=(1,))
+            trained.last[key].persist_op(name + "_last_batch")
+    for key, values in trained.epochs.items():
+        values.persist_each(prefix + stored(key) + "_epoch_{}", first=(1,))
+        values.persist_op(prefix + stored(key))
+    for key in trained.epochs:
+        graph.report(key, trained.batches.get(key, trained.epochs[key]))
+    return tuple(trained.epochs)
+
+
+class History:
+    """The course of one `fit`: `history["loss"]`, `history["accuracy"]`, `history["val_loss"]`, … by epoch.
+
+    Nothing is fetched before it is read. While the run goes on, reading gives the epochs that are computed so
+    far.
+
+    Attributes:
+        epochs: of the run.
+        batches: in one epoch, the smaller last one included.
+        keys: what is measured.
+    """
+
+    def __init__(
+        self,
+        graph_id: str,
+        prefix: str,
+        keys: tuple[str, ...],
+        epochs: int,
+        full_batches: int,
+        last_batch: bool,
+        callbacks: Sequence[Callback] = (),
+    ) -> None:
+        self.graph_id = graph_id
+        self.keys = keys
+        self.epochs = epochs
+        self.batches = full_batches + last_batch
+        self._prefix = prefix
+        self._last_batch = last_batch
+        self._callbacks = tuple(callbacks)
+        self._logs: list[dict[str, float]] = []
+        self._fetch: Fetch | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_fetch": None, "_callbacks": ()}
+
+    def read_from(self, fetch: Fetch) -> History:
+        """Read from elsewhere than the coordinator: `history.read_from(ravop.run_local().__getitem__)`. →
+        itself.
+        """
+        self._fetch = fetch
+        return self
+
+    def __getitem__(self, key: str) -> Array:
+        """A measure by epoch, float32: those epochs that are computed. Raises `UnknownNameError`, and what
+        fetching raises.
+        """
+        if key not in self.keys:
+            raise UnknownNameError("this was not measured", expected=", ".join(self.keys), received=repr(key))
+        self.update()
+        return np.array([log[key] for log in self._logs], np.float32)
+
+    @property
+    def loss(self) -> Array:
+        return self["loss"]
+
+    @property
+    def val_loss(self) -> Array:
+        return self["val_loss"]
+
+    @property
+    def accuracy(self) -> Array:
+        return self["accuracy"]
+
+    @property
+    def val_accuracy(self) -> Array:
+        return self["val_accuracy"]
+
+    def batch(self, epoch: int, batch: int, key: str = "loss") -> float:
+        """One batch's measure; both counted from 1. Raises `ArgumentError`, `NotComputedError`."""
+        if not (1 <= epoch <= self.epochs and 1 <= batch <= self.batches):
+            raise ArgumentError(
+                "there is no such batch",
+                expected=f"epoch 1 to {self.epochs}, batch 1 to {self.batches}",
+                received=f"{epoch}, {batch}",
+            )
+        return float(self._value(f"{stored(key)}_epoch_{epoch}_batch_{batch}"))
+
+    def by_batch(self, key: str = "loss") -> Array:
+        """A measure of every batch, (epochs, batches). Raises `NotComputedError` until the run is done."""
+        full = self._value(stored(key) + "_batches")
+        if not self._last_batch:
+            return full
+        return np.concatenate([full, self._value(stored(key) + "_last_batch")[:, None]], axis=1)
+
+    def update(self) -> int:
+        """Read the epochs computed since the last time, and tell the callbacks. → how many are known now."""
+        known = len(self._logs)
+        if known < self.epochs:
+            for epoch, log in enumerate(self._new(known), known + 1):
+                self._logs.append(log)
+                for callback in self._callbacks:
+                    callback.on_epoch_end(epoch, log)
+            if len(self._logs) == self.epochs:
+                for callback in self._callbacks:
+                    callback.on_train_end(self)
+        return len(self._logs)
+
+    def _new(self, known: int) -> list[dict[str, float]]:
+        """All epochs after the first `known`: in one go when the run is done, else one by one."""
+        try:
+            columns = [self._value(stored(key))[known:] for key in self.keys]
+            return [dict(zip(self.keys, map(float, row), strict=True)) for row in zip(*columns, strict=True)]
+        except NotComputedError:
+            pass
+        found: list[dict[str, float]] = []
+        try:
+            for epoch in range(known + 1, self.epochs + 1):
+                found.append({key: float(self._value(f"{stored(key)}_epoch_{epoch}")) for key in self.keys})
+        except NotComputedError:
+            pass
+        return found
+
+    def _value(self, name: str) -> Array:
+        fetch = self._fetch or coordinator(self.graph_id)
+        return np.asarray(fetch(self._prefix + name))
+
+
+def coordinator(graph_id: str) -> Fetch:
+    """Fetching from the coordinator that `ravop.initialize` connected to."""
+    return lambda name: R.fetch(name, graph=graph_id)

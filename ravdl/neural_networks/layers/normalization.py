@@ -1,0 +1,82 @@
+"""BatchNormalization: each channel is brought to mean 0 and variance 1, then scaled and shifted."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from ravdl.neural_networks.initializers import INITIALIZERS
+from ravdl.neural_networks.layers.arguments import Shape, above_zero, fraction
+from ravdl.neural_networks.layers.layer import Layer, Moment, WeightSpec
+from ravop.errors import ShapeError
+from ravop.graph import Op
+
+
+class BatchNormalization(Layer):
+    """y = gamma (x - mean) / √(variance + epsilon) + beta, for each feature of (batch, features) or channel
+    of images (Ioffe & Szegedy 2015).
+
+    In training, mean and variance are the batch's; the variance that normalises is the biased one (divided by
+    n), as in the paper, in Keras and in PyTorch. In inference they are the running ones, which each step
+    moves as Keras does: running = momentum * running + (1 - momentum) * batch (PyTorch's momentum is 1 - this
+    one). The variance that enters `running_var` is the unbiased one (divided by n - 1), as in PyTorch,
+    because it estimates that of all data; for a single value, where that is undefined, the biased one.
+
+    Args:
+        momentum: from 0 to below 1.
+        epsilon: above 0.
+
+    Weights, each of shape (channels,): `gamma` and `beta`, moved by the optimizer; `running_mean` and
+    `running_var`.
+    """
+
+    def __init__(self, momentum: float = 0.99, epsilon: float = 1e-5, input_shape: object = None) -> None:
+        super().__init__(input_shape)
+        self.momentum = fraction(momentum, "momentum")
+        self.epsilon = above_zero(epsilon, "epsilon")
+
+    def shape_after(self, input_shape: Shape) -> Shape:
+        if len(input_shape) not in (1, 3):
+            raise ShapeError(
+                "BatchNormalization takes rows or images",
+                expected="(features,) or (channels, height, width)",
+                received=input_shape,
+            )
+        return input_shape
+
+    def weights(self) -> tuple[WeightSpec, ...]:
+        shape = self.input_shape[:1]
+        return (
+            WeightSpec("gamma", shape, INITIALIZERS["ones"]),
+            WeightSpec("beta", shape, INITIALIZERS["zeros"]),
+            WeightSpec("running_mean", shape, INITIALIZERS["zeros"], trainable=False),
+            WeightSpec("running_var", shape, INITIALIZERS["ones"], trainable=False),
+        )
+
+    def parameters(self) -> dict[str, Any]:
+        return {"momentum": self.momentum, "epsilon": self.epsilon}
+
+    def call(self, x: Op, weights: Mapping[str, Op]) -> Op:
+        inputs = [x, weights["gamma"], weights["beta"], weights["running_mean"], weights["running_var"]]
+        (output,) = x.graph.apply("BatchNormalization", inputs, {"epsilon": self.epsilon})
+        return output
+
+    def train(self, x: Op, weights: Mapping[str, Op], moment: Moment) -> tuple[Op, dict[str, Op]]:
+        values = math.prod(x.static_shape) // self.input_shape[0]
+        bessel = values / max(values - 1, 1)
+        # The node moves the statistics by the biased variance; scaled around it, running_var moves by the
+        # unbiased one.
+        inputs = [
+            x,
+            weights["gamma"],
+            weights["beta"],
+            weights["running_mean"],
+            weights["running_var"] * (1 / bessel),
+        ]
+        y, mean, variance = x.graph.apply(
+            "BatchNormalization",
+            inputs,
+            {"epsilon": self.epsilon, "momentum": self.momentum, "training_mode": 1},
+        )
+        return y, {"running_mean": mean, "running_var": variance * bessel}

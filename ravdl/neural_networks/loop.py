@@ -1,0 +1,98 @@
+"""The loops around the training step: epochs over batches, validation after each, and inference over large
+inputs.
+
+A training run is one outer `scan` over epochs whose body is an inner `scan` over the full batches, one more
+step for the last, smaller batch, and the validation; so the graph does not grow with the epochs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import ravop as R
+from ravdl.neural_networks.data import Batch, Batches, InOrder, Samples
+from ravdl.neural_networks.training import Measures, State
+from ravop.graph import Op
+
+Step = Callable[[State, Batch], tuple[State, Measures]]
+Measure = Callable[[dict[str, Op], Batch], Measures]
+
+INFERENCE_BATCH = 256
+"""Samples that go through the layers together when nothing is learned from them; bounds the memory."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a run gives: the state after it, and what was measured on the way, stacked over the epochs."""
+
+    state: State
+    batches: Measures
+    """(epochs, full batches)."""
+    last: Measures
+    """(epochs,), of the smaller last batch; empty without one."""
+    epochs: Measures
+    """(epochs,): the mean over the samples of each epoch, in training (`loss`, …) and after it in validation
+    (`val_loss`, …).
+    """
+
+
+def train(
+    step: Step, state: State, batches: Batches, n_epochs: int, validate: Callable[[State], Measures] | None
+) -> Trained:
+    """Run `step` over all batches, `n_epochs` times."""
+
+    def epoch(state: State, _: None) -> tuple[State, tuple[Measures, Measures, Measures]]:
+        of_epoch = batches.epoch(state.step)
+        state, measured = R.scan(lambda s, x: step(s, of_epoch.batch(x)), state, of_epoch.xs)
+        last: Measures = {}
+        if of_epoch.last is not None:
+            state, last = step(state, of_epoch.last)
+        means = _means(measured, last, batches.sizes)
+        if validate is not None:
+            means |= {f"val_{name}": value for name, value in validate(state).items()}
+        return state, (measured, last, means)
+
+    final, (measured, last, means) = R.scan(epoch, state, length=n_epochs)
+    return Trained(final, measured, last, means)
+
+
+def _means(measured: Measures, last: Measures, sizes: tuple[int, int]) -> Measures:
+    """Means over the samples, of means over the full batches and over the last one."""
+    means = {name: R.mean(value) for name, value in measured.items()}
+    if not last:
+        return means
+    full = next(iter(measured.values())).static_shape[0] * sizes[0]
+    share = full / (full + sizes[1])
+    return {name: mean * share + last[name] * (1 - share) for name, mean in means.items()}
+
+
+def evaluation(measure: Measure, samples: Samples) -> Callable[[dict[str, Op]], Measures]:
+    """A function of weights that measures all samples, to be called where the result is wanted; the data is
+    bound now.
+    """
+    if samples.count <= INFERENCE_BATCH:
+        whole = samples.slice(0, samples.count)
+        return lambda weights: measure(weights, whole)
+    batches = InOrder(samples, INFERENCE_BATCH)
+
+    def evaluate(weights: dict[str, Op]) -> Measures:
+        _, measured = R.scan(lambda _, batch: (None, measure(weights, batch)), None, batches.full)
+        return _means(
+            measured, measure(weights, batches.last) if batches.last is not None else {}, batches.sizes
+        )
+
+    return evaluate
+
+
+def infer(predict: Callable[[Op], Op], x: Op) -> Op:
+    """`predict` over the rows of `x`, a part at a time when there are many. → (rows, …)."""
+    rows = x.static_shape[0]
+    steps, rest = divmod(rows, INFERENCE_BATCH)
+    if steps == 0 or (steps, rest) == (1, 0):
+        return predict(x)
+    full = steps * INFERENCE_BATCH
+    parts = R.reshape(x[:full] if rest else x, (steps, INFERENCE_BATCH, *x.static_shape[1:]))
+    _, outputs = R.scan(lambda _, part: (None, predict(part)), None, parts)
+    done = R.reshape(outputs, (full, *outputs.static_shape[2:]))
+    return R.concat([done, predict(x[full:])], axis=0) if rest else done

@@ -1,0 +1,295 @@
+"""`NeuralNetwork`: layers in a row, their weights, and what one does with them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import msgspec
+
+import ravop as R
+from ravdl.neural_networks import history, summary
+from ravdl.neural_networks.callbacks import Callback
+from ravdl.neural_networks.data import Samples, checked_inputs, checked_pair, checked_samples, cut
+from ravdl.neural_networks.forward import last_activation, predict
+from ravdl.neural_networks.history import History
+from ravdl.neural_networks.initializers import generator_for
+from ravdl.neural_networks.layers import Layer
+from ravdl.neural_networks.layers.arguments import Shape, positive
+from ravdl.neural_networks.loop import evaluation, infer, train
+from ravdl.neural_networks.loss_functions import Loss
+from ravdl.neural_networks.metrics import metrics_named
+from ravdl.neural_networks.optimizers import Optimizer
+from ravdl.neural_networks.training import Measures, Recipe, State, moving, trained
+from ravdl.neural_networks.weights import Fetch, Weights
+from ravop.errors import ArgumentError, GraphStateError, RavenError, error_from_problem
+from ravop.graph import Op
+from ravop.graph.graph import Graph, current_graph
+from ravop.graph.source import describe, user_line
+from ravop.protocol.tensors import Array
+
+T = TypeVar("T")
+
+
+class NeuralNetwork:
+    """A model: layers in a row.
+
+    Nothing is computed here: `fit`, `predict` and their like add ops to the current graph (`ravop.Graph`).
+    Within one graph, each uses the weights as the calls before it left them. In another graph, or another
+    process after pickling, trained weights are fetched from the coordinator when they are needed first.
+
+    A pickled model keeps its layers, optimizer, loss, known weights, and which graph keeps the trained ones.
+
+    Args:
+        optimizer: `Adam(...)`, `RMSprop(...)`.
+        loss: a class or object of `loss_functions`.
+        validation_data: (X, y), measured after each epoch; `fit` may name other.
+        metrics: names in `metrics.METRICS`; by default accuracy, where the loss is one of classes.
+        seed: of initial weights, dropout and shuffling.
+    """
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        loss: type[Loss] | Loss,
+        validation_data: tuple[Any, Any] | None = None,
+        *,
+        metrics: Sequence[str] | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.optimizer = _checked(optimizer, Optimizer, "optimizer", "Adam()")
+        self.loss = _checked(loss() if isinstance(loss, type) else loss, Loss, "loss", "CrossEntropy")
+        self.validation_data = (
+            None if validation_data is None else checked_pair(validation_data, "validation_data")
+        )
+        self.metrics = metrics_named(self.loss.metrics if metrics is None else metrics)
+        self.seed = seed
+        self.layers: list[Layer] = []
+        self._weights = Weights()
+
+    # ── the architecture ──────────────────────────────────────────────────────────────────────────
+    def add(self, layer: Layer) -> None:
+        """Append a layer, and start its weights. Raises `ShapeError` or `ArgumentError` where it does not fit."""
+        _checked(layer, Layer, "layer", "Dense(10)")
+        kind = type(layer).__name__
+        number = 1 + sum(type(other) is type(layer) for other in self.layers)
+        try:
+            layer.build(f"{kind}_{number}", self._input_for(layer))
+        except RavenError as error:
+            place = {"op": f"{kind}_{number}", "source": describe(user_line())}
+            raise error_from_problem(msgspec.structs.replace(error.problem, **place)) from None
+        self.layers.append(layer)
+        for spec in layer.weights():
+            name = layer.weight_name(spec)
+            self._weights.values[name] = spec.initializer(spec.shape, generator_for(self.seed, name))
+
+    def _input_for(self, layer: Layer) -> Shape:
+        """The shape that the layer gets: the one before it gives, or for the first, the declared one."""
+        if not self.layers:
+            if layer.declared_shape is None:
+                raise ArgumentError(
+                    "the first layer must know the shape of the data",
+                    expected="input_shape=(features,) or (channels, height, width)",
+                    received=repr(layer),
+                    hint=f"{type(layer).__name__}(..., input_shape=X.shape[1:])",
+                )
+            return layer.declared_shape
+        found = self.layers[-1].output_shape
+        if layer.declared_shape not in (None, found):
+            raise ArgumentError(
+                "input_shape contradicts the layer before",
+                expected=found,
+                received=layer.declared_shape,
+                hint="only the first layer needs input_shape",
+            )
+        return found
+
+    @property
+    def input_shape(self) -> Shape:
+        """Of one sample. Raises `ArgumentError` for a model without layers."""
+        return self._built()[0].input_shape
+
+    @property
+    def output_shape(self) -> Shape:
+        """Of one prediction."""
+        return self._built()[-1].output_shape
+
+    @property
+    def weight_names(self) -> tuple[str, ...]:
+        """Of all weights, in the order of `get_weights()`."""
+        return tuple(layer.weight_name(spec) for layer in self.layers for spec in layer.weights())
+
+    def set_trainable(self, trainable: bool) -> None:
+        """Freeze all layers, or thaw them. One layer: `model.layers[0].trainable = False`.
+
+        A frozen layer keeps its weights and running statistics, and works as in inference.
+        """
+        for layer in self.layers:
+            layer.trainable = bool(trainable)
+
+    def summary(self, name: str = "Model summary") -> None:
+        """Print a table of the layers with their output shapes and parameters."""
+        summary.show(self._built(), name)
+
+    # ── training ──────────────────────────────────────────────────────────────────────────────────
+    def fit(
+        self,
+        X: Any,
+        y: Any,
+        n_epochs: int,
+        batch_size: int,
+        save_model: bool = False,
+        validation_data: tuple[Any, Any] | None = None,
+        shuffle: bool = False,
+        callbacks: Sequence[Callback] = (),
+    ) -> History:
+        """Add the training run to the current graph, as one loop whose size does not depend on `n_epochs`.
+
+        Each batch's loss can be fetched as `training_loss_epoch_{e}_batch_{b}` as soon as it is computed,
+        each epoch's means as `training_loss_epoch_{e}` and `val_loss_epoch_{e}`; all counted from 1, metrics
+        likewise. The second run in one graph has names that begin with `fit_2_`. A second fit goes on where
+        the first ended: weights, the optimizer's memory and step count, dropout's masks.
+
+        Args:
+            X: (samples, *input_shape); floats become float32.
+            y: targets, see the loss.
+            n_epochs: how often all samples are used.
+            batch_size: samples in a step; the samples left over are one smaller step more at the end of each
+                epoch.
+            save_model: keep the trained weights (`Dense_1_W`, …) and the optimizer's memory at the
+                coordinator, for `fetch_weights`, export, and training on in another graph.
+            validation_data: (X, y), measured in inference mode after each epoch.
+            shuffle: another random order of the samples in each epoch.
+            callbacks: see `callbacks`.
+        Returns:
+            what is measured, fetched when it is read.
+        Raises:
+            ArgumentError, ShapeError, DTypeError: data that does not fit the model, or each other.
+        """
+        graph, recipe = current_graph(), self._recipe()
+        epochs = positive(n_epochs, "n_epochs")
+        batches = cut(self._samples(X, y), batch_size, shuffle, self.seed)
+        held_out = validation_data if validation_data is not None else self.validation_data
+        state, frozen = self._state(graph)
+        validate: Callable[[State], Measures] | None = None
+        if held_out is not None:
+            samples = self._samples(*checked_pair(held_out, "validation_data"))
+            measure = evaluation(recipe.measure, samples)
+            validate = lambda state: measure(state.weights | frozen)  # noqa: E731
+        run = train(lambda state, batch: recipe.step(state, frozen, batch), state, batches, epochs, validate)
+        prefix = history.prefix_in(graph)
+        keys = history.persist(graph, run, prefix)
+        self._weights.moved(graph, run.state, self.optimizer.slots, save_model, prefix)
+        found = History(graph.id, prefix, keys, epochs, batches.steps, bool(batches.sizes[1]), callbacks)
+        for callback in callbacks:
+            callback.on_train_begin(self, found)
+        return found
+
+    def train_on_batch(self, X: Any, y: Any) -> Op:
+        """One training step on these samples. → the loss, a scalar op."""
+        graph, recipe = current_graph(), self._recipe()
+        samples = self._samples(X, y)
+        state, frozen = self._state(graph)
+        state, measured = recipe.step(state, frozen, samples.slice(0, samples.count))
+        self._weights.moved(graph, state, self.optimizer.slots, False, "")
+        return measured["loss"]
+
+    # ── inference ─────────────────────────────────────────────────────────────────────────────────
+    def predict(self, X: Any) -> Op:
+        """The model's output for X, in inference mode. → op of shape (samples, *output_shape).
+
+        Raises `ShapeError`, `ArgumentError`, `DTypeError` for data that does not fit the model.
+        """
+        weights = self._all_weights(current_graph())
+        x = R.t(checked_inputs(X, self.input_shape))
+        return infer(lambda part: predict(self.layers, weights, part).value, x)
+
+    def test_on_batch(self, X: Any, y: Any) -> Op:
+        """The loss over these samples in inference mode, a scalar op."""
+        return self.evaluate(X, y)["loss"]
+
+    def evaluate(self, X: Any, y: Any) -> Measures:
+        """Loss and metrics over all samples in inference mode. → scalar ops by name, to be persisted as
+        wanted.
+        """
+        weights, recipe = self._all_weights(current_graph()), self._recipe()
+        return evaluation(recipe.measure, self._samples(X, y))(weights)
+
+    # ── weights ───────────────────────────────────────────────────────────────────────────────────
+    def get_weights(self) -> list[Array]:
+        """Copies of the weights, in the order of `weight_names`.
+
+        Raises `GraphStateError` when newer ones are in a graph: `fetch_weights()` brings them.
+        """
+        source = self._weights.source
+        if source is not None:
+            raise GraphStateError(
+                "the newest weights are not here",
+                received=f"weights trained in graph {source.graph_id}",
+                hint="call fetch_weights() when the training is done"
+                if source.names
+                else "train with fit(..., save_model=True)",
+            )
+        return [self._weights.values[name].copy() for name in self.weight_names]
+
+    def set_weights(self, weights: Sequence[Any]) -> None:
+        """Replace all weights, in the order of `weight_names`. Raises `ArgumentError`, `ShapeError`."""
+        self._weights.replace(self.weight_names, weights)
+
+    def fetch_weights(self, fetch: Fetch | None = None) -> list[Array]:
+        """Bring the trained weights, and the optimizer's memory, here. → `get_weights()`.
+
+        Args:
+            fetch: from a persisted name to its value, for another place than the coordinator:
+                `model.fetch_weights(ravop.run_local().__getitem__)`.
+        Raises:
+            GraphStateError: they were not kept (`save_model=False`).
+            NotComputedError: the training is not done.
+        """
+        source = self._weights.source
+        if source is not None:
+            self._weights.fetch(fetch or history.coordinator(source.graph_id))
+        return self.get_weights()
+
+    # ── inside ────────────────────────────────────────────────────────────────────────────────────
+    def _built(self) -> list[Layer]:
+        if not self.layers:
+            raise ArgumentError(
+                "the model has no layers",
+                expected="at least one",
+                received="none",
+                hint="call model.add(Dense(...))",
+            )
+        return self.layers
+
+    def _recipe(self) -> Recipe:
+        layers = tuple(self._built())
+        self.loss.check_model(self.output_shape, last_activation(layers))
+        return Recipe(layers, self.loss, self.optimizer, self.metrics, self.seed)
+
+    def _samples(self, X: Any, y: Any) -> Samples:
+        return checked_samples(
+            X, y, self.input_shape, self.output_shape, self.loss, last_activation(self.layers)
+        )
+
+    def _all_weights(self, graph: Graph) -> dict[str, Op]:
+        return self._weights.ops(
+            graph, self.weight_names, lambda source: history.coordinator(source.graph_id)
+        )
+
+    def _state(self, graph: Graph) -> tuple[State, dict[str, Op]]:
+        """What training moves, and the weights that it does not."""
+        moved, descended = moving(self.layers), trained(self.layers)
+        weights = self._all_weights(graph)
+        slots = self._weights.slots(
+            dict.fromkeys(descended, self.optimizer.slots),
+            {name: weights[name].static_shape for name in descended},
+        )
+        state = State({name: weights[name] for name in moved}, slots, self._weights.step())
+        return state, {name: op for name, op in weights.items() if name not in moved}
+
+
+def _checked(value: object, kind: type[T], what: str, example: str) -> T:
+    if not isinstance(value, kind):
+        raise ArgumentError(f"this is no {what}", expected=f"such as {example}", received=repr(value))
+    return value

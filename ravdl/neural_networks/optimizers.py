@@ -1,0 +1,106 @@
+"""Optimizers: how a gradient moves a weight. Each is a description; its running state (slots) is held by the
+model.
+
+The formulas are element-wise, so the training step may apply them to one weight or to many packed into one
+tensor.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import numpy as np
+
+import ravop as R
+from ravdl.neural_networks.layers.arguments import above_zero, fraction
+from ravop.graph import Op
+
+
+class Optimizer:
+    """Base of all optimizers. `slots` names what is remembered for each element of each weight, starting at
+    zero.
+    """
+
+    slots: ClassVar[tuple[str, ...]] = ()
+
+    def config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return dict(vars(self))
+
+    def factors(self, step: Op) -> tuple[Op, ...]:
+        """Scalars (float32) that all weights share in one step. `step`: int64 scalar, 1 in the first step."""
+        return ()
+
+    def change(
+        self, gradient: Op, slots: tuple[Op, ...], factors: tuple[Op, ...]
+    ) -> tuple[Op, tuple[Op, ...]]:
+        """What to subtract from the weight, and the new slots; all of the gradient's shape."""
+        raise NotImplementedError
+
+    def __repr__(self) -> str:
+        return (
+            f"{type(self).__name__}({', '.join(f'{name}={value}' for name, value in self.config().items())})"
+        )
+
+
+class RMSprop(Optimizer):
+    """v ← rho v + (1 - rho) g²;  w ← w - learning_rate g / (√v + epsilon). As `torch.optim.RMSprop` (Hinton
+    2012).
+
+    Args:
+        learning_rate: above 0.
+        rho: memory of the squared gradient, from 0 to below 1 (PyTorch's alpha).
+        epsilon: above 0, added outside of the root.
+    """
+
+    slots = ("v",)
+
+    def __init__(self, learning_rate: float = 0.01, rho: float = 0.9, epsilon: float = 1e-8) -> None:
+        self.learning_rate = above_zero(learning_rate, "learning_rate")
+        self.rho = fraction(rho, "rho")
+        self.epsilon = above_zero(epsilon, "epsilon")
+
+    def change(
+        self, gradient: Op, slots: tuple[Op, ...], factors: tuple[Op, ...]
+    ) -> tuple[Op, tuple[Op, ...]]:
+        v = slots[0] * self.rho + gradient * gradient * (1 - self.rho)
+        return gradient * self.learning_rate / (R.sqrt(v) + self.epsilon), (v,)
+
+
+class Adam(Optimizer):
+    """Kingma & Ba 2015, algorithm 1, with bias correction; equal to `torch.optim.Adam`.
+
+    m ← b1 m + (1 - b1) g;  v ← b2 v + (1 - b2) g²;  w ← w - learning_rate m̂ / (√v̂ + epsilon), where m̂ = m
+    / (1 - b1ᵗ) and v̂ = v / (1 - b2ᵗ). Computed in the order of the paper's section 2: with c = √(1 - b2ᵗ),
+    the same step is (learning_rate c / (1 - b1ᵗ)) m / (√v + epsilon c), whose two factors are scalars, taken
+    in float64.
+
+    Args:
+        learning_rate: above 0.
+        b1, b2: memory of the gradient and of its square, from 0 to below 1.
+        epsilon: above 0, added outside of the root of the corrected v̂.
+    """
+
+    slots = ("m", "v")
+
+    def __init__(
+        self, learning_rate: float = 0.001, b1: float = 0.9, b2: float = 0.999, epsilon: float = 1e-8
+    ) -> None:
+        self.learning_rate = above_zero(learning_rate, "learning_rate")
+        self.b1 = fraction(b1, "b1")
+        self.b2 = fraction(b2, "b2")
+        self.epsilon = above_zero(epsilon, "epsilon")
+
+    def factors(self, step: Op) -> tuple[Op, ...]:
+        t = R.astype(step, np.float64)
+        correction = R.sqrt(1 - R.pow(self.b2, t))
+        rate = correction * self.learning_rate / (1 - R.pow(self.b1, t))
+        return R.astype(rate, np.float32), R.astype(correction * self.epsilon, np.float32)
+
+    def change(
+        self, gradient: Op, slots: tuple[Op, ...], factors: tuple[Op, ...]
+    ) -> tuple[Op, tuple[Op, ...]]:
+        rate, epsilon = factors
+        m = slots[0] * self.b1 + gradient * (1 - self.b1)
+        v = slots[1] * self.b2 + gradient * gradient * (1 - self.b2)
+        return m * rate / (R.sqrt(v) + epsilon), (m, v)

@@ -1,0 +1,150 @@
+"""Where a model's weights are: as arrays here, as ops of a graph being defined, or computed by a graph and
+kept there.
+
+All that training changes has one flat name each: weights (`Dense_1_W`), what the optimizer remembers of them
+(`Dense_1_W_m`) and `training_step`. Only for the model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+import ravop as R
+from ravdl.neural_networks.training import State
+from ravop.errors import ArgumentError, GraphStateError, ShapeError
+from ravop.graph import Graph, Op
+from ravop.graph.dtypes import as_array
+from ravop.protocol.tensors import Array
+
+STEP = "training_step"
+
+Fetch = Callable[[str], Array]
+"""From a persisted name to its value: the coordinator's, or `ravop.run_local().__getitem__`."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """The graph that computes the newest weights, and under what names it keeps them."""
+
+    graph_id: str
+    names: tuple[str, ...] = ()
+    """Empty when it keeps none."""
+    prefix: str = ""
+    """What the persisted names begin with."""
+
+
+@dataclass(frozen=True)
+class _Live:
+    graph: Graph
+    ops: dict[str, Op]
+
+
+class Weights:
+    """The newest state of a model by flat names. Pickles without ops.
+
+    `values` holds what is known here; with a `source`, newer ones are in that graph.
+    """
+
+    def __init__(self) -> None:
+        self.values: dict[str, Array] = {}
+        self.source: Source | None = None
+        self._live: _Live | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"values": self.values, "source": self.source, "_live": None}
+
+    def ops(self, graph: Graph, names: Sequence[str], fetch: Callable[[Source], Fetch]) -> dict[str, Op]:
+        """The newest weights as ops of `graph`, by name.
+
+        What another graph computed is fetched from it first. Raises what fetching raises, `GraphStateError`
+        for weights that the other graph did not save.
+        """
+        if self._live is None or self._live.graph is not graph:
+            if self.source is not None:
+                self.fetch(fetch(self.source))
+            self._live = _Live(graph, {})
+        ops = self._live.ops
+        for name in names:
+            if name not in ops:
+                with graph.label(name):
+                    ops[name] = R.t(self.values[name])
+        return {name: ops[name] for name in names}
+
+    def slots(
+        self, names: Mapping[str, tuple[str, ...]], shapes: Mapping[str, tuple[int, ...]]
+    ) -> dict[str, tuple[Op, ...]]:
+        """The optimizer's memory in the graph of the last call of `ops`; zeros where there is none yet."""
+        return {
+            name: tuple(self._slot(f"{name}_{slot}", shapes[name]) for slot in slots)
+            for name, slots in names.items()
+        }
+
+    def step(self) -> Op:
+        """Training steps done, in the graph of the last call of `ops`."""
+        found = self._known(STEP)
+        return R.t(np.array(0, np.int64)) if found is None else found
+
+    def _slot(self, name: str, shape: tuple[int, ...]) -> Op:
+        found = self._known(name)
+        return R.zeros(shape) if found is None or found.shape != shape else found
+
+    def _known(self, name: str) -> Op | None:
+        assert self._live is not None
+        if name not in self._live.ops and name in self.values:
+            self._live.ops[name] = R.t(self.values[name])
+        return self._live.ops.get(name)
+
+    def moved(self, graph: Graph, state: State, slots: Sequence[str], save: bool, prefix: str) -> None:
+        """Remember the state after training in `graph`; with `save` it is persisted there under `prefix` and
+        its names.
+        """
+        ops = self._live.ops if self._live is not None else {}
+        ops = ops | state.weights | {STEP: state.step}
+        for weight, values in state.slots.items():
+            ops |= {f"{weight}_{slot}": value for slot, value in zip(slots, values, strict=True)}
+        self._live = _Live(graph, ops)
+        self.source = Source(graph.id, tuple(ops) if save else (), prefix)
+        for name in self.source.names:
+            ops[name].persist_op(prefix + name)
+
+    def fetch(self, fetch: Fetch) -> None:
+        """Make `values` the newest. Raises `GraphStateError` when the newest were not saved, and what `fetch`
+        raises.
+        """
+        if self.source is None:
+            return
+        if not self.source.names:
+            raise GraphStateError(
+                "the trained weights were not kept",
+                expected="a last training by fit(..., save_model=True)",
+                received=f"training in graph {self.source.graph_id} without save_model",
+                hint="call fit(..., save_model=True), or set_weights(...) to start from known ones",
+            )
+        self.values = {name: np.asarray(fetch(self.source.prefix + name)) for name in self.source.names}
+        self.source = None
+
+    def replace(self, names: Sequence[str], arrays: Sequence[object]) -> None:
+        """Give the weights `names` new values; the optimizer's memory stays. Raises `ArgumentError`,
+        `ShapeError`.
+        """
+        if len(arrays) != len(names):
+            raise ArgumentError(
+                "the wrong number of weights",
+                expected=f"{len(names)}: {', '.join(names)}",
+                received=len(arrays),
+            )
+        given = {name: as_array(value, np.float32) for name, value in zip(names, arrays, strict=True)}
+        for name, value in given.items():
+            if value.shape != self.values[name].shape:
+                raise ShapeError(
+                    f"the weight {name} has another shape",
+                    expected=self.values[name].shape,
+                    received=value.shape,
+                )
+        self.values = self.values | given
+        self.source = None
+        self._live = None
