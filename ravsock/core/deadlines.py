@@ -10,6 +10,8 @@ import math
 
 import msgspec
 
+from ravsock.core.fleet import DEFAULT_GFLOPS
+
 BEAT_SECONDS = 5.0
 """How often a provider says that it lives."""
 SILENT_SECONDS = 15.0
@@ -31,9 +33,6 @@ GROWTH = 2
 FIRST_REST_SECONDS = 1.0
 MAX_REST_SECONDS = 300.0
 
-DEFAULT_GFLOPS = 10.0
-"""Assumed of a provider whose measurement says nothing."""
-
 
 class Pace(msgspec.Struct, frozen=True):
     """What was measured of a subgraph: GFLOPS-seconds of one iteration (or run), and iterations of the last
@@ -42,6 +41,19 @@ class Pace(msgspec.Struct, frozen=True):
 
     work: float
     length: int = 1
+
+
+class Effort(msgspec.Struct, frozen=True):
+    """What a run costs on any provider: GFLOPS-seconds, and seconds that do not depend on its speed."""
+
+    work: float
+    overhead: float = 0.0
+
+    def seconds(self, gflops: float) -> float:
+        return self.work / gflops + self.overhead
+
+    def times(self, count: int) -> Effort:
+        return Effort(self.work * count, self.overhead * count)
 
 
 def speed(matmul_gflops: float, conv_gflops: float) -> float:
@@ -53,9 +65,9 @@ def speed(matmul_gflops: float, conv_gflops: float) -> float:
     return math.sqrt(matmul_gflops * conv_gflops)
 
 
-def run_seconds(flops: float, gflops: float, pace: Pace | None = None) -> float:
-    """Seconds of one run or iteration at `gflops`: from its measured pace, else from its `flops`."""
-    return pace.work / gflops if pace is not None else flops / (gflops * 1e9)
+def effort(flops: float, overhead: float = 0.0, pace: Pace | None = None) -> Effort:
+    """Of one run or iteration: as measured, else from its `flops` and the seconds of `overhead` beside them."""
+    return Effort(pace.work, 0.0) if pace is not None else Effort(flops / 1e9, overhead)
 
 
 def learn(gflops: float, seconds: float, elapsed: float, iterations: int = 1) -> Pace:

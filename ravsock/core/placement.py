@@ -11,6 +11,8 @@ from collections import defaultdict, deque
 from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
+from ravsock.core.deadlines import Effort
+
 LINK = 50e6
 """Bytes a second assumed of a provider's line: only how places compare depends on it."""
 PREFETCH = 1
@@ -23,8 +25,8 @@ class Job:
 
     task_id: int
     graph_id: str
-    owner: str
-    flops: float
+    owner: int
+    effort: Effort
     peak_memory: int = 0
     inputs: tuple[tuple[str, int], ...] = ()
     """Blobs it needs, the subgraph among them: name and bytes."""
@@ -59,7 +61,7 @@ class Node:
 class Running:
     """A task that is leased: what its requester and graph already have."""
 
-    owner: str
+    owner: int
     graph_id: str
 
 
@@ -91,7 +93,7 @@ def assign(
         made.append(Assignment(job.task_id, best.provider_id))
         turns.count(job)
         fleet[best.provider_id] = replace(
-            best, outstanding=best.outstanding + 1, backlog=best.backlog + job.flops / (best.gflops * 1e9)
+            best, outstanding=best.outstanding + 1, backlog=best.backlog + job.effort.seconds(best.gflops)
         )
     return tuple(made)
 
@@ -102,19 +104,43 @@ def candidates(job: Job, nodes: Iterable[Node]) -> list[Node]:
     return [n for n in able if n.provider_id not in job.failed_on] or able
 
 
+def why_waiting(graph_id: str, jobs: Iterable[Job], nodes: Sequence[Node], busy_elsewhere: int) -> str:
+    """Why nothing of a graph runs. `busy_elsewhere`: how many providers are at work for other graphs."""
+    if not nodes:
+        return "no provider is connected"
+    able = [n for n in nodes if n.graph_id in (None, graph_id)]
+    if not able:
+        return f"all connected providers ({len(nodes)}) work for other graphs only"
+    needed = min((job.peak_memory for job in jobs if job.graph_id == graph_id), default=0)
+    if all(n.memory < needed for n in able):
+        most = max(n.memory for n in able)
+        return (
+            f"no provider offers the {needed:,} bytes of memory that the next subgraph needs (most: {most:,})"
+        )
+    if all(n.resting for n in able):
+        return f"{_count(len(able))} that could take it rest after failures"
+    if busy_elsewhere:
+        return f"{_count(busy_elsewhere)} {'is' if busy_elsewhere == 1 else 'are'} busy with other graphs"
+    return ""
+
+
+def _count(providers: int) -> str:
+    return "1 provider" if providers == 1 else f"{providers} providers"
+
+
 def _finish(job: Job, node: Node) -> float:
     """Seconds until the node would be done with the job."""
     lacking = sum(size for sha, size in job.inputs if sha not in node.holds)
     waiting = node.backlog / node.slots if node.outstanding >= node.slots else 0.0
-    return waiting + lacking / LINK + job.flops / (node.gflops * 1e9)
+    return waiting + lacking / LINK + job.effort.seconds(node.gflops)
 
 
 class _Turns:
     """Whose job is next: the requester with the fewest tasks running, then its graph with the fewest."""
 
     def __init__(self, jobs: Sequence[Job], running: Iterable[Running]) -> None:
-        self._queues: dict[str, dict[str, deque[Job]]] = defaultdict(lambda: defaultdict(deque))
-        self._owners: dict[str, int] = defaultdict(int)
+        self._queues: dict[int, dict[str, deque[Job]]] = defaultdict(lambda: defaultdict(deque))
+        self._owners: dict[int, int] = defaultdict(int)
         self._graphs: dict[str, int] = defaultdict(int)
         for job in jobs:
             self._queues[job.owner][job.graph_id].append(job)

@@ -1,6 +1,7 @@
 """Deadlines as their users see them: whole loops played through, and bounds that hold for any number."""
 
 import math
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -8,6 +9,7 @@ from hypothesis import strategies as st
 
 from ravsock.core import deadlines
 from ravsock.core.deadlines import Pace
+from ravsock.core.fleet import DEFAULT_GFLOPS
 
 seconds = st.floats(min_value=1e-9, max_value=1e6)
 speeds = st.floats(min_value=1e-3, max_value=1e6)
@@ -17,7 +19,7 @@ def play(length: int, true_seconds: float, estimate: float, gflops: float = 10.0
     """The chunks of a loop whose iterations take `true_seconds` on one provider."""
     left, chunks, pace = length, [], None
     while left:
-        per_iteration = deadlines.run_seconds(estimate * gflops * 1e9, gflops, pace)
+        per_iteration = deadlines.effort(estimate * gflops * 1e9, 0.0, pace).seconds(gflops)
         chunk = deadlines.chunk_length(left, per_iteration, pace)
         pace = deadlines.learn(gflops, chunk * true_seconds, math.inf, chunk)
         chunks.append(chunk)
@@ -49,17 +51,20 @@ def test_every_iteration_is_in_exactly_one_chunk(length: int, true: float, estim
     chunks = play(length, true, estimate)
     assert sum(chunks) == length
     assert all(chunk >= 1 for chunk in chunks)
-    assert all(
-        later <= max(1, deadlines.GROWTH * earlier) for earlier, later in zip(chunks, chunks[1:], strict=False)
-    )
+    assert all(later <= max(1, deadlines.GROWTH * earlier) for earlier, later in pairwise(chunks))
 
 
-@given(left=st.integers(1, 10**9), work=st.floats(0, allow_nan=False), length=st.integers(1, 10**9), gflops=speeds)
+@given(
+    left=st.integers(1, 10**9),
+    work=st.floats(0, allow_nan=False),
+    length=st.integers(1, 10**9),
+    gflops=speeds,
+)
 def test_a_chunk_is_never_longer_than_three_seconds_of_measured_time(
     left: int, work: float, length: int, gflops: float
 ) -> None:
     pace = Pace(work, length)
-    estimate = deadlines.run_seconds(0.0, gflops, pace)
+    estimate = deadlines.effort(0.0, 0.0, pace).seconds(gflops)
     chunk = deadlines.chunk_length(left, estimate, pace)
     assert 1 <= chunk <= min(left, deadlines.GROWTH * length)
     assert chunk == 1 or chunk * estimate <= deadlines.CHUNK_SECONDS * 1.0001
@@ -80,8 +85,10 @@ def test_a_pace_learnt_on_one_provider_is_scaled_to_another(
     gflops: float, other: float, taken: float, iterations: int
 ) -> None:
     pace = deadlines.learn(gflops, taken, taken, iterations)
-    assert deadlines.run_seconds(0.0, gflops, pace) == pytest.approx(taken / iterations)
-    assert deadlines.run_seconds(0.0, other, pace) == pytest.approx(taken / iterations * gflops / other)
+    assert deadlines.effort(0.0, 0.0, pace).seconds(gflops) == pytest.approx(taken / iterations)
+    assert deadlines.effort(0.0, 0.0, pace).seconds(other) == pytest.approx(
+        taken / iterations * gflops / other
+    )
 
 
 def test_leases_cover_the_estimate_the_transfer_and_every_retry() -> None:
@@ -106,10 +113,15 @@ def test_a_failing_provider_rests_longer_each_time() -> None:
     assert deadlines.rest_seconds(10**9) == deadlines.MAX_REST_SECONDS
 
 
+def test_the_fixed_cost_of_a_run_counts_beside_its_flops() -> None:
+    assert deadlines.effort(2e9, overhead=0.5).seconds(4.0) == 1.0
+    assert deadlines.effort(2e9, overhead=0.5).times(3).seconds(4.0) == 3.0
+
+
 def test_speed_is_one_figure_even_for_a_provider_that_measured_nothing() -> None:
     assert deadlines.speed(16.0, 4.0) == pytest.approx(8.0)
     assert deadlines.speed(0.0, 5.0) == 5.0
-    assert deadlines.speed(0.0, 0.0) == deadlines.DEFAULT_GFLOPS
+    assert deadlines.speed(0.0, 0.0) == DEFAULT_GFLOPS
 
 
 def test_silence_counts_from_the_last_sign_of_life() -> None:

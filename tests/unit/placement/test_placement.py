@@ -1,16 +1,21 @@
 """Placement: the rules by example, and what must hold for any fleet and any queue."""
 
+import re
 from collections import Counter
 from dataclasses import replace
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ravsock.core.placement import Assignment, Job, Node, Running, assign, candidates
+from ravsock.core.deadlines import Effort
+from ravsock.core.placement import Assignment, Job, Node, Running, assign, candidates, why_waiting
+
+ALICE, BOB = 1, 2
 
 
-def job(task_id: int, graph: str = "g", owner: str = "alice", **details: object) -> Job:
-    return Job(task_id=task_id, graph_id=graph, owner=owner, **{"flops": 1e9, **details})  # type: ignore[arg-type]
+def job(task_id: int, graph: str = "g", owner: int = ALICE, work: float = 1.0, **details: object) -> Job:
+    return Job(task_id=task_id, graph_id=graph, owner=owner, effort=Effort(work), **details)  # type: ignore[arg-type]
 
 
 def node(name: str, **details: object) -> Node:
@@ -33,7 +38,7 @@ def test_the_faster_provider_gets_the_single_task() -> None:
 
 def test_a_slow_provider_is_not_given_what_a_fast_one_does_sooner_after_its_present_task() -> None:
     fast = node("fast", gflops=100.0, outstanding=1, backlog=0.5)
-    assert placed(assign([job(1, flops=50e9)], [fast, node("slow", gflops=1.0)])) == {1: "fast"}
+    assert placed(assign([job(1, work=50.0)], [fast, node("slow", gflops=1.0)])) == {1: "fast"}
 
 
 def test_the_provider_that_holds_the_inputs_is_preferred() -> None:
@@ -47,14 +52,14 @@ def test_holding_the_inputs_does_not_outweigh_a_long_queue() -> None:
 
 
 def test_requesters_take_turns_whatever_the_length_of_their_queues() -> None:
-    jobs = [job(i, "g1", "alice") for i in range(100)] + [job(100 + i, "g2", "bob") for i in range(3)]
+    jobs = [job(i, "g1", ALICE) for i in range(100)] + [job(100 + i, "g2", BOB) for i in range(3)]
     made = assign(jobs, [node("a", slots=5)])
-    assert Counter("bob" if a.task_id >= 100 else "alice" for a in made) == {"alice": 3, "bob": 3}
+    assert Counter(BOB if a.task_id >= 100 else ALICE for a in made) == {ALICE: 3, BOB: 3}
 
 
 def test_what_already_runs_counts_in_the_turns() -> None:
-    jobs = [job(1, "g1", "alice"), job(2, "g2", "bob")]
-    made = assign(jobs, [node("a", outstanding=1)], [Running("alice", "g1")])
+    jobs = [job(1, "g1", ALICE), job(2, "g2", BOB)]
+    made = assign(jobs, [node("a", outstanding=1)], [Running(ALICE, "g1")])
     assert placed(made) == {2: "a"}
 
 
@@ -86,22 +91,53 @@ def test_a_resting_provider_gets_nothing() -> None:
     assert assign([job(1)], [node("a", resting=True)]) == ()
 
 
+@pytest.mark.parametrize(
+    ("nodes", "busy", "reason"),
+    [
+        ([], 0, "no provider is connected"),
+        ([node("a", graph_id="other")], 0, r"providers \(1\) work for other graphs only"),
+        ([node("a", memory=10), node("b", memory=20)], 0, "offers the 1,000 bytes .*most: 20"),
+        ([node("a", resting=True)], 0, "rest after failures"),
+        ([node("a", outstanding=2), node("b", outstanding=2)], 2, "2 providers are busy with other graphs"),
+        ([node("a", outstanding=2)], 1, "1 provider is busy with other graphs"),
+        ([node("a")], 0, "^$"),
+    ],
+)
+def test_a_requester_is_told_why_nothing_runs(nodes: list[Node], busy: int, reason: str) -> None:
+    jobs = [job(1, peak_memory=1000), job(2, peak_memory=2000), job(3, "other")]
+    assert re.search(reason, why_waiting("g", jobs, nodes, busy))
+
+
 names = st.sampled_from(["a", "b", "c", "d", "e"])
 jobs = st.lists(
     st.builds(
-        Job, task_id=st.just(0), graph_id=st.sampled_from(["g1", "g2", "g3"]), owner=st.sampled_from(["x", "y"]),
-        flops=st.floats(0, 1e15), peak_memory=st.integers(0, 100),
+        Job,
+        task_id=st.just(0),
+        graph_id=st.sampled_from(["g1", "g2", "g3"]),
+        owner=st.sampled_from([ALICE, BOB]),
+        effort=st.builds(Effort, st.floats(0, 1e6), st.floats(0, 1e3)),
+        peak_memory=st.integers(0, 100),
         inputs=st.lists(st.tuples(names, st.integers(0, 10**9)), max_size=3).map(tuple),
         failed_on=st.frozensets(names),
-    ), max_size=25,
-).map(lambda found: [replace(j, task_id=i) for i, j in enumerate(found)])  # fmt: skip
+    ),
+    max_size=25,
+).map(lambda found: [replace(j, task_id=i) for i, j in enumerate(found)])
 nodes = st.lists(
     st.builds(
-        Node, provider_id=names, gflops=st.floats(0.01, 1e5), memory=st.integers(0, 100), slots=st.integers(1, 4),
-        outstanding=st.integers(0, 6), backlog=st.floats(0, 1e6), graph_id=st.none() | st.just("g1"),
-        resting=st.booleans(), holds=st.frozensets(names),
-    ), max_size=5, unique_by=lambda n: n.provider_id,
-)  # fmt: skip
+        Node,
+        provider_id=names,
+        gflops=st.floats(0.01, 1e5),
+        memory=st.integers(0, 100),
+        slots=st.integers(1, 4),
+        outstanding=st.integers(0, 6),
+        backlog=st.floats(0, 1e6),
+        graph_id=st.none() | st.just("g1"),
+        resting=st.booleans(),
+        holds=st.frozensets(names),
+    ),
+    max_size=5,
+    unique_by=lambda n: n.provider_id,
+)
 
 
 @given(jobs, nodes)
