@@ -19,7 +19,7 @@ from ravop.client.api import (
 )
 from ravop.client.graphs import Graph
 from ravop.graph import Op
-from ravop.graph.control import scan
+from ravop.graph.control import function, scan
 from ravop.ops import *  # noqa: F403
 
 __all__ = [

@@ -6,7 +6,10 @@ it as a value of the outer graph; a function, which cannot, gets it as one more 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 import onnx_ir as ir
@@ -15,10 +18,18 @@ from ravop.errors import ArgumentError, DTypeError, RavenError, ShapeError
 from ravop.graph import tree
 from ravop.graph.dtypes import INT
 from ravop.graph.graph import Graph, graph_of
+from ravop.graph.infer import TensorType
+from ravop.graph.keys import KEY, KEY_WORDS, call_key
 from ravop.graph.op import Op
 from ravop.graph.scope import Scope
 from ravop.graph.source import describe, user_line
 from ravop.graph.tree import Tree
+
+FUNCTION_DOMAIN = "ravop.local"
+"""Domain of the functions that a graph's model declares itself."""
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 def scan(
@@ -70,7 +81,6 @@ def _scan(
     length = _length(sliced, length)
 
     with graph.body("scan") as scope:
-        scope.is_loop = True
         scope.make_counter = lambda: graph.placeholder(INT, (), scope)
         carry_ins = [graph.placeholder(op.dtype, op.shape) for op in carries]
         x_ins = [graph.placeholder(op.dtype, op.shape[1:]) for op in sliced]
@@ -149,6 +159,85 @@ def _next_carry(graph: Graph, init: Tree, carries: list[Op], carry: Tree) -> lis
     return outs
 
 
+def function(traced: Callable[P, R]) -> Callable[P, R]:
+    """Decorator: keep what `traced` does as one ONNX function, made once for all calls with arguments of the same types.
+
+    The result is called like `traced`. Arguments are trees; their ops and arrays are the function's inputs, everything else (numbers,
+    texts, None) belongs to its signature. Ops that it uses from outside come in as further inputs. Gives what `traced` gives: a
+    tree of ops. Random operators inside draw anew at each call.
+    """
+
+    @functools.wraps(traced)
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return _call(traced, (args, kwargs))  # type: ignore[no-any-return]
+        except RavenError as error:
+            raise located(error, traced.__name__) from None
+
+    return call
+
+
+@dataclass(frozen=True, eq=False)
+class Traced:
+    """An ONNX function of a graph, and how to call it."""
+
+    identifier: ir.OperatorIdentifier
+    extra: tuple[Op | None, ...]
+    """What it takes after its arguments: outer ops, and None where it takes the key of the call."""
+    outputs: tuple[TensorType, ...]
+    result: Tree
+
+
+def _call(traced: Callable[..., Tree], arguments: Tree) -> Tree:
+    graph = graph_of(*tree.leaves(arguments))
+    given = [graph.tensor(leaf) if _is_tensor(leaf) else leaf for leaf in tree.leaves(arguments)]
+    signature = (traced, tree.form(arguments), tuple(_signature(leaf) for leaf in given))
+    found = graph.traced.get(signature)
+    if found is None or any(op is not None and not op.scope.encloses(graph.scope) for op in found.extra):
+        found = graph.traced[signature] = _trace(graph, traced, arguments, given)
+    inputs = [leaf for leaf in given if isinstance(leaf, Op)]
+    inputs += [call_key(graph) if op is None else op for op in found.extra]
+    scope: Scope | None = graph.scope
+    while scope is not None:
+        scope.ir.opset_imports[FUNCTION_DOMAIN] = 1
+        scope = scope.parent
+    outputs = graph.apply(
+        found.identifier[1], inputs, domain=FUNCTION_DOMAIN, outputs=[(t.dtype, t.shape) for t in found.outputs]
+    )
+    return tree.rebuild(found.result, iter(outputs))
+
+
+def _is_tensor(leaf: Any) -> bool:
+    return isinstance(leaf, Op | np.ndarray)
+
+
+def _signature(leaf: Any) -> Hashable:
+    if isinstance(leaf, Op):
+        return leaf.dtype.char, leaf.shape
+    if not isinstance(leaf, Hashable):
+        raise DTypeError("a function cannot take this", expected="ops, arrays, numbers, texts, or trees of them",
+                         received=type(leaf).__name__)  # fmt: skip
+    return type(leaf), leaf
+
+
+def _trace(graph: Graph, traced: Callable[..., Tree], arguments: Tree, given: list[Any]) -> Traced:
+    with graph.body(traced.__name__.strip("<>"), is_function=True) as scope:
+        scope.make_counter = lambda: graph.placeholder(KEY, (KEY_WORDS,), scope)
+        inside = [graph.placeholder(leaf.dtype, leaf.shape) if isinstance(leaf, Op) else leaf for leaf in given]
+        count = len(scope.ir.inputs)
+        args, kwargs = tree.rebuild(arguments, iter(inside))
+        result = traced(*args, **kwargs)
+        outputs = [graph.tensor(leaf) for leaf in tree.leaves(result)]
+        if not outputs:
+            raise ArgumentError("a function must give ops", expected="an op, or a tree of ops", received=repr(result))
+        close(graph, scope, outputs)
+    outer = {inner.value: op for op, inner in scope.captured.items()}
+    made = ir.Function(FUNCTION_DOMAIN, str(scope.ir.name), graph=scope.ir, attributes=())
+    graph.functions[made.identifier()] = made
+    extra = tuple(outer.get(value) for value in scope.ir.inputs[count:])
+    return Traced(made.identifier(), extra, tuple(op.type for op in outputs), result)
+
+
 def indices(graph: Graph, length: int) -> Op:
     """0, 1, …, length − 1, int64; a node however long it is, so that the graph stays small."""
     numbers = [graph.constant(np.array(n, dtype=np.int64)) for n in (0, length, 1)]
@@ -162,8 +251,7 @@ def close(graph: Graph, scope: Scope, outputs: list[Op]) -> None:
     """
     taken: set[ir.Value] = set()
     for op in outputs:
-        graph.check_usable(op)
-        own = op.scope is scope and op.value.producer() is not None and op.value not in taken
+        own = op.scope is scope and op.graph is graph and op.value.producer() is not None and op.value not in taken
         value = op.value if own else graph.apply("Identity", [op])[0].value
         taken.add(value)
         scope.ir.outputs.append(value)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -12,19 +12,25 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import DTypeLike
 
-from ravop.errors import ArgumentError, DTypeError, DuplicateNameError, GraphStateError, NoGraphError, RavenError, ScopeError
+from ravop.errors import (
+    ArgumentError,
+    DTypeError,
+    DuplicateNameError,
+    GraphStateError,
+    NoGraphError,
+    RavenError,
+    ScopeError,
+)
 from ravop.graph.dtypes import DType, as_array, to_ir
-from ravop.graph.infer import Shape, TensorType, infer
+from ravop.graph.infer import Shape, TensorType, constant_type, infer
 from ravop.graph.manifest import Binding, Manifest, Persisted
 from ravop.graph.op import Op, Operand
 from ravop.graph.scope import Scope
-from ravop.graph.serde import IR_VERSION, PRODUCER
+from ravop.graph.serde import IR_VERSION, PRODUCER, ir_attributes, ir_shape
 from ravop.graph.source import Line, describe, user_line
 from ravop.protocol.tensors import INLINE_LIMIT, Array
 
 APPROACHES = ("distributed", "federated")
-_DATA_LIMIT = 64
-"""Elements of an integer constant that shape inference looks at."""
 
 
 class GraphState(enum.Enum):
@@ -75,6 +81,10 @@ class Graph:
         self.main = Scope("main", None)
         self.scope = self.main
         self.functions: dict[ir.OperatorIdentifier, ir.Function] = {}
+        self.traced: dict[Hashable, Any] = {}
+        """Functions by signature; kept by `ravop.graph.control`."""
+        self.draws = 0
+        """Random ops and calls of functions with random ops so far, each with a number of its own."""
         self.inputs: dict[str, Array] = {}
         self.persisted: dict[str, Persisted] = {}
         self.metrics: dict[str, str] = {}
@@ -106,22 +116,37 @@ class Graph:
         line = user_line()
         try:
             self._check_open()
-            for op in inputs:
-                if op is not None:
-                    self.check_usable(op)
+            inputs = [None if op is None else self._usable(op) for op in inputs]
             if outputs is None:
-                outputs = infer(op_type, [None if op is None else _type_of(op) for op in inputs], attributes or {})
+                types = infer(op_type, [None if op is None else op.type for op in inputs], attributes or {})
+            else:
+                types = tuple([TensorType(dtype, shape) for dtype, shape in outputs])
         except RavenError as error:
             raise self._located(error, line, op_type) from None
+        values = [self._new_value(type) for type in types]
+        self._counter += 1
+        name = f"{self._label_prefix}{op_type}_{self._counter}"
         node = ir.Node(
-            domain, op_type, [None if op is None else op.value for op in inputs],
-            ir.convenience.convert_attributes(_ir_attributes(attributes)) if attributes else (),
-            num_outputs=len(outputs),
-            name=self._fresh(op_type),
-        )  # fmt: skip
+            domain,
+            op_type,
+            [None if op is None else op.value for op in inputs],
+            ir_attributes(attributes) if attributes else (),
+            outputs=values,
+            name=name,
+        )
         self.scope.ir.append(node)
-        self.node_lines[node.name] = self.lines.setdefault(line, len(self.lines))  # type: ignore[index]
-        return tuple(self._op(value, dtype, shape, line) for value, (dtype, shape) in zip(node.outputs, outputs, strict=True))
+        self.node_lines[name] = self.lines.setdefault(line, len(self.lines))
+        return tuple([self._op(*pair, line) for pair in zip(values, types, strict=True)])
+
+    def add_outputs(self, node: ir.Node, outputs: Sequence[tuple[DType, Shape]], scope: Scope) -> tuple[Op, ...]:
+        """More outputs, of these types, of a node of `scope`, such as those that a gradient needs of a loop. → the new ones."""
+        first = len(node.outputs)
+        node.resize_outputs(first + len(outputs))
+        types = [TensorType(dtype, shape) for dtype, shape in outputs]
+        return tuple(
+            self._op(self._new_value(type, value), type, user_line(), scope)
+            for value, type in zip(node.outputs[first:], types, strict=True)
+        )
 
     def constant(self, array: Array) -> Op:
         """A constant of the current scope, made once per value. Up to `INLINE_LIMIT` bytes."""
@@ -131,6 +156,14 @@ class Graph:
             found = self.scope.constants[key] = self._new_constant(array)
         return found
 
+    def integers(self, numbers: Iterable[int]) -> Op:
+        """A constant vector of int64, made once per scope: the sizes, axes or indices that an operator takes."""
+        key = tuple(numbers)
+        found = self.scope.constants.get(key)
+        if found is None:
+            found = self.scope.constants[key] = self.constant(np.array(key, dtype=np.int64))
+        return found
+
     def variable(self, value: Any, dtype: DTypeLike | None = None) -> Op:
         """`value` as an op of its own, such as a parameter that a gradient is taken of. See `ravop.t`."""
         array = self._array(value, dtype)
@@ -138,13 +171,15 @@ class Graph:
 
     def _new_constant(self, array: Array) -> Op:
         self._check_open()
-        if self.scope.is_function:
-            return self.apply("Constant", [], {"value": array}, outputs=[(array.dtype, array.shape)])[0]
-        value = ir.Value(const_value=ir.Tensor(array))
-        op = self._op(value, array.dtype, array.shape, user_line())
-        value.const_value.name = value.name  # type: ignore[union-attr]
+        if self.scope.is_function:  # ONNX functions have no initializers
+            (op,) = self.apply("Constant", [], {"value": array}, outputs=[(array.dtype, array.shape)])
+            op.type = constant_type(array)
+            return op
+        type = constant_type(array)
+        value = self._new_value(type)
+        value.const_value = ir.Tensor(array, name=value.name)
         self.scope.ir.register_initializer(value)
-        return op
+        return self._op(value, type, user_line())
 
     def input(self, array: Array) -> Op:
         """A graph input bound to `array`: shipped once, as a blob, however often and deep it is used."""
@@ -156,9 +191,10 @@ class Graph:
         """A new input of `scope` (the current one), without a value: a loop's carry, a function's argument, a model's input."""
         self._check_open()
         scope = scope or self.scope
-        op = self._op(ir.Value(), dtype, shape, user_line(), scope)
-        scope.ir.inputs.append(op.value)
-        return op
+        type = TensorType(dtype, shape)
+        value = self._new_value(type)
+        scope.ir.inputs.append(value)
+        return self._op(value, type, user_line(), scope)
 
     def tensor(self, value: Operand, dtype: DTypeLike | None = None) -> Op:
         """`value` as an op of this graph: itself, a constant, or a bound input when it is large. See `ravop.t`."""
@@ -179,36 +215,19 @@ class Graph:
 
     # ── scopes and labels ────────────────────────────────────────────────────────────────────────────────────────────
     @contextmanager
-    def body(self, name: str) -> Iterator[Scope]:
-        """Trace into a new scope; it is closed at the end of the `with`."""
-        scope = Scope(self._fresh(name), self.scope)
-        self.scope = scope
-        try:
+    def body(self, name: str, is_function: bool = False) -> Iterator[Scope]:
+        """Trace into a new scope inside the current one: the body of a loop, a branch or a function."""
+        with self.reopen(Scope(self._fresh(name), self.scope, is_function)) as scope:
             yield scope
-        finally:
-            self.scope = scope.parent or self.main
-            scope.open = False
 
     @contextmanager
     def reopen(self, scope: Scope) -> Iterator[Scope]:
-        """Add to a body that was closed, inside the `with`: differentiating a loop makes its body give more."""
-        current, self.scope = self.scope, scope
-        scope.open = True
+        """Trace into `scope`, also into a body that was left: differentiating a loop makes its body give more."""
+        before, self.scope = self.scope, scope
         try:
             yield scope
         finally:
-            self.scope = current
-            scope.open = False
-
-    def add_outputs(self, node: ir.Node, types: Sequence[tuple[DType, Shape]], scope: Scope) -> list[Op]:
-        """Give a node of `scope` further outputs of these types, such as a loop whose body now stacks more."""
-        first = len(node.outputs)
-        node.resize_outputs(first + len(types))
-        line = user_line()
-        return [
-            self._op(value, dtype, shape, line, scope)
-            for value, (dtype, shape) in zip(node.outputs[first:], types, strict=True)
-        ]
+            self.scope = before
 
     @contextmanager
     def label(self, name: str) -> Iterator[None]:
@@ -291,12 +310,16 @@ class Graph:
         self._run_state = run_state
 
     # ── inside ───────────────────────────────────────────────────────────────────────────────────────────────────────
-    def _op(self, value: ir.Value, dtype: DType, shape: Shape, line: Line, scope: Scope | None = None) -> Op:
+    def _new_value(self, type: TensorType, value: ir.Value | None = None) -> ir.Value:
         self._counter += 1
+        value = ir.Value() if value is None else value
         value.name = f"v{self._counter}"
-        value.dtype = to_ir(dtype)
-        value.shape = ir.Shape(shape)
-        op = self._ops[value] = Op(value, self, scope or self.scope, dtype, shape, line)
+        value.type = ir.TensorType(to_ir(type.dtype))
+        value.shape = ir_shape(type.shape)
+        return value
+
+    def _op(self, value: ir.Value, type: TensorType, line: Line, scope: Scope | None = None) -> Op:
+        op = self._ops[value] = Op(value, self, scope or self.scope, type, line)
         return op
 
     def _fresh(self, kind: str) -> str:
@@ -310,7 +333,10 @@ class Graph:
                 received=f"graph {self.name!r}, {self.state.value}", hint="start a new one with ravop.Graph(...)",
             )
 
-    def check_usable(self, op: Op) -> None:
+    def _usable(self, op: Op) -> Op:
+        """`op`, or inside a function the argument that an outer op comes in as. Raises `ScopeError`."""
+        if op.scope is self.scope and op.graph is self:
+            return op
         if op.graph is not self:
             raise ScopeError(
                 "an op of another graph cannot be used here", expected=f"an op of graph {self.name!r}",
@@ -322,23 +348,18 @@ class Graph:
                 "an op from inside a loop's body or function was used outside of it", received=f"{op.name}, made at {op.source}",
                 hint="return it from the body",
             )
+        function = self.scope.function
+        if function is None or function.encloses(op.scope):
+            return op
+        if op not in function.captured:
+            function.captured[op] = self.placeholder(op.dtype, op.shape, function)
+        return function.captured[op]
 
     def _located(self, error: RavenError, line: Line, op_type: str) -> RavenError:
         p = error.problem
         return type(error)(
             p.message, expected=p.expected, received=p.received, hint=p.hint, op=f"{self._label_prefix}{op_type}", source=describe(line)
         )
-
-
-def _type_of(op: Op) -> TensorType:
-    tensor = op.value.const_value
-    if tensor is None or tensor.size > _DATA_LIMIT or op.dtype.kind not in "iu":
-        return TensorType(op.dtype, op.shape)
-    return TensorType(op.dtype, op.shape, tensor.numpy())
-
-
-def _ir_attributes(attributes: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: ir.Tensor(value) if isinstance(value, np.ndarray) else value for name, value in attributes.items()}
 
 
 _current: Graph | None = None

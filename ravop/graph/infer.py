@@ -6,7 +6,7 @@ The same operator on inputs of the same types gives the same output types, so ea
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import onnx
@@ -24,28 +24,45 @@ OPSET = 21
 """The version of the standard domain that graphs are written in."""
 
 
-class TensorType(NamedTuple):
-    """What is known of a tensor before it is computed. `data` is the value of a small integer constant, or None."""
+class TensorType:
+    """What is known of a tensor before it is computed. `data` is the value of a small integer constant, or None.
 
-    dtype: DType
-    shape: Shape
-    data: Array | None = None
+    `key` is a plain tuple that is equal for equal types.
+    """
+
+    __slots__ = ("data", "dtype", "key", "shape")
+
+    def __init__(self, dtype: DType, shape: Shape, data: Array | None = None) -> None:
+        self.dtype = dtype
+        self.shape = shape
+        self.data = data
+        self.key = (dtype.char, shape, None if data is None else data.tobytes())
 
 
-_Key = tuple[Any, ...]
-_memory: dict[_Key, tuple[tuple[DType, Shape], ...]] = {}
+_DATA_LIMIT = 256
+"""Elements of an integer constant that shape inference looks at."""
 
 
-def infer(op_type: str, inputs: Sequence[TensorType | None], attributes: Mapping[str, Any]) -> tuple[tuple[DType, Shape], ...]:
-    """(dtype, shape) of every output of a standard operator.
+def constant_type(array: Array) -> TensorType:
+    """The type of a constant, with its value where that may decide the shape of something."""
+    return TensorType(array.dtype, array.shape, array if array.dtype.kind in "iu" and array.size <= _DATA_LIMIT else None)
+
+
+_memory: dict[tuple[Any, ...], tuple[TensorType, ...]] = {}
+
+
+def infer(
+    op_type: str, inputs: Sequence[TensorType | None], attributes: Mapping[str, Any]
+) -> tuple[TensorType, ...]:
+    """The type of every output of a standard operator.
 
     Raises `DTypeError` or `ShapeError` (without the user's line: the caller knows it) where the inputs do not fit, and
     `InvalidModelError` for an operator the opset does not have.
     """
-    key: _Key = (
+    key = (
         op_type,
-        tuple(None if i is None else (i.dtype.char, i.shape, None if i.data is None else i.data.tobytes()) for i in inputs),
-        tuple(sorted((name, _hashable(value)) for name, value in attributes.items())) if attributes else (),
+        tuple([None if i is None else i.key for i in inputs]),
+        tuple([(name, _hashable(attributes[name])) for name in sorted(attributes)]) if attributes else (),
     )
     found = _memory.get(key)
     if found is None:
@@ -56,12 +73,12 @@ def infer(op_type: str, inputs: Sequence[TensorType | None], attributes: Mapping
 def _hashable(value: Any) -> Any:
     if isinstance(value, np.ndarray):
         return value.dtype.str, value.shape, value.tobytes()
-    return tuple(value) if isinstance(value, list | tuple) else value
+    return tuple(value) if isinstance(value, list | tuple) else (type(value), value)
 
 
 def _ask_onnx(
     op_type: str, inputs: Sequence[TensorType | None], attributes: Mapping[str, Any]
-) -> tuple[tuple[DType, Shape], ...]:
+) -> tuple[TensorType, ...]:
     try:
         schema = defs.get_schema(op_type, OPSET, "")
     except defs.SchemaError as error:
@@ -129,23 +146,22 @@ def _output_count(
     if op_type == "Split":
         sizes = inputs[1].data if len(inputs) > 1 and inputs[1] is not None else None
         return int(attributes["num_outputs"]) if sizes is None else sizes.size
-    if op_type == "BatchNormalization" and not attributes.get("training_mode"):
-        return 1
+    if op_type == "BatchNormalization":
+        return 3 if attributes.get("training_mode") else 1
     if op_type in {"Dropout", "MaxPool"}:
         return 1
     return max(1, schema.min_output) if schema.min_output == schema.max_output else schema.min_output
 
 
-def _type(proto: onnx.TypeProto | None) -> tuple[DType, Shape]:
+def _type(proto: onnx.TypeProto | None) -> TensorType:
     if proto is None or not proto.HasField("tensor_type"):
         raise ShapeError("the type of an output cannot be inferred", hint="name the operator in a report, please")
     tensor = proto.tensor_type
     dtype = from_elem_type(tensor.elem_type)
     if not tensor.HasField("shape"):
         raise ShapeError("the rank of an output cannot be inferred", hint="use constants where the operator takes sizes")
-    return dtype, tuple(
-        dim.dim_value if dim.HasField("dim_value") else (dim.dim_param or None) for dim in tensor.shape.dim
-    )
+    dims = (dim.dim_value if dim.HasField("dim_value") else (dim.dim_param or None) for dim in tensor.shape.dim)
+    return TensorType(dtype, tuple(dims))
 
 
 def _reason(text: str) -> str:

@@ -14,7 +14,7 @@ import onnx_ir as ir
 
 from ravop.errors import DTypeError, ShapeError
 from ravop.graph.dtypes import DType
-from ravop.graph.infer import Shape
+from ravop.graph.infer import Shape, TensorType
 from ravop.graph.source import Line, describe
 from ravop.protocol.tensors import Array
 
@@ -29,24 +29,37 @@ CATALOGUE: dict[str, Callable[..., Any]] = {}
 """Every operator by name; filled by `ravop.ops`."""
 
 
+def _unary(name: str) -> Callable[[Op], Op]:
+    return lambda op: CATALOGUE[name](op)
+
+
+def _binary(name: str) -> Callable[[Op, Operand], Op]:
+    return lambda op, other: CATALOGUE[name](op, other)
+
+
+def _reflected(name: str) -> Callable[[Op, Operand], Op]:
+    return lambda op, other: CATALOGUE[name](other, op)
+
+
 class Op:
     """A tensor that will be computed: `shape`, `dtype`, and the user's line that made it.
 
     Made by the operators of `ravop`, never directly. `value` is the underlying `onnx_ir.Value`.
     """
 
-    __slots__ = ("__weakref__", "dtype", "graph", "line", "scope", "shape", "value")
+    __slots__ = ("__weakref__", "dtype", "graph", "line", "scope", "shape", "type", "value")
 
     # NumPy leaves `array + op` to the op's reflected operator.
     __array_ufunc__ = None
     __hash__ = object.__hash__
 
-    def __init__(self, value: ir.Value, graph: Graph, scope: Scope, dtype: DType, shape: Shape, line: Line) -> None:
+    def __init__(self, value: ir.Value, graph: Graph, scope: Scope, type: TensorType, line: Line) -> None:
         self.value = value
         self.graph = graph
         self.scope = scope
-        self.dtype = dtype
-        self.shape = shape
+        self.type = type
+        self.dtype: DType = type.dtype
+        self.shape: Shape = type.shape
         self.line = line
 
     @property
@@ -141,15 +154,6 @@ class Op:
 
     def __repr__(self) -> str:
         return f"<Op {self.name} {self.dtype}{list(self.shape)}>"
-
-    def _unary(name: str) -> Callable[[Op], Op]:  # type: ignore[misc]
-        return lambda self: CATALOGUE[name](self)  # type: ignore[no-any-return]
-
-    def _binary(name: str) -> Callable[[Op, Operand], Op]:  # type: ignore[misc]
-        return lambda self, other: CATALOGUE[name](self, other)  # type: ignore[no-any-return]
-
-    def _reflected(name: str) -> Callable[[Op, Operand], Op]:  # type: ignore[misc]
-        return lambda self, other: CATALOGUE[name](other, self)  # type: ignore[no-any-return]
 
     __neg__, __pos__, __abs__ = _unary("neg"), _unary("pos"), _unary("abs")
     __invert__ = _unary("inv")

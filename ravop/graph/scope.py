@@ -14,25 +14,29 @@ if TYPE_CHECKING:
 
 
 class Scope:
-    """`parent` is the scope around it, `open` whether ops may still be added and used.
+    """`parent` is the scope around it, `function` the function's scope that it is or lies in, if any.
 
     `iteration` tells one run of this scope from another; `make_counter` makes it, and is given by whoever owns the scope
     (`ravop.graph.control`). Random operators draw their keys from it.
     """
 
-    def __init__(self, name: str, parent: Scope | None) -> None:
+    def __init__(self, name: str, parent: Scope | None, is_function: bool = False) -> None:
         self.ir = ir.Graph((), (), nodes=(), opset_imports={"": OPSET}, name=name)
         self.parent = parent
-        self.open = True
-        self.is_loop = False
-        self.is_function = False
+        self.is_function = is_function
+        self.function: Scope | None = self if is_function else parent.function if parent else None
+        self.captured: dict[Op, Op] = {}
+        """A function's: outer ops that it reads, and the arguments they come in as."""
         self.make_counter: Callable[[], Op] | None = None
         self._counter: Op | None = None
-        self.constants: dict[tuple[str, tuple[int, ...], bytes], Op] = {}
+        self.key: Op | None = None
+        """The key that random ops of this scope share, see `ravop.graph.keys`."""
+        self.constants: dict[tuple[str, tuple[int, ...], bytes] | tuple[int, ...], Op] = {}
+        """Constants made so far, by dtype, shape and bytes; vectors of int64 by their numbers as well."""
 
     @property
     def iteration(self) -> Op | None:
-        """The counter of this scope (int64 scalar in a loop, uint32 scalar in a function), made on first use; None in the main graph."""
+        """The counter of this scope (in a loop an int64 scalar, in a function the key of the call), made on first use; None in the main graph."""
         if self._counter is None and self.make_counter is not None:
             self._counter = self.make_counter()
         return self._counter

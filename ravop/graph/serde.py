@@ -2,14 +2,43 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
 import onnx
 import onnx_ir as ir
 from google.protobuf.message import DecodeError
 
 from ravop.errors import InvalidModelError
+from ravop.graph.infer import Shape
 
 IR_VERSION = 10
 PRODUCER = "ravenverse"
+
+
+_shapes: dict[Shape, ir.Shape] = {}
+
+
+def ir_shape(shape: Shape) -> ir.Shape:
+    """The shape as onnx-ir has it: frozen, so that values can share one."""
+    found = _shapes.get(shape)
+    if found is None:
+        found = _shapes[shape] = ir.Shape(shape, frozen=True)
+    return found
+
+
+def ir_attributes(attributes: Mapping[str, Any]) -> list[ir.Attr]:
+    """Python values, arrays and graphs as attributes."""
+    return [_attribute(name, value) for name, value in attributes.items()]
+
+
+def _attribute(name: str, value: Any) -> ir.Attr:
+    if type(value) is int:
+        return ir.AttrInt64(name, value)
+    if isinstance(value, np.ndarray):
+        return ir.AttrTensor(name, ir.Tensor(value))
+    return ir.convenience.convert_attribute(name, value)
 
 
 def to_proto(model: ir.Model) -> onnx.ModelProto:
@@ -18,7 +47,8 @@ def to_proto(model: ir.Model) -> onnx.ModelProto:
 
 def to_bytes(model: ir.Model) -> bytes:
     """Deterministic ONNX bytes: equal models give equal bytes."""
-    return ir.to_proto(model).SerializeToString(deterministic=True)
+    data: bytes = ir.to_proto(model).SerializeToString(deterministic=True)
+    return data
 
 
 def parse(data: bytes) -> onnx.ModelProto:

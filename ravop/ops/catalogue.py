@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import operator as _python
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
@@ -59,7 +59,9 @@ def also(name: str, function: Callable[P, R]) -> Callable[P, R]:
 
 def node(op_type: str, inputs: Sequence[Op | None], **attributes: Any) -> Op:
     """The only output of a new node. At least one input is an op."""
-    return graph_of(*inputs).apply(op_type, inputs, attributes)[0]
+    first = inputs[0] if inputs else None
+    graph = graph_of(*inputs) if first is None else first.graph
+    return graph.apply(op_type, inputs, attributes)[0]
 
 
 def as_op(value: Operand) -> Op:
@@ -148,9 +150,9 @@ def booleans(value: Operand) -> Op:
     return cast(as_op(value), BOOL)
 
 
-def integers(like: Op, values: Sequence[int]) -> Op:
+def integers(like: Op, values: Iterable[int]) -> Op:
     """An int64 constant vector for an operator's sizes, axes or indices."""
-    return like.graph.constant(np.array(values, dtype=np.int64).reshape(len(values)))
+    return like.graph.integers(values)
 
 
 def scalar(like: Op, value: float | bool) -> Op:

@@ -76,7 +76,7 @@ def full(shape: int | Sequence[int], value: float | bool, dtype: DTypeLike | Non
         raise ArgumentError(
             "full takes one value", expected="a number", received=f"shape {list(filling.shape)}"
         )
-    if int(np.prod(sizes, dtype=object)) <= 16:
+    if math.prod(sizes) <= 16:
         return current_graph().tensor(np.full(sizes, filling))
     graph = current_graph()
     return graph.apply(

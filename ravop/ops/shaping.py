@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -42,13 +44,13 @@ def reshape(x: Operand, shape: Sizes, *more: int) -> Op:
             "not a shape", expected="sizes of 0 or more, at most one −1", received=list(sizes)
         )
     if -1 in sizes and all(isinstance(d, int) for d in op.shape):
-        rest = -int(np.prod(sizes, dtype=object))
+        rest = -math.prod(sizes)
         if rest and op_size(op) % rest == 0:
             sizes = tuple(op_size(op) // rest if s == -1 else s for s in sizes)
     if (
         -1 not in sizes
         and all(isinstance(d, int) for d in op.shape)
-        and op_size(op) != int(np.prod(sizes, dtype=object))
+        and op_size(op) != math.prod(sizes)
     ):
         raise ShapeError("the elements do not fit the shape", expected=f"{op_size(op)} elements, of shape {list(op.shape)}",
                          received=f"shape {list(sizes)}")  # fmt: skip
@@ -61,7 +63,7 @@ def reshape(x: Operand, shape: Sizes, *more: int) -> Op:
 
 def op_size(op: Op) -> int:
     """The number of elements of an op of known shape."""
-    return int(np.prod(op.static_shape, dtype=object))
+    return math.prod(op.static_shape)
 
 
 @operator
@@ -178,7 +180,7 @@ def split(x: Operand, sections: Sizes, axis: int = 0) -> tuple[Op, ...]:
     length = op.static_shape[a]
     if isinstance(sections, Sequence | np.ndarray):
         cuts = [0, *(_within(s, length) for s in wholes(sections, "a position")), length]
-        sizes = [max(0, stop - start) for start, stop in zip(cuts, cuts[1:], strict=False)]
+        sizes = [max(0, stop - start) for start, stop in itertools.pairwise(cuts)]
     else:
         count = whole(sections, "sections")
         if count < 1 or length % count:

@@ -1,0 +1,162 @@
+"""Random numbers as a pure function of the graph's seed: the same values on every engine, machine and retry.
+
+Stateless and counter-based, from standard integer operators: element i of a draw is a 32-bit hash of i and of the draw's
+key (`ravop.graph.keys`); draws differ by op and by the iteration of the loops around it. The hash is `lowbias32` (C.
+Wellons, "Prospecting for Hash Functions", 2018), of which the upper bits are used.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from ravop.errors import ArgumentError
+from ravop.graph.dtypes import BOOL, FLOAT, INT, as_dtype
+from ravop.graph.graph import Graph, graph_of
+from ravop.graph.keys import KEY, draw_key
+from ravop.graph.op import Op, Operand
+from ravop.ops.arithmetic import add, mul, sub
+from ravop.ops.catalogue import cast, node, operator, wholes
+from ravop.ops.compare import less
+from ravop.ops.create import full
+from ravop.protocol.tensors import Array
+
+__all__ = ["bernoulli", "permutation", "random", "random_normal", "random_uniform"]
+
+Sizes = int | Sequence[int]
+_COLUMNS = 1024
+_SHIFT_1, _FACTOR_1, _SHIFT_2, _FACTOR_2, _SHIFT_3 = 16, 0x7FEB_352D, 15, 0x846C_A68B, 16
+
+
+@operator
+def random_uniform(low: Operand = 0.0, high: Operand = 1.0, size: Sizes = ()) -> Op:
+    """Uniform numbers, float32, of shape `size`: from low, below high (24 random bits)."""
+    graph = graph_of(low, high)
+    unit = _unit(graph, _sizes(size))
+    if type(low) in (int, float) and low == 0:
+        return unit if type(high) in (int, float) and high == 1 else mul(unit, high)
+    return add(mul(unit, sub(high, low)), low)
+
+
+@operator
+def random(size: Sizes = ()) -> Op:
+    """Uniform numbers in [0, 1), float32, of shape `size`."""
+    return random_uniform(size=size)
+
+
+@operator
+def random_normal(mean: Operand = 0.0, std: Operand = 1.0, size: Sizes = ()) -> Op:
+    """Normal numbers, float32, of shape `size`, by Box and Muller (1958); none lies beyond 5.8 standard deviations."""
+    graph = graph_of(mean, std)
+    sizes = _sizes(size)
+    count = math.prod(sizes)
+    half = (count + 1) // 2
+    bits = cast(_right(_hash(graph, 2 * half), 8), FLOAT)
+    first, second = graph.apply("Split", [bits, graph.integers([half, half])], {"axis": 0})
+    logarithm = node("Log", [mul(add(first, 1.0), 2.0**-24)])
+    radius = node("Sqrt", [mul(logarithm, -2.0)])
+    angle = mul(second, 2 * math.pi * 2.0**-24)
+    numbers = node("Concat", [mul(radius, node("Cos", [angle])), mul(radius, node("Sin", [angle]))], axis=0)
+    made = _formed(numbers, 2 * half, sizes)
+    made = made if type(std) in (int, float) and std == 1 else mul(made, std)
+    return made if type(mean) in (int, float) and mean == 0 else add(made, mean)
+
+
+@operator
+def bernoulli(p: Operand = 0.5, size: Sizes = (), dtype: DTypeLike = BOOL) -> Op:
+    """True, or 1 of another dtype, with probability p (a number, or an op that broadcasts to `size`), else false."""
+    graph = graph_of(p)
+    wanted = as_dtype(dtype)
+    sizes = _sizes(size)
+    if not isinstance(p, int | float):
+        return cast(less(_unit(graph, sizes), p), wanted)
+    if not 0 <= p <= 1:
+        raise ArgumentError("p is a probability", expected="0 to 1", received=p)
+    threshold = round(p * 2**32)
+    if threshold == 2**32:
+        return full(sizes, 1, wanted)
+    chosen = node("Less", [_hash(graph, math.prod(sizes)), _word(graph, threshold)])
+    return cast(_formed(chosen, math.prod(sizes), sizes), wanted)
+
+
+@operator
+def permutation(n: int) -> Op:
+    """0, 1, …, n − 1 in random order, int64."""
+    (count,) = _sizes(n)
+    graph = graph_of()
+    keys = cast(_right(_hash(graph, count), 1), INT)
+    return graph.apply("TopK", [keys, graph.integers([count])], {"axis": 0, "largest": 0})[1]
+
+
+def _sizes(size: Sizes) -> tuple[int, ...]:
+    sizes = wholes(size, "a size")
+    if any(s < 1 for s in sizes):
+        raise ArgumentError("random ops need at least one element", expected="sizes of 1 or more", received=list(sizes))
+    return sizes
+
+
+def _unit(graph: Graph, sizes: tuple[int, ...]) -> Op:
+    """Uniform in [0, 1)."""
+    count = math.prod(sizes)
+    bits = cast(_right(_hash(graph, count), 8), FLOAT)
+    return _formed(mul(bits, 2.0**-24), count, sizes)
+
+
+def _formed(op: Op, count: int, sizes: tuple[int, ...]) -> Op:
+    """The first elements of a vector, in the shape `sizes`."""
+    wanted = math.prod(sizes)
+    if wanted != count:
+        op = op[:wanted]
+    return op if op.shape == sizes else node("Reshape", [op, op.graph.integers(sizes)])
+
+
+def _hash(graph: Graph, count: int) -> Op:
+    """`count` hashes, uint32, of a new draw.
+
+    Counters are pairs of row and column, whose words are combined with the key's before the sums are hashed: per element only
+    the last steps are computed. The last step of the hash is left out, as it touches the lower bits only.
+    """
+    columns = min(count, _COLUMNS)
+    rows = -(-count // columns)
+    first, second = graph.apply("Split", [draw_key(graph), graph.integers([1, 1])], {"axis": 0})
+    across = node("BitwiseXor", [graph.constant(_words(np.arange(columns))), first])
+    down = node("BitwiseXor", [_counters(graph, rows), second])
+    x = node("Add", [node("Reshape", [down, graph.integers([rows, 1])]), across]) if rows > 1 else node("Add", [down, across])
+    x = node("BitwiseXor", [x, _right(x, _SHIFT_1)])
+    x = node("Mul", [x, _word(graph, _FACTOR_1)])
+    x = node("BitwiseXor", [x, _right(x, _SHIFT_2)])
+    x = node("Mul", [x, _word(graph, _FACTOR_2)])
+    if rows > 1:
+        x = node("Reshape", [x, graph.integers([rows * columns])])
+    return x if rows * columns == count else x[:count]
+
+
+def _counters(graph: Graph, count: int) -> Op:
+    """Hashes of 2³¹, 2³¹ + 1, …, uint32: a constant, or computed where that would be large."""
+    start = 2**31
+    if count <= _COLUMNS:
+        return graph.constant(_words(np.arange(start, start + count)))
+    numbers = [graph.constant(np.array(n, dtype=np.int64)) for n in (start, start + count, 1)]
+    x = cast(graph.apply("Range", numbers)[0], KEY)
+    for shift, factor in ((_SHIFT_1, _FACTOR_1), (_SHIFT_2, _FACTOR_2)):
+        x = node("Mul", [node("BitwiseXor", [x, _right(x, shift)]), _word(graph, factor)])
+    return node("BitwiseXor", [x, _right(x, _SHIFT_3)])
+
+
+def _words(counters: Array) -> Array:
+    """`lowbias32` of each."""
+    x = counters.astype(KEY)
+    x = (x ^ (x >> np.uint32(_SHIFT_1))) * np.uint32(_FACTOR_1)
+    x = (x ^ (x >> np.uint32(_SHIFT_2))) * np.uint32(_FACTOR_2)
+    return x ^ (x >> np.uint32(_SHIFT_3))
+
+
+def _right(x: Op, bits: int) -> Op:
+    return node("BitShift", [x, _word(x.graph, bits)], direction="RIGHT")
+
+
+def _word(graph: Graph, value: int) -> Op:
+    return graph.constant(np.array([value], dtype=KEY))
