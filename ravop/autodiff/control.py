@@ -45,7 +45,7 @@ def branch(n: NodeView, *grads: Op | None) -> Grads:
             outputs = Replay(graph, {}).run(body, body.outputs, body.initializers.values())
             found = _swept(outputs, grads, list(n.inputs), n.wants)
             for position in wanted:
-                (out,) = graph.apply("Identity", [found[position] or zeros(n.input(position))])
+                (out,) = graph.apply("Identity", [_or_zeros(found[position], n.input(position))])
                 scope.ir.outputs.append(out.value)
         made[name] = scope.ir
     types = [(op.dtype, op.shape) for op in (n.input(position) for position in wanted)]
@@ -75,14 +75,14 @@ def loop(n: NodeView, *grads: Op | None) -> Grads:
             seeds[i] = seed
         wrt = [*(then_carries[i] for i in moving), *_chosen(then_xs, x_wants), *outer]
         found = iter(_vjp(outputs, [*seeds, *by_ys], wrt))
-        new_carry = [next(found) or zeros(then_carries[i]) for i in moving]
-        new_ys = [next(found) or zeros(op) for op in _chosen(then_xs, x_wants)]
+        new_carry = [_or_zeros(next(found), then_carries[i]) for i in moving]
+        new_ys = [_or_zeros(next(found), op) for op in _chosen(then_xs, x_wants)]
         new_outer = [old if (more := next(found)) is None else old + more for old in by_outer]
         return (new_carry, new_outer), new_ys
 
     before = _stacked_carries(n, carries)
     by_ys = [None if g is None else _turned(g) for g in grads[carries : _forward(n, carries)]]
-    start = ([grads[i] or zeros(n.outputs[i]) for i in moving], [zeros(op) for op in outer])
+    start = ([_or_zeros(grads[i], n.outputs[i]) for i in moving], [zeros(op) for op in outer])
     series = ([_turned(op) for op in before], [_turned(op) for op in xs], by_ys)
     (by_carry, by_outer), by_xs = scan(step, start, series)
     results = dict(zip(moving, by_carry, strict=True))
@@ -94,6 +94,10 @@ def _check_plain(n: NodeView) -> None:
     for name in ("scan_input_directions", "scan_output_directions", "scan_input_axes", "scan_output_axes"):
         if any(n.attribute(name, ())):
             raise n.error(f"{name} is not supported")
+
+
+def _or_zeros(gradient: Op | None, like: Op) -> Op:
+    return zeros(like) if gradient is None else gradient
 
 
 def _given(ops: Sequence[Op | None]) -> list[Op]:

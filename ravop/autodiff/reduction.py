@@ -6,7 +6,7 @@ import math
 
 from ravop.autodiff.rules import Grads, NodeView, expand, number, reduce_sum, reshape, rule, zeros
 from ravop.graph.op import Op
-from ravop.ops.catalogue import node
+from ravop.ops.catalogue import integers, node
 
 
 def _kept(n: NodeView, op: Op) -> Op:
@@ -44,7 +44,7 @@ def reduce_prod(n: NodeView, g: Op) -> Grads:
     zero = node("Equal", [x, number(x, 0)])
     filled = node("Where", [zero, number(x, 1), x])
     zeros_there = reduce_sum(zero.astype(x.dtype), axes, keepdims=True)
-    product = node("ReduceProd", [filled, n.input(1)] if n.optional(1) else [filled], keepdims=1)
+    product = node("ReduceProd", [filled, integers(x, axes)], keepdims=1)
     others = node("Where", [node("Equal", [zeros_there, zero.astype(x.dtype)]), product / filled, number(x, 0)])
     return [_kept(n, g) * others]
 

@@ -64,6 +64,7 @@ class Replay:
         copied = made[0].value.producer()
         if copied is not None and node.name in self.graph.node_lines:
             self.graph.node_lines[str(copied.name)] = self.graph.node_lines[node.name]
+            copied.metadata_props.update(node.metadata_props)
         self.mapping.update(zip(node.outputs, made, strict=True))
 
     def _copy_body(self, body: ir.Graph) -> ir.Graph:

@@ -13,7 +13,7 @@ from ravop.autodiff.rules import CONSTANT, RULES, NodeView, total
 from ravop.errors import GradientError, RavenError
 from ravop.graph.dtypes import is_float
 from ravop.graph.graph import Graph
-from ravop.graph.op import Op
+from ravop.graph.op import STOP_GRADIENT, Op
 
 INLINED = "ravop.local"
 """The rule of calls of model-local functions is kept under their domain."""
@@ -97,7 +97,7 @@ def _active_nodes(outputs: Iterable[ir.Value], wrt: set[ir.Value], stop: set[ir.
             stack.append((value, True))
             stack.extend((source, False) for source in sources if source not in depends)
             continue
-        reached = node.op_type not in CONSTANT and any(depends.get(source, False) for source in sources)
+        reached = not _is_constant(node) and any(depends.get(source, False) for source in sources)
         if reached:
             order.append(node)
         for output in node.outputs:
@@ -110,6 +110,10 @@ def _sources(node: ir.Node) -> list[ir.Value]:
     """What a node reads that may pass a gradient on, captures of its bodies included."""
     given = [value for value in node.inputs if value is not None]
     return [value for value in (*given, *captures(node)) if _is_float(value)]
+
+
+def _is_constant(node: ir.Node) -> bool:
+    return (node.domain == "" and node.op_type in CONSTANT) or STOP_GRADIENT in node.metadata_props
 
 
 def _is_float(value: ir.Value) -> bool:
