@@ -1,0 +1,34 @@
+"""`python -m benchmarks [NAME …] [--write]`: run benchmarks and print their tables; `--write` puts them into docs/benchmarks.md."""
+
+from __future__ import annotations
+
+import importlib
+
+import click
+
+from benchmarks.report import Row, machine, table, write
+
+SUITES = {
+    "training": "Training steps in the engine, against PyTorch eager",
+    "overhead": "The same training through a coordinator and a provider",
+    "graphs": "Graphs",
+    "tasks": "Trivial durable tasks, beside Dask distributed and Ray",
+    "blobs": "Blobs over loopback",
+}
+
+
+@click.command()
+@click.argument("names", nargs=-1, type=click.Choice(list(SUITES)))
+@click.option("--write", "keep", is_flag=True, help="Put the tables into docs/benchmarks.md.")
+def main(names: tuple[str, ...], keep: bool) -> None:
+    """Run the benchmarks NAMES, by default all of them, one after another."""
+    click.echo(machine())
+    for name in names or SUITES:
+        rows: list[Row] = importlib.import_module(f"benchmarks.{name}").rows()
+        click.echo(f"\n{SUITES[name]}\n\n{table(rows)}", nl=True)
+        if keep:
+            write({SUITES[name]: rows})
+
+
+if __name__ == "__main__":
+    main()
