@@ -154,7 +154,8 @@ def fetch(name: str, graph: Graph | str | None = None) -> Array:
 
 def fetch_many(names: Iterable[str], graph: Graph | str | None = None) -> dict[str, Array]:
     """As `fetch`, for several names in one go."""
-    return fetch_values(session(), _run(graph).graph_id, list(names))
+    run = _run(graph)
+    return fetch_values(run.session, run.graph_id, list(names))
 
 
 def fetch_persisting_op(op_name: str) -> Any:

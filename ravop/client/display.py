@@ -55,9 +55,9 @@ def quantity(value: float, unit: str) -> str:
 
 def duration(seconds: float) -> str:
     """`0.4 s`, `12 s`, `3 min 20 s`, `2 h 10 min`."""
-    if seconds < 10:
+    if seconds < 9.95:
         return f"{seconds:.1f} s"
-    if seconds < 60:
+    if seconds < 59.5:
         return f"{seconds:.0f} s"
     minutes, rest = divmod(round(seconds), 60)
     if minutes < 60:
@@ -73,14 +73,13 @@ def show_plan(name: str, graph_id: str, plan: PlanSummary) -> None:
     table.add_column("kind")
     for heading in ("runs", "nodes", "FLOP", "in", "out", "memory"):
         table.add_column(heading, justify="right")
-    units = sorted(plan.units, key=lambda unit: -unit.flops)
-    shown = [unit for unit in plan.units if unit in units[:PLAN_ROWS]]
-    for unit in shown:
-        table.add_row(*_cells(unit))
+    heaviest = sorted(range(len(plan.units)), key=lambda index: -plan.units[index].flops)[:PLAN_ROWS]
+    for index in sorted(heaviest):
+        table.add_row(*_cells(plan.units[index]))
     screen = console()
     screen.print(table)
-    if len(shown) < len(plan.units):
-        screen.print(f"… and {len(plan.units) - len(shown):,} smaller ones")
+    if len(heaviest) < len(plan.units):
+        screen.print(f"… and {len(plan.units) - len(heaviest):,} smaller ones")
     screen.print(plan_line(plan), soft_wrap=True)
     for note in plan.notes:
         screen.print(f"note: {note}", soft_wrap=True)
