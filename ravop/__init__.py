@@ -5,6 +5,7 @@ before the graph is activated and executed (or run locally).
 """
 
 from ravop import errors, ops
+from ravop.autodiff import grad
 from ravop.client.api import (
     activate,
     disconnect,
@@ -34,6 +35,7 @@ __all__ = [
     "fetch_persisting_op",
     "flush",
     "get_my_graphs",
+    "grad",
     "initialize",
     "scan",
     "track_progress",
