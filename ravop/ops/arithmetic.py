@@ -6,40 +6,13 @@ Operands are ops, arrays, lists or Python numbers. Integers and booleans become 
 
 from __future__ import annotations
 
-import math
-
 from ravop.errors import DTypeError
 from ravop.graph.dtypes import BOOL, FLOAT, is_float
 from ravop.graph.op import Op, Operand
-from ravop.ops.catalogue import also, as_op, common, floats, node, numbers, operator, scalar
+from ravop.ops.catalogue import also, as_op, common, node, numbers, operator, scalar
 
 __all__ = [
-    "abs",
-    "add",
-    "cube",
-    "cube_root",
-    "div",
-    "exp",
-    "expm1",
-    "floor_div",
-    "inv",
-    "log",
-    "log1p",
-    "log2",
-    "log10",
-    "mod",
-    "mul",
-    "multiply",
-    "natlog",
-    "neg",
-    "pos",
-    "pow",
-    "reciprocal",
-    "sign",
-    "sqrt",
-    "square",
-    "square_root",
-    "sub",
+    "abs", "add", "cube", "div", "floor_div", "inv", "mod", "mul", "multiply", "neg", "pos", "pow", "sign", "square", "sub",
 ]  # fmt: skip
 
 
@@ -81,9 +54,12 @@ def div(a: Operand, b: Operand) -> Op:
 def floor_div(a: Operand, b: Operand) -> Op:
     """⌊a / b⌋, as Python's `//`; integers stay integers."""
     x, y = (numbers(op) for op in common(a, b))
-    if is_float(x.dtype):
-        return node("Floor", [node("Div", [x, y])])
-    return node("Div", [node("Sub", [x, mod(x, y)]), y])
+    if not is_float(x.dtype):
+        return node("Div", [node("Sub", [x, node("Mod", [x, y])]), y])
+    remainder, wrong_sign = _truncated(x, y)
+    quotient = node("Div", [node("Sub", [x, remainder]), y])
+    floored = node("Round", [node("Where", [wrong_sign, node("Sub", [quotient, scalar(x, 1)]), quotient])])
+    return node("Where", [node("Equal", [y, scalar(y, 0)]), node("Div", [x, y]), floored])
 
 
 @operator
@@ -92,9 +68,14 @@ def mod(a: Operand, b: Operand) -> Op:
     x, y = (numbers(op) for op in common(a, b))
     if not is_float(x.dtype):
         return node("Mod", [x, y])
-    remainder = node("Mod", [x, y], fmod=1)
-    wrong_sign = node("Less", [node("Mul", [node("Sign", [remainder]), node("Sign", [y])]), scalar(x, 0)])
+    remainder, wrong_sign = _truncated(x, y)
     return node("Where", [wrong_sign, node("Add", [remainder, y]), remainder])
+
+
+def _truncated(x: Op, y: Op) -> tuple[Op, Op]:
+    """The remainder of x / y with the sign of x, and where that is not the sign of y."""
+    remainder = node("Mod", [x, y], fmod=1)
+    return remainder, node("Less", [node("Mul", [node("Sign", [remainder]), node("Sign", [y])]), scalar(x, 0)])
 
 
 @operator
@@ -149,72 +130,6 @@ def cube(x: Operand) -> Op:
     """x³."""
     op = numbers(x)
     return node("Mul", [node("Mul", [op, op]), op])
-
-
-@operator
-def square_root(x: Operand) -> Op:
-    """√x; NaN for negative x."""
-    return node("Sqrt", [floats(x)])
-
-
-sqrt = also("sqrt", square_root)
-
-
-@operator
-def cube_root(x: Operand) -> Op:
-    """∛x, also of negative x."""
-    op = floats(x)
-    return node("Mul", [node("Sign", [op]), node("Pow", [node("Abs", [op]), scalar(op, 1 / 3)])])
-
-
-@operator
-def reciprocal(x: Operand) -> Op:
-    """1 / x."""
-    return node("Reciprocal", [floats(x)])
-
-
-@operator
-def exp(x: Operand) -> Op:
-    """e to the power of x."""
-    return node("Exp", [floats(x)])
-
-
-@operator
-def expm1(x: Operand) -> Op:
-    """e to the power of x, minus 1, exact near 0: 2·tanh(x/2) / (1 − tanh(x/2))."""
-    op = floats(x)
-    half = node("Tanh", [node("Mul", [op, scalar(op, 0.5)])])
-    return node("Div", [node("Add", [half, half]), node("Sub", [scalar(op, 1), half])])
-
-
-@operator
-def natlog(x: Operand) -> Op:
-    """The natural logarithm; −inf at 0, NaN below."""
-    return node("Log", [floats(x)])
-
-
-log = also("log", natlog)
-
-
-@operator
-def log2(x: Operand) -> Op:
-    """The logarithm to base 2."""
-    op = natlog(x)
-    return node("Mul", [op, scalar(op, 1 / math.log(2))])
-
-
-@operator
-def log10(x: Operand) -> Op:
-    """The logarithm to base 10."""
-    op = natlog(x)
-    return node("Mul", [op, scalar(op, 1 / math.log(10))])
-
-
-@operator
-def log1p(x: Operand) -> Op:
-    """log(1 + x)."""
-    op = floats(x)
-    return node("Log", [node("Add", [op, scalar(op, 1)])])
 
 
 @operator
