@@ -1,0 +1,191 @@
+"""What a scope is made of before it is clustered: items that run as a whole, and which names they must give.
+
+An item is an ordinary node, a loop that becomes a unit of its own, or a feed: it passes on a value that no ordinary
+node of the scope makes (a constant, an input, a loop's result) under a name that the plan needs.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import onnx_ir as ir
+
+from ravop.graph.cost import bodies_of, nbytes, scan_length
+from ravsock.core.plan import Plan
+from ravsock.core.planner.build import needed_nodes
+from ravsock.core.planner.context import Context
+
+LOOP_UNITS = 0.25
+"""A loop estimated at this many units or more is a unit of its own. Low, because estimates may be wrong by five times
+and a loop in a unit of its own streams its results."""
+
+
+class Kind(enum.Enum):
+    NODE = "node"
+    LOOP = "loop"
+    FEED = "feed"
+
+
+@dataclass(frozen=True)
+class Body:
+    """An opened loop's body: its plan, and the plan's names of the body's outputs that are wanted, in their order."""
+
+    plan: Plan
+    results: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Item:
+    kind: Kind
+    seconds: float
+    reads: tuple[ir.Value, ...]
+    """Values, constants aside, that it takes under their own names."""
+    gives: tuple[ir.Value, ...] = ()
+    """Values of the scope that it makes."""
+    node: ir.Node | None = None
+    names: tuple[str, ...] = ()
+    """A feed's: what the value it passes on must be called."""
+    fed: ir.Value | None = None
+    """A feed's: that value."""
+    body: Body | None = None
+    """A loop's that is opened."""
+
+
+OpenLoop = Callable[[ir.Node, Sequence[ir.Value]], Body | None]
+"""The body of a loop that should be opened, split for the wanted ones of its outputs; None for one to be chunked."""
+
+
+@dataclass
+class Scope:
+    """The items of one graph, and the names that its values must be given."""
+
+    graph: ir.Graph
+    items: list[Item] = field(default_factory=list)
+    used: set[ir.Value] = field(default_factory=set)
+    """Values that somebody reads or that the scope gives."""
+    names: dict[ir.Value, list[str]] = field(default_factory=dict)
+    """Names that must be given to a value because the scope gives it, or a loop begins with it."""
+    results: list[str] = field(default_factory=list)
+    """The plan's name of each output of the graph."""
+    inits: dict[ir.Node, list[str]] = field(default_factory=dict)
+    """The plan's name of each initial carry of a loop: unlike each other and all else that the loop reads."""
+
+    def made_here(self, value: ir.Value) -> bool:
+        producer = value.producer()
+        return producer is not None and producer.graph is self.graph
+
+
+def read_scope(
+    graph: ir.Graph, outputs: Sequence[ir.Value], context: Context, open_loop: OpenLoop, is_main: bool
+) -> Scope:
+    """The items of a graph: what `outputs` need, the cheap constants left out."""
+    nodes = needed_nodes(graph, outputs, context.reads)
+    context.mark_constants(nodes)
+    scope = Scope(graph, used={value for node in nodes for value in context.reads(node)} | set(outputs))
+    for node in nodes:
+        if not context.is_constant_node(node):
+            scope.items.append(_item(node, scope, context, open_loop))
+    _name_inits(scope, context)
+    _name_results(scope, outputs, context, is_main)
+    scope.items += _feeds(scope, context)
+    return scope
+
+
+def captured_by(node: ir.Node, outputs: Sequence[ir.Value], context: Context) -> list[ir.Value]:
+    """Values from outside, constants aside, that a loop's body reads to make `outputs`."""
+    (body,) = bodies_of(node)
+    inside: set[ir.Value] = {*body.inputs, *body.initializers.values()}
+    found: dict[ir.Value, None] = {}
+    for child in needed_nodes(body, outputs, context.reads):
+        found |= dict.fromkeys(context.reads(child))
+        inside.update(child.outputs)
+    found |= dict.fromkeys(outputs)
+    return [value for value in found if value not in inside and not context.is_constant(value)]
+
+
+def carry_count(node: ir.Node) -> int:
+    """How many of a `Scan`'s inputs, and outputs, are carries."""
+    return len(node.inputs) - node.attributes["num_scan_inputs"].as_int()
+
+
+def wanted_outputs(node: ir.Node, scope: Scope) -> list[int]:
+    """Positions of a loop's outputs that are kept: all carries, and the stacked ones that somebody uses."""
+    carries = carry_count(node)
+    return [i for i, value in enumerate(node.outputs) if i < carries or value in scope.used]
+
+
+def _item(node: ir.Node, scope: Scope, context: Context, open_loop: OpenLoop) -> Item:
+    seconds = context.seconds(node)
+    if not _is_loop(node, context):
+        reads = tuple(value for value in context.reads(node) if not context.is_constant(value))
+        return Item(Kind.NODE, seconds, reads, tuple(node.outputs), node)
+    (graph,) = bodies_of(node)
+    outputs = [graph.outputs[i] for i in wanted_outputs(node, scope)]
+    body = open_loop(node, outputs)
+    sliced = [value for value in node.inputs[carry_count(node) :] if value is not None]
+    if body is None:
+        sliced = [value for value in sliced if not context.is_constant(value)]
+    for value in sliced:
+        if context.is_constant(value):
+            scope.names.setdefault(value, [value.name or ""])
+    reads = tuple(dict.fromkeys([*sliced, *captured_by(node, outputs, context)]))
+    return Item(Kind.LOOP, seconds, reads, tuple(node.outputs), node, body=body)
+
+
+def _is_loop(node: ir.Node, context: Context) -> bool:
+    if node.op_type != "Scan" or node.domain:
+        return False
+    turned = any(any(a.as_ints()) for name, a in node.attributes.items() if name.startswith("scan_"))
+    return (
+        not turned and bool(scan_length(node)) and context.seconds(node) >= LOOP_UNITS * context.unit_seconds
+    )
+
+
+def _name_inits(scope: Scope, context: Context) -> None:
+    for item in scope.items:
+        if item.kind is Kind.LOOP and item.node is not None:
+            taken = {value.name or "" for value in item.reads}
+            names = scope.inits[item.node] = []
+            for value in item.node.inputs[: carry_count(item.node)]:
+                if value is not None:
+                    names.append(_give(value, scope, context, taken))
+                    taken.add(names[-1])
+
+
+def _give(value: ir.Value, scope: Scope, context: Context, taken: set[str]) -> str:
+    """A name not in `taken` under which the value will be there, given by an item of this scope if need be."""
+    own = value.name or ""
+    if own not in taken and not scope.made_here(value) and not context.is_constant(value):
+        return own
+    given = scope.names.setdefault(value, [])
+    candidates = [own, *given]
+    name = next((name for name in candidates if name not in taken), None) or context.fresh(own)
+    if name not in given:
+        given.append(name)
+    return name
+
+
+def _name_results(scope: Scope, outputs: Sequence[ir.Value], context: Context, is_main: bool) -> None:
+    """Outputs of the main graph keep their names; those of a body become values of the body's own, each once."""
+    for value in outputs:
+        if is_main and value.is_graph_input():
+            scope.results.append(value.name or "")
+            continue
+        taken = set() if is_main else set(scope.results)
+        if not is_main and not scope.made_here(value):
+            taken.add(value.name or "")
+        scope.results.append(_give(value, scope, context, taken))
+
+
+def _feeds(scope: Scope, context: Context) -> list[Item]:
+    makers = {value: item.kind for item in scope.items for value in item.gives}
+    feeds = []
+    for value, names in scope.names.items():
+        if makers.get(value) is Kind.LOOP:
+            names = [name for name in names if name != value.name]
+        if names and makers.get(value) is not Kind.NODE:
+            reads = () if context.is_constant(value) else (value,)
+            feeds.append(Item(Kind.FEED, nbytes(value) / 1e9, reads, names=tuple(names), fed=value))
+    return feeds

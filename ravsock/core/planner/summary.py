@@ -1,0 +1,63 @@
+"""What people see of a plan: its units, what it costs, how many providers it can use, how long it may take."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ravop.protocol.messages import PlanSummary, UnitSummary
+from ravsock.core.fleet import DEFAULT_GFLOPS, Fleet
+from ravsock.core.plan import Loop, Plan, Subgraph, Unit
+from ravsock.core.planner.schedule import fleet_seconds, single_seconds, width
+
+MAX_UNITS = 500
+
+
+def summarise(plan: Plan, flops: float, steps: int, fleet: Fleet) -> PlanSummary:
+    units = [_unit(unit, iterations) for unit, iterations in _flatten(plan, 1)]
+    slots = fleet.slots
+    alone = single_seconds(plan, slots[0]) if slots else None
+    together = min(fleet_seconds(plan, slots), alone) if slots and alone is not None else None
+    useful = width(plan)
+    return PlanSummary(
+        units=tuple(units[:MAX_UNITS]), flops=flops, steps=steps, useful_providers=useful, fleet_seconds=together, single_seconds=alone,
+        notes=tuple(_notes(units, useful, together, alone, fleet)),
+    )  # fmt: skip
+
+
+def _flatten(plan: Plan, iterations: int) -> Iterator[tuple[Unit, int]]:
+    for unit in plan.units:
+        times = iterations * (unit.length if isinstance(unit, Loop) else 1)
+        yield unit, times
+        if isinstance(unit, Loop) and unit.body is not None:
+            yield from _flatten(unit.body, times)
+
+
+def _unit(unit: Unit, iterations: int) -> UnitSummary:
+    shipped = unit if isinstance(unit, Subgraph) else unit.chunk
+    kind = (
+        "subgraph"
+        if isinstance(unit, Subgraph)
+        else "loop (chunked)"
+        if unit.chunk is not None
+        else "loop (opened)"
+    )
+    return UnitSummary(
+        label=unit.label, kind=kind, nodes=0 if shipped is None else len(shipped.nodes), flops=unit.cost.flops * iterations,
+        bytes_in=unit.cost.bytes_in, bytes_out=unit.cost.bytes_out, peak_memory=unit.cost.peak_memory, iterations=iterations,
+    )  # fmt: skip
+
+
+def _notes(
+    units: list[UnitSummary], useful: int, together: float | None, alone: float | None, fleet: Fleet
+) -> Iterator[str]:
+    if len(units) > MAX_UNITS:
+        yield f"{len(units) - MAX_UNITS:,} more units are not listed"
+    if not fleet.providers:
+        yield f"no provider is known yet: planned for machines of {DEFAULT_GFLOPS:g} GFLOP/s"
+    elif useful <= 1:
+        yield "one machine alone would be as fast: the graph is one chain"
+    elif len(fleet.slots) > 1 and together is not None and alone is not None and together > 0.95 * alone:
+        yield "one machine alone would be as fast: moving the values costs what the others save"
+    largest = max((unit.peak_memory for unit in units), default=0)
+    if fleet.providers and largest > max(provider.memory for provider in fleet.providers):
+        yield f"no provider known yet offers the {largest / 1e9:.1f} GB that the largest unit needs"
