@@ -1,0 +1,47 @@
+"""The examples run as they are, among them what `make run` runs."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import onnx
+import pytest
+from processes import ROOT, Lab
+
+EXAMPLES = ROOT / "examples"
+
+
+def run(lab: Lab, example: str, cwd: Path) -> str:
+    return lab.script(EXAMPLES / example, token="", cwd=cwd).result()
+
+
+def test_a_few_ops(embedded: Lab, tmp_path: Path) -> None:
+    output = run(embedded, "ops.py", tmp_path)
+    assert "c = [[8.5, 15.0], [12.5, 21.0]]" in output
+    assert "column sums = [4.0, 6.0]" in output
+
+
+def test_a_network_in_three_scripts(embedded: Lab, tmp_path: Path) -> None:
+    for script in ("ann_compile.py", "ann_execute.py", "ann_get_onnx.py"):
+        output = run(embedded, f"ann/{script}", tmp_path)
+    accuracy = re.search(r"test accuracy: ([\d.]+)%", output)
+    assert accuracy
+    assert float(accuracy[1]) > 85
+    onnx.checker.check_model(tmp_path / "test_ann.onnx", full_check=True)
+
+
+@pytest.mark.timeout(240)
+def test_digits_and_training_them_further(embedded: Lab, tmp_path: Path) -> None:
+    output = run(embedded, "cnn_digits.py", tmp_path)  # ends with an error below 97 % or above 1e-4
+    assert "step" in output
+    assert "loss" in output
+    onnx.checker.check_model(tmp_path / "digits_cnn.onnx", full_check=True)
+    further = re.search(r"([\d.]+)% before, ([\d.]+)% after", run(embedded, "onnx_finetune.py", tmp_path))
+    assert further
+    assert float(further[2]) >= 96
+
+
+def test_make_run_runs_the_example() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    assert "examples/cnn_digits.py" in makefile
