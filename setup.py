@@ -29,7 +29,7 @@ setup(
     package_data={
         "ravop": ["py.typed"],
         "ravdl": ["py.typed"],
-        "ravsock": ["py.typed"],
+        "ravsock": ["py.typed", "store/migrations/*", "store/migrations/versions/*.py"],
         "provider": ["py.typed"],
     },
     install_requires=[

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import math
 from collections.abc import Callable, Iterator
 from typing import Annotated, Any, BinaryIO
 
@@ -21,6 +22,8 @@ from ravop.errors import BlobError, MessageError
 
 INLINE_LIMIT = 64 * 1024
 """Bytes of an encoded tensor that may ride inside a message."""
+HEAD = 4096
+"""Bytes in which the header of an `.npy` file must end."""
 MAX_PARTS = 100_000
 MAX_DEPTH = 16
 DTYPES = frozenset(
@@ -95,24 +98,40 @@ def encode_tensor(array: Array) -> bytes:
 def decode_tensor(data: bytes | memoryview) -> Array:
     """The array in `.npy` bytes (a read-only view where possible). Raises `MessageError` for anything else."""
     view = memoryview(data)
-    header = io.BytesIO(bytes(view[:4096]))
+    header = tensor_header(bytes(view[:HEAD]))
+    if header.total != len(view):
+        raise MessageError(
+            "a tensor's bytes do not match its shape",
+            expected=f"{header.total} bytes for {header.shape} {header.dtype}", received=f"{len(view)} bytes",
+        )
+    return np.frombuffer(view[header.offset :], dtype=header.dtype).reshape(header.shape)
+
+
+class TensorHeader(msgspec.Struct, frozen=True):
+    """What the header of `.npy` bytes says; `offset` is its own length, `total` that of the whole, in bytes."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    offset: int
+    total: int
+
+
+def tensor_header(head: bytes) -> TensorHeader:
+    """The header in the first `HEAD` bytes (or all) of an `.npy` file. Raises `MessageError` for anything else."""
+    stream = io.BytesIO(head)
     try:
-        version = np.lib.format.read_magic(header)
+        version = np.lib.format.read_magic(stream)
         if version != (1, 0):
             raise ValueError(f"npy version {version}")
-        shape, fortran, dtype = np.lib.format.read_array_header_1_0(header)
+        shape, fortran, dtype = np.lib.format.read_array_header_1_0(stream)
+        if any(dim < 0 for dim in shape):
+            raise ValueError(f"shape {shape}")
     except (ValueError, EOFError, SyntaxError, TypeError) as error:
         raise MessageError("not a tensor in .npy format", received=str(error)[:200]) from error
     if fortran or dtype.newbyteorder("=") not in DTYPES or dtype.byteorder == ">":
         raise MessageError("a tensor this protocol does not carry", expected=f"C order, {_dtype_names()}", received=f"{dtype}")
-    body = view[header.tell() :]
-    count = int(np.prod(shape, dtype=object)) if shape else 1
-    if count * dtype.itemsize != len(body):
-        raise MessageError(
-            "a tensor's bytes do not match its shape", expected=f"{count * dtype.itemsize} bytes for {shape} {dtype}",
-            received=f"{len(body)} bytes",
-        )
-    return np.frombuffer(body, dtype=dtype).reshape(shape)
+    total = stream.tell() + math.prod(shape) * dtype.itemsize
+    return TensorHeader(dtype.newbyteorder("=").name, shape, stream.tell(), total)
 
 
 def _dtype_names() -> str:

@@ -1,0 +1,162 @@
+"""What a task needs and gives, from the plan: inputs, expected outputs, what it is called; and is a result
+what was asked?
+
+Pure; used by the store when a task is leased and when its result comes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import msgspec
+
+from ravop.errors import ComputeError, MessageError, Problem
+from ravop.protocol.messages import Output, OutputSpec
+from ravop.protocol.tensors import Blob, Inline, TensorRef, tensor_header
+from ravsock.core.plan import START, STOP, Cost, Loop, Port, Subgraph
+from ravsock.core.program import Place, Program, iteration_of
+
+
+class Need(msgspec.Struct, frozen=True):
+    """An input of the shipped model: the value at `place`, or the number of an iteration."""
+
+    name: str
+    place: Place | None = None
+    number: int = 0
+
+
+def model_of(program: Program, path: str, unit: int) -> Subgraph:
+    """The subgraph that is shipped for the unit, which is no opened loop."""
+    found = program.unit(path, unit)
+    subgraph = found.chunk if isinstance(found, Loop) else found
+    assert subgraph is not None, "an opened loop is not shipped"
+    return subgraph
+
+
+def cost_of(program: Program, path: str, unit: int) -> Cost:
+    return program.unit(path, unit).cost
+
+
+def length_of(program: Program, path: str, unit: int) -> int | None:
+    """Iterations of a chunked loop; None for a subgraph."""
+    found = program.unit(path, unit)
+    return found.length if isinstance(found, Loop) else None
+
+
+def needs(program: Program, path: str, unit: int, start: int, stop: int) -> list[Need]:
+    """Where each input of the task's model comes from."""
+    found = program.unit(path, unit)
+    ports = model_of(program, path, unit).inputs
+    if not isinstance(found, Loop):
+        return [Need(port.name, program.place(path, port.value)) for port in ports]
+    listed = {port.value: port.name for port in ports}
+    ranged = [Need(listed.get(START, START), number=start), Need(listed.get(STOP, STOP), number=stop)]
+    return (
+        _chunk_values(program, path, found, [p for p in ports if p.value not in (START, STOP)], start)
+        + ranged
+    )
+
+
+def _chunk_values(program: Program, path: str, loop: Loop, ports: list[Port], start: int) -> list[Need]:
+    """Several carries may begin with one value; their ports come in the order of the carries, before other
+    uses of it."""
+    carries: dict[str, list[str]] = {}
+    for carry in loop.carries:
+        carries.setdefault(carry.init, []).append(carry.body_in)
+    made = []
+    for port in ports:
+        states = carries.get(port.value)
+        state = states.pop(0) if states else None
+        running = state is not None and start > 0
+        made.append(
+            Need(port.name, Place(path, state) if running and state else program.place(path, port.value))
+        )
+    return made
+
+
+def output_specs(program: Program, path: str, unit: int, start: int, stop: int) -> tuple[OutputSpec, ...]:
+    """What the task's model must give."""
+    found = program.unit(path, unit)
+    stacked = {s.stacked for s in found.stacked} if isinstance(found, Loop) else set()
+    specs = []
+    for port in model_of(program, path, unit).outputs:
+        value = program.value_type(port.value)
+        shape = (stop - start, *value.shape[1:]) if port.value in stacked else value.shape
+        specs.append(OutputSpec(name=port.name, dtype=value.dtype, shape=shape))
+    return tuple(specs)
+
+
+def label_of(program: Program, path: str, unit: int, start: int, stop: int) -> str:
+    """For people: `training loop 3 of 200, batches, iterations 40 to 60 of 200`."""
+    around = []
+    outer = path
+    while outer:
+        outer, index, number = iteration_of(outer)
+        loop = program.loop(outer, index)
+        around.append(f"{loop.label} {number + 1} of {loop.length}")
+    found = program.unit(path, unit)
+    here = [found.label]
+    if isinstance(found, Loop):
+        here.append(f"iterations {start + 1} to {stop} of {found.length}")
+    return ", ".join([*reversed(around), *here])
+
+
+def check_outputs(
+    specs: Sequence[OutputSpec],
+    outputs: Sequence[Output],
+    head: Callable[[Blob], bytes] | None,
+    sizes: Mapping[str, int],
+) -> Problem | None:
+    """What is wrong with a result, or None. `head` gives the first bytes of a blob (without it, only inline
+    tensors are looked into), `sizes` how large the blobs are that are there."""
+    expected, received = sorted(s.name for s in specs), sorted(o.name for o in outputs)
+    if expected != received:
+        return ComputeError(
+            "the result has other outputs than asked", expected=expected, received=received
+        ).problem
+    given = {output.name: output.ref for output in outputs}
+    checks = (_check_output(spec, given[spec.name], head, sizes) for spec in specs)
+    return next((problem for problem in checks if problem), None)
+
+
+def _check_output(
+    spec: OutputSpec, ref: TensorRef, head: Callable[[Blob], bytes] | None, sizes: Mapping[str, int]
+) -> Problem | None:
+    match ref:
+        case Inline(data):
+            return _check_tensor(spec, data, len(data))
+        case Blob(sha, size) if sizes.get(sha) != size:
+            return ComputeError(
+                f"output {spec.name} is a blob of another size",
+                expected=f"{size:,} bytes",
+                received=f"{sizes.get(sha, 0):,} bytes",
+            ).problem
+        case Blob():
+            return _check_tensor(spec, head(ref), ref.size) if head else None
+        case _:
+            return ComputeError(
+                f"output {spec.name} is not a tensor",
+                expected="inline bytes or a blob",
+                received=type(ref).__name__,
+            ).problem
+
+
+def _check_tensor(spec: OutputSpec, head: bytes, size: int) -> Problem | None:
+    try:
+        header = tensor_header(head)
+    except MessageError as error:
+        return error.problem
+    fits = len(header.shape) == len(spec.shape) and all(
+        want in (None, got) for want, got in zip(spec.shape, header.shape, strict=True)
+    )
+    if header.dtype != spec.dtype or not fits:
+        return ComputeError(
+            f"output {spec.name} is of another type than asked",
+            expected=f"{spec.dtype} {spec.shape}",
+            received=f"{header.dtype} {header.shape}",
+        ).problem
+    if size != header.total:
+        return ComputeError(
+            f"output {spec.name} is cut short", expected=f"{header.total:,} bytes", received=f"{size:,} bytes"
+        ).problem
+    return None

@@ -1,0 +1,40 @@
+"""The truth: graphs, tasks, leases and values in SQL (SQLite or PostgreSQL), tensors as blobs in a folder.
+
+Synchronous. `Store` is called from one writer thread of the server; what follows from what is decided in
+`ravsock.core`.
+"""
+
+from ravsock.store.folder import BlobStore, FolderBlobs
+from ravsock.store.store import Store
+from ravsock.store.values import (
+    Failure,
+    GraphRow,
+    Held,
+    Identity,
+    Lease,
+    Outcome,
+    ProviderRow,
+    ReadyTask,
+    Recall,
+    Release,
+    Result,
+    TokenRow,
+)
+
+__all__ = [
+    "BlobStore",
+    "Failure",
+    "FolderBlobs",
+    "GraphRow",
+    "Held",
+    "Identity",
+    "Lease",
+    "Outcome",
+    "ProviderRow",
+    "ReadyTask",
+    "Recall",
+    "Release",
+    "Result",
+    "Store",
+    "TokenRow",
+]

@@ -1,0 +1,157 @@
+"""The values of one graph as rows: read where a place says, written in bulk.
+
+Used within one transaction, by `advancing`, `tasks` and `results`. What parts are, `ravsock.core.series`
+says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import msgspec
+import sqlalchemy as sa
+
+from ravop.errors import BlobError
+from ravop.protocol.tensors import TensorRef, blobs_of
+from ravsock.core import series
+from ravsock.core.program import Place
+from ravsock.core.series import Part
+from ravsock.store.database import Database
+from ravsock.store.schema import bindings
+
+TAIL = 24
+"""The last parts of a stacked value looked at for merging: more than the binary digits of any count of small
+parts.
+"""
+_PER_QUERY = 400
+_DECODER: msgspec.msgpack.Decoder[TensorRef] = msgspec.msgpack.Decoder(TensorRef)
+_AT = (
+    bindings.c.graph == sa.bindparam("g"),
+    bindings.c.path == sa.bindparam("p"),
+    bindings.c.name == sa.bindparam("n"),
+)
+_TAIL = (
+    sa.select(bindings.c.start, bindings.c.elements, bindings.c.ref)
+    .where(*_AT)
+    .order_by(bindings.c.start.desc())
+    .limit(TAIL)
+)
+_FORGET = sa.delete(bindings).where(*_AT)
+_FORGET_PART = sa.delete(bindings).where(*_AT, bindings.c.start == sa.bindparam("s"))
+
+
+def decode_ref(data: bytes) -> TensorRef:
+    return _DECODER.decode(data)
+
+
+class Bindings:
+    """The values of graph `number`, seen and changed by one transaction."""
+
+    def __init__(self, database: Database, connection: sa.Connection, number: int) -> None:
+        self._connection, self._number = connection, number
+        self._upsert = database.upsert(
+            bindings, ("graph", "path", "name", "start"), ("elements", "has_blobs", "ref")
+        )
+        self._known: dict[Place, list[Part]] = {}
+        self._put: dict[tuple[Place, int], Part] = {}
+        self._gone: list[dict[str, Any]] = []
+        self._gone_parts: list[dict[str, Any]] = []
+
+    # ── read ──────────────────────────────────────────────────────────────────────────────────────
+    def prefetch(self, places: Iterable[Place]) -> None:
+        """Read these in as few queries as possible, so that `get` needs none."""
+        wanted = [place for place in dict.fromkeys(places) if place not in self._known]
+        for first in range(0, len(wanted), _PER_QUERY):
+            some = wanted[first : first + _PER_QUERY]
+            found: dict[Place, list[Part]] = {place: [] for place in some}
+            for path, name, start, count, ref in self._connection.execute(self._select(some)):
+                found[Place(path, name)].append(Part(start, count, decode_ref(ref)))
+            self._known |= found
+
+    def _select(self, places: Sequence[Place]) -> sa.Select[Any]:
+        columns = (bindings.c.path, bindings.c.name, bindings.c.start, bindings.c.elements, bindings.c.ref)
+        if len(places) == 1:
+            at = sa.and_(bindings.c.path == places[0].path, bindings.c.name == places[0].name)
+        else:
+            at = sa.tuple_(bindings.c.path, bindings.c.name).in_([tuple(place) for place in places])
+        return sa.select(*columns).where(bindings.c.graph == self._number, at).order_by(bindings.c.start)
+
+    def parts(self, place: Place) -> list[Part]:
+        """All parts that are there, in order; empty for a value that is not bound."""
+        self.prefetch([place])
+        return self._known[place]
+
+    def get(self, place: Place) -> TensorRef:
+        """The whole value. Raises `BlobError` where it is not bound, which a checked plan rules out."""
+        parts = self.parts(place)
+        if not parts:
+            raise BlobError(
+                "a value that should be there is missing", received=f"{place.name} at {place.path or 'main'}"
+            )
+        return series.whole(parts)
+
+    # ── change ────────────────────────────────────────────────────────────────────────────────────
+    def bind(self, target: Place, ref: TensorRef, element: int | None = None) -> None:
+        part = Part(0, None, ref if element is None else series.element(ref, element))
+        self._known[target] = [part]
+        self._put[target, 0] = part
+
+    def append(self, target: Place, ref: TensorRef, start: int, count: int, single: bool) -> None:
+        """Add a part to a stacked value, joined with its small neighbours before it."""
+        swallowed, part = series.merge(
+            self._tail(target), Part(start, count, series.single(ref) if single else series.packed(ref))
+        )
+        self._gone_parts += [self._row(target) | {"s": old} for old in swallowed]
+        for old in swallowed:
+            self._put.pop((target, old), None)
+        self._put[target, part.start] = part
+        self._known.pop(target, None)
+
+    def forget(self, place: Place) -> None:
+        self._gone.append(self._row(place))
+        self._known.pop(place, None)
+
+    def flush(self) -> None:
+        """Write what has changed."""
+        for statement, rows in ((_FORGET, self._gone), (_FORGET_PART, self._gone_parts)):
+            if rows:
+                self._connection.execute(statement, rows)
+        if self._put:
+            self._connection.execute(self._upsert, [self._encoded(*item) for item in self._put.items()])
+        self._gone, self._gone_parts, self._put = [], [], {}
+
+    def drop(self, paths: Sequence[str]) -> None:
+        """Forget the values of whole instances."""
+        self._connection.execute(
+            sa.delete(bindings).where(bindings.c.graph == self._number, bindings.c.path.in_(paths))
+        )
+        gone = set(paths)
+        self._known = {place: parts for place, parts in self._known.items() if place.path not in gone}
+
+    def keep_only(self, names: Iterable[str]) -> None:
+        """Forget all but these values of the main instance."""
+        self._connection.execute(
+            sa.delete(bindings).where(
+                bindings.c.graph == self._number,
+                sa.or_(bindings.c.path != "", bindings.c.name.not_in(sorted(names))),
+            )
+        )
+        self._known = {}
+
+    def _tail(self, place: Place) -> list[Part]:
+        rows = self._connection.execute(_TAIL, self._row(place)).all()
+        stored = {start: Part(start, count, decode_ref(ref)) for start, count, ref in rows}
+        stored |= {start: part for (where, start), part in self._put.items() if where == place}
+        return [stored[start] for start in sorted(stored)]
+
+    def _row(self, place: Place) -> dict[str, Any]:
+        return {"g": self._number, "p": place.path, "n": place.name}
+
+    def _encoded(self, key: tuple[Place, int], part: Part) -> dict[str, Any]:
+        place, start = key
+        return {
+            "graph": self._number, "path": place.path, "name": place.name, "start": start,
+            "elements": part.count, "has_blobs": int(any(True for _ in blobs_of(part.ref))),
+            "ref": msgspec.msgpack.encode(part.ref),
+        }  # fmt: skip

@@ -1,0 +1,218 @@
+"""The connection to SQLite or PostgreSQL: transactions, durability, migrations, and errors in our words.
+
+Every other module of the store runs its statements on the connection that `Database.write` or `read` gives. A
+transaction belongs to a thread; opened within another one, it is part of that.
+"""
+
+from __future__ import annotations
+
+import errno
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from alembic.util.exc import CommandError
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import ArgumentError as BadUrl
+from sqlalchemy.exc import DBAPIError, NoSuchModuleError, OperationalError
+
+from ravop.errors import ArgumentError, RavenError, StorageFullError, UnreachableError, VersionError
+
+BUSY_SECONDS = 30
+"""How long a writer waits for another one on SQLite."""
+TRIES = 5
+"""How often a transaction is tried that the database ends for a deadlock."""
+DRIVERS = {"sqlite": "sqlite", "postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg"}
+MIGRATIONS = Path(__file__).parent / "migrations"
+_MIGRATION_LOCK = 7_283_461
+_RETRY = frozenset({"40P01", "40001"})
+_FULL = ("database or disk is full", "no space left on device", "could not extend file")
+
+
+class ConflictError(UnreachableError):
+    """The database ended the transaction for the sake of another one: trying again may succeed."""
+
+
+class Database:
+    """One database. Raises `ArgumentError` for a URL that is not one, or whose driver is missing."""
+
+    def __init__(self, url: str) -> None:
+        self._engine = _engine(url)
+        self._local = threading.local()
+        self.is_sqlite = self._engine.dialect.name == "sqlite"
+
+    def close(self) -> None:
+        self._engine.dispose()
+
+    @contextmanager
+    def write(self) -> Iterator[sa.Connection]:
+        """A connection in a transaction that may write, committed durably at the end of the outermost block.
+
+        Raises `StorageFullError` when the disk is full and `UnreachableError` when the database does not
+        answer.
+        """
+        with self._transaction("BEGIN IMMEDIATE") as connection:
+            yield connection
+
+    @contextmanager
+    def read(self) -> Iterator[sa.Connection]:
+        """A connection for reading one state of the database. Raises as `write` does."""
+        with self._transaction("BEGIN") as connection:
+            yield connection
+
+    @contextmanager
+    def _transaction(self, begin: str) -> Iterator[sa.Connection]:
+        current: sa.Connection | None = getattr(self._local, "connection", None)
+        if current is not None:
+            yield current
+            return
+        with _translated(), self._engine.connect() as connection:
+            connection.info["begin"] = begin
+            with connection.begin():
+                self._local.connection = connection
+                try:
+                    yield connection
+                finally:
+                    self._local.connection = None
+
+    def run_together(self, calls: Sequence[Callable[[], Any]]) -> list[Any]:
+        """Run several operations of the store in one durable transaction: a group commit.
+
+        Gives for each call its result, or the exception it ended with: then what it wrote is undone, and the
+        others stand. When the transaction itself fails (disk full, database gone), nothing is written and
+        that error is raised. A call may be run again when the database ends the transaction for a deadlock,
+        so it must have no effects beside those on the store.
+        """
+        for attempt in range(1, TRIES + 1):
+            try:
+                with self.write() as connection:
+                    return [_within_savepoint(connection, call) for call in calls]
+            except ConflictError:
+                if attempt == TRIES:
+                    raise
+        raise AssertionError("unreachable")
+
+    def upsert(self, table: sa.Table, keys: Sequence[str], update: Sequence[str]) -> Any:
+        """An INSERT that updates the columns `update` of a row that is there already; none: leaves it."""
+        build = sqlite.insert if self.is_sqlite else postgresql.insert
+        statement: Any = build(table)
+        if not update:
+            return statement.on_conflict_do_nothing(index_elements=list(keys))
+        changed = {name: statement.excluded[name] for name in update}
+        return statement.on_conflict_do_update(index_elements=list(keys), set_=changed)
+
+    def migrate(self) -> None:
+        """Bring the schema to this program's version. Raises `VersionError` if the database is newer."""
+        config = Config()
+        config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+        scripts = ScriptDirectory.from_config(config)
+        with self.write() as connection:
+            if not self.is_sqlite:
+                connection.execute(sa.text(f"SELECT pg_advisory_xact_lock({_MIGRATION_LOCK})"))
+            current = MigrationContext.configure(connection).get_current_revision()
+            try:
+                scripts.get_revision(current) if current else None
+            except CommandError as error:
+                raise VersionError(
+                    "the database was made by a newer version of the program",
+                    expected=f"at most revision {scripts.get_current_head()}",
+                    received=f"revision {current}",
+                    hint="install the newer release of ravenverse, or use another database",
+                ) from error
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+
+
+def _engine(url: str) -> sa.Engine:
+    try:
+        parsed = sa.make_url(url)
+        driver = DRIVERS.get(parsed.drivername, parsed.drivername)
+        if driver.split("+")[0] not in ("sqlite", "postgresql"):
+            raise NoSuchModuleError(f"{parsed.drivername} is not supported")
+        parsed = parsed.set(drivername=driver)
+        options: dict[str, Any] = {"pool_pre_ping": True} if driver != "sqlite" else {}
+        engine = sa.create_engine(parsed, **options)
+    except (BadUrl, NoSuchModuleError, ImportError) as error:
+        missing = isinstance(error, ImportError)
+        raise ArgumentError(
+            "the driver of the database is not installed"
+            if missing
+            else "not a database URL this program can use",
+            expected="sqlite:///path/to/file.db or postgresql://user:password@host/name",
+            received=str(error),
+            hint="pip install 'ravenverse[postgresql]'" if missing else "correct --database-url",
+        ) from error
+    if engine.dialect.name == "sqlite":
+        sa.event.listen(engine, "connect", _set_up_sqlite)
+        sa.event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _set_up_sqlite(connection: Any, _record: object) -> None:
+    connection.isolation_level = None  # the driver's own transactions would begin too late: see _begin_sqlite
+    for pragma in (
+        "journal_mode=WAL",
+        "synchronous=FULL",
+        f"busy_timeout={BUSY_SECONDS * 1000}",
+        "foreign_keys=ON",
+    ):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _begin_sqlite(connection: sa.Connection) -> None:
+    connection.exec_driver_sql(connection.info.get("begin", "BEGIN"))
+
+
+def _within_savepoint(connection: sa.Connection, call: Callable[[], Any]) -> Any:
+    savepoint = connection.begin_nested()
+    try:
+        result = call()
+    except (OperationalError, StorageFullError):
+        raise
+    except Exception as error:  # noqa: BLE001 — it is handed to whoever asked for this call; the others must go on
+        savepoint.rollback()
+        return error
+    savepoint.commit()
+    return result
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except DBAPIError as error:
+        raise _in_our_words(error) from error
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise storage_full(str(error)) from error
+        raise
+
+
+def storage_full(received: str) -> StorageFullError:
+    return StorageFullError(
+        "the coordinator's disk is full",
+        received=received,
+        hint="free space on the coordinator, or flush old graphs",
+    )
+
+
+def _in_our_words(error: DBAPIError) -> RavenError | DBAPIError:
+    text = str(error.orig)
+    if getattr(error.orig, "sqlstate", None) in _RETRY:
+        return ConflictError("the database ended a transaction for the sake of another one", received=text)
+    if any(words in text.lower() for words in _FULL):
+        return storage_full(text)
+    if isinstance(error, OperationalError):
+        return UnreachableError(
+            "the database does not answer",
+            received=text,
+            hint="check --database-url, and that the server runs",
+        )
+    return error

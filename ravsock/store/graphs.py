@@ -1,0 +1,295 @@
+"""Graphs: added, started, cancelled, failed, deleted. How their tasks move is in `tasks`, what they give in
+`results`.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+import sqlalchemy as sa
+
+from ravop.errors import ArgumentError, BlobError, GraphStateError, Problem, UnknownGraphError
+from ravop.graph.manifest import Manifest, decode_manifest, encode_manifest
+from ravop.protocol.messages import HeldTask
+from ravop.protocol.tensors import Blob
+from ravsock.core import states
+from ravsock.core.plan import GraphPlan, decode_plan, encode_plan
+from ravsock.core.program import Place, Program
+from ravsock.core.run import Started
+from ravsock.store.advancing import NO_OUTPUTS, Advancing
+from ravsock.store.bindings import Bindings
+from ravsock.store.schema import blob_owners, blobs, graphs, tasks
+from ravsock.store.tokens import Tokens
+from ravsock.store.values import GraphRow, Recall
+
+REMEMBERED = 256
+"""Graphs whose plan is kept decoded."""
+_COLUMNS = tuple(column for column in graphs.c if column.name not in ("plan", "manifest"))
+
+
+@dataclass(frozen=True)
+class Known:
+    """What never changes of a graph, decoded once."""
+
+    number: int
+    graph_id: str
+    owner: int
+    program: Program
+    manifest: Manifest
+    model_sizes: dict[str, int]
+
+
+class Graphs(Tokens):
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        self._remembered: OrderedDict[int, Known] = OrderedDict()
+
+    # ── look ──────────────────────────────────────────────────────────────────────────────────────
+    def graph(self, graph_id: str, owner: int | None = None) -> GraphRow:
+        """Raises `UnknownGraphError` where there is none, or where it is not `owner`'s (None: whoever's)."""
+        with self.read() as connection:
+            return _graph_row(self._row(connection, graph_id, owner))
+
+    def graphs(self, owner: int | None = None, state: str | None = None) -> list[GraphRow]:
+        """Newest first; of one owner or of all, in one state or in any."""
+        query = sa.select(*_COLUMNS).order_by(graphs.c.number.desc())
+        if owner is not None:
+            query = query.where(graphs.c.owner == owner)
+        if state is not None:
+            query = query.where(graphs.c.state == state)
+        with self.read() as connection:
+            return [_graph_row(row) for row in connection.execute(query)]
+
+    def plan(self, graph_id: str, owner: int | None = None) -> GraphPlan:
+        """Raises as `graph` does."""
+        with self.read() as connection:
+            return self._known(connection, self._row(connection, graph_id, owner).number).program.plan
+
+    def _row(self, connection: sa.Connection, graph_id: str, owner: int | None, lock: bool = False) -> Any:
+        query = sa.select(*_COLUMNS).where(graphs.c.id == graph_id)
+        row = connection.execute(query.with_for_update() if lock else query).one_or_none()
+        if row is None or (owner is not None and row.owner != owner):
+            raise UnknownGraphError(
+                "there is no such graph", received=graph_id, hint="see your graphs with: ravop graphs"
+            )
+        return row
+
+    def _known(self, connection: sa.Connection, number: int) -> Known:
+        known = self._remembered.get(number)
+        if known is None:
+            row = connection.execute(sa.select(graphs).where(graphs.c.number == number)).one()
+            program = Program(decode_plan(row.plan))
+            sizes = connection.execute(
+                sa.select(blobs.c.sha, blobs.c.size).where(blobs.c.sha.in_(sorted(set(program.models()))))
+            )
+            known = Known(
+                number,
+                row.id,
+                row.owner,
+                program,
+                decode_manifest(row.manifest),
+                dict(sizes.tuples().all()),
+            )
+            self._remembered[number] = known
+            if len(self._remembered) > REMEMBERED:
+                self._remembered.popitem(last=False)
+        return known
+
+    # ── change ────────────────────────────────────────────────────────────────────────────────────
+    def add_graph(
+        self, owner: int, manifest: Manifest, model_sha: str, manifest_sha: str, plan: GraphPlan, now: float
+    ) -> GraphRow:
+        """Keep an activated graph. Adding the same one again changes nothing.
+
+        Raises `GraphStateError` where the id is taken by another graph, `BlobError` where a blob is not there
+        that the graph names or the owner never uploaded it, and `ArgumentError` for a plan that could not run
+        to its end.
+        """
+        Program(plan)
+        bound = {binding.input for binding in manifest.bindings}
+        if unbound := [name for name in plan.inputs if name not in bound]:
+            raise ArgumentError(
+                "graph inputs without a value", expected="a binding for each", received=unbound
+            )
+        uploaded = {b.sha: b.size for b in manifest.bindings} | {model_sha: None, manifest_sha: None}
+        with self.write() as connection:
+            present = connection.execute(
+                sa.select(*_COLUMNS).where(graphs.c.id == manifest.graph_id)
+            ).one_or_none()
+            if present is not None:
+                if (present.owner, present.model_sha, present.manifest_sha) != (
+                    owner,
+                    model_sha,
+                    manifest_sha,
+                ):
+                    raise GraphStateError(
+                        "another graph has this id",
+                        received=manifest.graph_id,
+                        hint="make a new Graph, or R.flush() first",
+                    )
+                return _graph_row(present)
+            self._check_blobs(connection, owner, uploaded, set(Program(plan).models()), now)
+            row = connection.execute(
+                sa.insert(graphs)
+                .values(
+                    id=manifest.graph_id, owner=owner, name=manifest.name, algorithm=manifest.algorithm,
+                    approach=manifest.approach, state=states.ACTIVE, model_sha=model_sha,
+                    manifest_sha=manifest_sha, created=now, plan=encode_plan(plan),
+                    manifest=encode_manifest(manifest),
+                )
+                .returning(*_COLUMNS)
+            ).one()  # fmt: skip
+            return _graph_row(row)
+
+    def _check_blobs(
+        self,
+        connection: sa.Connection,
+        owner: int,
+        uploaded: dict[str, int | None],
+        models: set[str],
+        now: float,
+    ) -> None:
+        wanted = sorted(uploaded.keys() | models)
+        found = connection.execute(
+            sa.update(blobs)
+            .where(blobs.c.sha.in_(wanted))
+            .values(touched=now)
+            .returning(blobs.c.sha, blobs.c.size)
+        )
+        sizes: dict[str, int] = dict(found.tuples().all())
+        owned = set(
+            connection.execute(
+                sa.select(blob_owners.c.sha).where(
+                    blob_owners.c.owner == owner, blob_owners.c.sha.in_(sorted(uploaded))
+                )
+            ).scalars()
+        )
+        lacking = sorted((set(wanted) - sizes.keys()) | (uploaded.keys() - owned))
+        if lacking:
+            raise BlobError(
+                "blobs that the graph names are missing",
+                expected="each uploaded before",
+                received=lacking[:5],
+            )
+        wrong = [sha for sha, size in uploaded.items() if size is not None and sizes[sha] != size]
+        if wrong:
+            raise BlobError("blobs of another size than the manifest says", received=wrong[:5])
+
+    def start_graph(self, graph_id: str, owner: int | None, now: float) -> GraphRow:
+        """Execute an active graph, or one that failed from what it has; executing already: nothing changes.
+
+        Raises `UnknownGraphError`, and `GraphStateError` for a graph that is done or cancelled.
+        """
+        with self.write() as connection:
+            row = self._row(connection, graph_id, owner, lock=True)
+            state = states.next_state(states.GRAPH, row.state, "start")
+            if row.state == states.EXECUTING:
+                return _graph_row(row)
+            connection.execute(
+                sa.update(graphs)
+                .where(graphs.c.number == row.number)
+                .values(
+                    state=state, started=row.started or now, resumed=now, resumed_work=graphs.c.work_done,
+                    problem=None, finished=None,
+                )
+            )  # fmt: skip
+            if row.started is None:
+                self._begin(connection, row.number, now)
+            connection.execute(
+                sa.update(tasks)
+                .where(tasks.c.graph == row.number, tasks.c.state == states.FAILED)
+                .values(state=states.next_state(states.TASK, states.FAILED, "retry"))
+            )
+            connection.execute(
+                sa.update(tasks)
+                .where(tasks.c.graph == row.number, tasks.c.state == states.READY)
+                .values(failed_on="", tries=0, expiries=0)
+            )
+            return _graph_row(self._row(connection, graph_id, owner))
+
+    def _begin(self, connection: sa.Connection, number: int, now: float) -> None:
+        known = self._known(connection, number)
+        bindings = Bindings(self, connection, number)
+        for binding in known.manifest.bindings:
+            bindings.bind(Place("", binding.input), Blob(binding.sha, binding.size))
+        Advancing(connection, bindings, known.program, number, now).run([(Started(), NO_OUTPUTS)])
+
+    def cancel_graph(self, graph_id: str, owner: int | None, now: float) -> list[Recall]:
+        """Stop a graph for good; what it has computed can still be fetched. Gives the attempts to recall.
+
+        Raises `UnknownGraphError`, and `GraphStateError` for a graph that is done.
+        """
+        with self.write() as connection:
+            row = self._row(connection, graph_id, owner, lock=True)
+            recalls = self._end(connection, row, "cancel", None, now)
+            connection.execute(
+                sa.update(tasks)
+                .where(tasks.c.graph == row.number, tasks.c.state.in_(states.allowing(states.TASK, "cancel")))
+                .values(state=states.CANCELLED, provider=None, deadline=None)
+            )
+            return recalls
+
+    def fail_graph(self, graph_id: str, problem: Problem, now: float) -> list[Recall]:
+        """Give a graph up for a reason that is no task's. Gives the attempts to recall. Raises as
+        `cancel_graph`.
+        """
+        with self.write() as connection:
+            return self._end(
+                connection, self._row(connection, graph_id, None, lock=True), "fail", problem, now
+            )
+
+    def _end(
+        self, connection: sa.Connection, row: Any, event: str, problem: Problem | None, now: float
+    ) -> list[Recall]:
+        """End a graph by `event`; its leased tasks go back."""
+        state = states.next_state(states.GRAPH, row.state, event)
+        if row.state == state:
+            return []
+        held = connection.execute(
+            sa.select(tasks.c.id, tasks.c.attempt, tasks.c.provider).where(
+                tasks.c.graph == row.number, tasks.c.state == states.LEASED
+            )
+        ).all()
+        connection.execute(
+            sa.update(tasks)
+            .where(tasks.c.graph == row.number, tasks.c.state == states.LEASED)
+            .values(
+                state=states.next_state(states.TASK, states.LEASED, "hand_back"), provider=None, deadline=None
+            )
+        )
+        connection.execute(
+            sa.update(graphs)
+            .where(graphs.c.number == row.number)
+            .values(state=state, finished=now, problem=problem and msgspec.msgpack.encode(problem))
+        )
+        return [
+            Recall(provider_id=p, task=HeldTask(task_id=task, attempt=attempt)) for task, attempt, p in held
+        ]
+
+    def flush(self, owner: int) -> list[str]:
+        """Delete the owner's graphs that are not executing, with their results; gives their ids."""
+        with self.write() as connection:
+            return list(
+                connection.execute(
+                    sa.delete(graphs)
+                    .where(
+                        graphs.c.owner == owner, graphs.c.state.in_(states.allowing(states.GRAPH, "delete"))
+                    )
+                    .returning(graphs.c.id)
+                ).scalars()
+            )
+
+
+def decode_problem(data: bytes | None) -> Problem | None:
+    return None if data is None else msgspec.msgpack.decode(data, type=Problem)
+
+
+def _graph_row(row: Any) -> GraphRow:
+    return GraphRow(
+        graph_id=row.id, number=row.number, owner=row.owner, name=row.name, algorithm=row.algorithm,
+        approach=row.approach, state=row.state, model_sha=row.model_sha, manifest_sha=row.manifest_sha,
+        created=row.created, started=row.started, finished=row.finished, problem=decode_problem(row.problem),
+    )  # fmt: skip

@@ -1,0 +1,152 @@
+"""The tables, for SQLite and PostgreSQL alike. Changes come with a migration in `migrations/versions`.
+
+Refs, problems and profiles are MessagePack of typed structs; times are seconds since 1970. Used by the store
+alone.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Double,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    text,
+)
+
+metadata = MetaData()
+Number = BigInteger().with_variant(Integer, "sqlite")
+"""SQLite numbers rows by itself only for INTEGER."""
+LEASED = text("state = 'leased'")
+
+tokens = Table(
+    "tokens",
+    metadata,
+    Column("id", Number, primary_key=True),
+    Column("hash", String(64), nullable=False, unique=True),
+    Column("role", String(16), nullable=False),
+    Column("name", Text, nullable=False, index=True),
+    Column("created", Double, nullable=False),
+    Column("revoked", Double),
+    sqlite_autoincrement=True,
+)
+
+providers = Table(
+    "providers",
+    metadata,
+    Column("id", String(80), primary_key=True),
+    Column("token", Number, ForeignKey("tokens.id"), nullable=False, index=True),
+    Column("profile", LargeBinary, nullable=False),
+    Column("first_seen", Double, nullable=False),
+    Column("last_seen", Double, nullable=False),
+    Column("tasks_done", Integer, nullable=False, server_default="0"),
+)
+
+graphs = Table(
+    "graphs",
+    metadata,
+    Column("number", Number, primary_key=True),
+    Column("id", String(80), nullable=False, unique=True),
+    Column("owner", Number, ForeignKey("tokens.id"), nullable=False, index=True),
+    Column("name", Text, nullable=False),
+    Column("algorithm", Text, nullable=False),
+    Column("approach", Text, nullable=False),
+    Column("state", String(16), nullable=False, index=True),
+    Column("model_sha", String(64), nullable=False),
+    Column("manifest_sha", String(64), nullable=False),
+    Column("created", Double, nullable=False),
+    Column("started", Double),
+    Column("resumed", Double),
+    Column("resumed_work", Double, nullable=False, server_default="0"),
+    Column("finished", Double),
+    Column("work_done", Double, nullable=False, server_default="0"),
+    Column("steps_done", BigInteger, nullable=False, server_default="0"),
+    Column("tasks_done", BigInteger, nullable=False, server_default="0"),
+    Column("problem", LargeBinary),
+    Column("plan", LargeBinary, nullable=False),
+    Column("manifest", LargeBinary, nullable=False),
+    sqlite_autoincrement=True,
+)
+"""`number` is never used again, so what is remembered of a graph by its number stays true."""
+
+
+def _graph() -> Column[int]:
+    return Column("graph", Number, ForeignKey("graphs.number", ondelete="CASCADE"), nullable=False)
+
+
+tasks = Table(
+    "tasks",
+    metadata,
+    Column("id", Number, primary_key=True),
+    _graph(),
+    Column("path", Text, nullable=False),
+    Column("unit", Integer, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("waiting_for", Integer, nullable=False),
+    Column("start", BigInteger, nullable=False, server_default="0"),
+    Column("stop", BigInteger),
+    Column("attempt", BigInteger, nullable=False, server_default="0"),
+    Column("provider", String(80)),
+    Column("leased", Double),
+    Column("deadline", Double),
+    Column("tries", Integer, nullable=False, server_default="0"),
+    Column("expiries", Integer, nullable=False, server_default="0"),
+    Column("failed_on", Text, nullable=False, server_default=""),
+    Index("tasks_by_unit", "graph", "path", "unit", unique=True),
+    Index("tasks_by_state", "graph", "state", "id"),
+    Index("tasks_by_provider", "provider", sqlite_where=LEASED, postgresql_where=LEASED),
+    Index("tasks_by_deadline", "deadline", sqlite_where=LEASED, postgresql_where=LEASED),
+    sqlite_autoincrement=True,
+)
+"""`start`: a loop's next iteration. `attempt` only grows. `provider` stays after a release, until the next
+lease, and is NULL once no result of the attempt is welcome. `tries`: leases of this range of iterations.
+`failed_on`: one provider per failed attempt of it, separated by spaces. Ids are never used again, so a late
+message cannot mean another task."""
+
+scopes = Table(
+    "scopes",
+    metadata,
+    _graph(),
+    Column("path", Text, nullable=False),
+    Column("remaining", Integer, nullable=False),
+    Index("scopes_by_path", "graph", "path", unique=True),
+)
+"""Instances of scopes, and how many of their units are not done."""
+
+bindings = Table(
+    "bindings",
+    metadata,
+    _graph(),
+    Column("path", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("start", BigInteger, nullable=False),
+    Column("elements", BigInteger),
+    Column("has_blobs", Integer, nullable=False),
+    Column("ref", LargeBinary, nullable=False),
+    Index("bindings_by_place", "graph", "path", "name", "start", unique=True),
+)
+"""Values: one row with `elements` NULL, or the parts of a stacked value. `ref` is a `TensorRef`."""
+
+blobs = Table(
+    "blobs",
+    metadata,
+    Column("sha", String(64), primary_key=True),
+    Column("size", BigInteger, nullable=False),
+    Column("touched", Double, nullable=False),
+)
+"""`touched`: when it was last uploaded or used, which keeps it from being collected for a while."""
+
+blob_owners = Table(
+    "blob_owners",
+    metadata,
+    Column("sha", String(64), ForeignKey("blobs.sha", ondelete="CASCADE"), primary_key=True),
+    Column("owner", Number, ForeignKey("tokens.id"), primary_key=True),
+)
+"""Which requesters may read a blob: they uploaded it, or a graph of theirs gave it."""

@@ -1,0 +1,114 @@
+"""Tokens: who may talk to the coordinator, and as what. Only their SHA-256 is stored. And the providers they
+bring.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+
+import msgspec
+import sqlalchemy as sa
+
+from ravop.errors import ArgumentError, RoleError, TokenError
+from ravop.protocol.messages import Profile
+from ravsock.store.database import Database
+from ravsock.store.schema import providers, tokens
+from ravsock.store.values import Identity, ProviderRow, TokenRow
+
+PREFIXES = {"requester": "rvr_", "provider": "rvp_", "admin": "rva_"}
+
+
+class Tokens(Database):
+    def create_token(self, role: str, name: str, now: float) -> str:
+        """A new token; it is shown this once. Raises `ArgumentError` for an unknown role or an empty name."""
+        if role not in PREFIXES:
+            raise ArgumentError("unknown role", expected=" or ".join(PREFIXES), received=role)
+        if not name.strip():
+            raise ArgumentError("a token needs a name", expected="--name NAME", received=repr(name))
+        token = PREFIXES[role] + secrets.token_urlsafe(32)
+        with self.write() as connection:
+            connection.execute(sa.insert(tokens).values(hash=_hash(token), role=role, name=name, created=now))
+        return token
+
+    def authenticate(self, token: str) -> Identity:
+        """Raises `TokenError` for a token that is missing, unknown or revoked."""
+        hint = "make one with: ravsock token create --role requester --name NAME --data DIR"
+        if not token:
+            raise TokenError("no token was given", expected="a token", hint=hint)
+        with self.read() as connection:
+            row = connection.execute(sa.select(tokens).where(tokens.c.hash == _hash(token))).one_or_none()
+        if row is None:
+            raise TokenError("the token is not known to this coordinator", received=_shown(token), hint=hint)
+        if row.revoked is not None:
+            raise TokenError(f"the token {row.name!r} was revoked", received=_shown(token), hint=hint)
+        return Identity(token_id=row.id, role=row.role, name=row.name)
+
+    def list_tokens(self) -> list[TokenRow]:
+        """All tokens, oldest first, the revoked ones among them."""
+        with self.read() as connection:
+            rows = connection.execute(sa.select(tokens).order_by(tokens.c.id)).all()
+        return [
+            TokenRow(token_id=r.id, role=r.role, name=r.name, created=r.created, revoked=r.revoked)
+            for r in rows
+        ]
+
+    def revoke_token(self, id_or_name: int | str, now: float) -> int:
+        """Revoke the token of this number, or all of this name; how many. Raises `TokenError` where there is
+        none.
+        """
+        text = str(id_or_name)
+        by_id = tokens.c.id == int(text) if text.isdecimal() else sa.false()
+        with self.write() as connection:
+            done = connection.execute(
+                sa.update(tokens)
+                .where(sa.or_(by_id, tokens.c.name == text), tokens.c.revoked.is_(None))
+                .values(revoked=now)
+                .returning(tokens.c.id)
+            ).all()
+        if not done:
+            raise TokenError("no such token", received=text, hint="see: ravsock token list --data DIR")
+        return len(done)
+
+    def register_provider(self, provider_id: str, token_id: int, profile: Profile, now: float) -> None:
+        """Note a provider and what it measured. Raises `RoleError` where another token has its id."""
+        row = {
+            "id": provider_id, "token": token_id, "profile": msgspec.msgpack.encode(profile),
+            "first_seen": now, "last_seen": now,
+        }  # fmt: skip
+        with self.write() as connection:
+            if self._provider_token(connection, provider_id) not in (None, token_id):
+                raise RoleError(
+                    "this provider id belongs to another token",
+                    received=provider_id,
+                    hint="start the provider with the token it had, or under another --name",
+                )
+            connection.execute(self.upsert(providers, ("id",), ("profile", "last_seen")), row)
+
+    def _provider_token(self, connection: sa.Connection, provider_id: str) -> int | None:
+        found: int | None = connection.execute(
+            sa.select(providers.c.token).where(providers.c.id == provider_id)
+        ).scalar_one_or_none()
+        return found
+
+    def providers(self) -> list[ProviderRow]:
+        """Every provider ever registered, in the order of first appearance."""
+        with self.read() as connection:
+            rows = connection.execute(
+                sa.select(providers).order_by(providers.c.first_seen, providers.c.id)
+            ).all()
+        return [
+            ProviderRow(
+                provider_id=r.id, token_id=r.token, profile=msgspec.msgpack.decode(r.profile, type=Profile),
+                first_seen=r.first_seen, last_seen=r.last_seen, tasks_done=r.tasks_done,
+            )
+            for r in rows
+        ]  # fmt: skip
+
+
+def _hash(token: str) -> str:
+    return hashlib.sha256(token.encode()).hexdigest()
+
+
+def _shown(token: str) -> str:
+    return f"{token[:8]}…"

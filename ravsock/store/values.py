@@ -1,0 +1,154 @@
+"""What goes into the store and comes out of it: frozen values, without behaviour. Everybody in `ravsock` may
+import it.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from ravop.errors import Problem
+from ravop.protocol.messages import HeldTask, Output, Profile
+
+
+class Identity(msgspec.Struct, frozen=True, kw_only=True):
+    """Who a token stands for. `role` is `requester`, `provider` or `admin`."""
+
+    token_id: int
+    role: str
+    name: str
+
+
+class TokenRow(msgspec.Struct, frozen=True, kw_only=True):
+    token_id: int
+    role: str
+    name: str
+    created: float
+    revoked: float | None
+
+
+class ProviderRow(msgspec.Struct, frozen=True, kw_only=True):
+    provider_id: str
+    token_id: int
+    profile: Profile
+    first_seen: float
+    last_seen: float
+    tasks_done: int
+
+
+class GraphRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A graph without its plan, manifest and progress."""
+
+    graph_id: str
+    number: int
+    """Of this activation: a graph that was flushed and activated again has another."""
+    owner: int
+    name: str
+    algorithm: str
+    approach: str
+    state: str
+    model_sha: str
+    manifest_sha: str
+    created: float
+    started: float | None
+    finished: float | None
+    problem: Problem | None
+
+
+class ReadyTask(msgspec.Struct, frozen=True, kw_only=True):
+    """A task that could be leased, and what placement and deadlines need to know."""
+
+    task_id: int
+    graph_id: str
+    owner: int
+    label: str
+    model: str
+    flops: float
+    """Of one run, or of one iteration of a loop."""
+    seconds_overhead: float
+    """Beside the FLOPs, on a reference machine; of one run or iteration."""
+    bytes_out: int
+    peak_memory: int
+    inputs: tuple[tuple[str, int], ...]
+    """Blobs it needs, the subgraph's model first: name and bytes."""
+    start: int
+    length: int | None
+    """Iterations of a loop, of which `start` to `length` are left; None for a single run."""
+    tries: int
+    """How often it (or this range of a loop) was leased before."""
+    failed_on: tuple[str, ...]
+
+
+class Lease(msgspec.Struct, frozen=True, kw_only=True):
+    """A wish to lease. `stop` ends a loop's chunk (None: all that is left; no matter for a single run)."""
+
+    task_id: int
+    provider_id: str
+    deadline: float
+    stop: int | None = None
+
+
+class Held(msgspec.Struct, frozen=True, kw_only=True):
+    """A task that is leased. `flops` of one run or iteration; times on the coordinator's clock."""
+
+    task_id: int
+    attempt: int
+    provider_id: str
+    graph_id: str
+    owner: int
+    model: str
+    flops: float
+    iterations: int
+    leased: float
+    deadline: float
+
+
+class Result(msgspec.Struct, frozen=True, kw_only=True):
+    task_id: int
+    attempt: int
+    provider_id: str
+    outputs: tuple[Output, ...]
+    seconds: float = 0.0
+
+
+class Failure(msgspec.Struct, frozen=True, kw_only=True):
+    """A failed attempt. `node` is the index of the failing node in the subgraph, where it is known."""
+
+    task_id: int
+    attempt: int
+    provider_id: str
+    problem: Problem
+    node: int | None = None
+
+
+class Release(msgspec.Struct, frozen=True, kw_only=True):
+    """A task given back without blame."""
+
+    task_id: int
+    attempt: int
+    provider_id: str
+
+
+class Recall(msgspec.Struct, frozen=True, kw_only=True):
+    """An attempt that `provider_id` computes for nothing: tell it to stop."""
+
+    provider_id: str
+    task: HeldTask
+
+
+class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+    """What came of a result or of a failure."""
+
+    accepted: bool
+    """False: late or unknown, and discarded; or `missing`, or `problem`."""
+    missing: tuple[str, ...] = ()
+    """Blobs that the outputs name and that are not there. Nothing has changed: call again when they are."""
+    problem: Problem | None = None
+    """What is wrong with the result; it counts as a failed attempt."""
+    graph_id: str = ""
+    finished: bool = False
+    """The graph is done, or has failed, by this."""
+    recalls: tuple[Recall, ...] = ()
+    model: str = ""
+    """The subgraph that ran, for whoever learns its speed; with `flops` of one iteration and `iterations`."""
+    flops: float = 0.0
+    iterations: int = 1
