@@ -34,6 +34,11 @@ def draw_key(graph: Graph) -> Op:
     return graph.apply("BitwiseXor", [around, graph.constant(own)])[0]
 
 
+def step_key(graph: Graph, seed: int, number: int, step: Op) -> Op:
+    """A key that depends on these alone: not on the graph, nor on the loops around it. `step` is an int64 scalar."""
+    return _mixed(graph, graph.constant(_words(seed, number)), step)
+
+
 call_key = draw_key
 """The key that a call gives to a function with random ops: a draw like any other."""
 

@@ -1,8 +1,10 @@
 """Random numbers as a pure function of the graph's seed: the same values on every engine, machine and retry.
 
-Stateless and counter-based, from standard integer operators: element i of a draw is a 32-bit hash of i and of the draw's
-key (`ravop.graph.keys`); draws differ by op and by the iteration of the loops around it. The hash is `lowbias32` (C.
-Wellons, "Prospecting for Hash Functions", 2018), of which the upper bits are used.
+Stateless and counter-based, from standard integer operators: element i of a draw is a 32-bit hash of i and of
+the draw's key (`ravop.graph.keys`); draws differ by op and by the iteration of the loops around it. Who wants
+numbers that do not depend on the graph they are drawn in, such as a training run that is continued in another
+one, gives a `random_key`. The hash is `lowbias32` (C. Wellons, "Prospecting for Hash Functions", 2018), of
+which the upper bits are used.
 """
 
 from __future__ import annotations
@@ -16,15 +18,15 @@ from numpy.typing import DTypeLike
 from ravop.errors import ArgumentError
 from ravop.graph.dtypes import BOOL, FLOAT, INT, as_dtype
 from ravop.graph.graph import Graph, graph_of
-from ravop.graph.keys import KEY, draw_key
+from ravop.graph.keys import KEY, draw_key, step_key
 from ravop.graph.op import Op, Operand
 from ravop.ops.arithmetic import add, mul, sub
-from ravop.ops.catalogue import cast, node, operator, wholes
+from ravop.ops.catalogue import as_op, cast, node, operator, whole, wholes
 from ravop.ops.compare import less
 from ravop.ops.create import full
 from ravop.protocol.tensors import Array
 
-__all__ = ["bernoulli", "permutation", "random", "random_normal", "random_uniform"]
+__all__ = ["bernoulli", "permutation", "random", "random_key", "random_normal", "random_uniform"]
 
 Sizes = int | Sequence[int]
 _COLUMNS = 1024
@@ -32,29 +34,42 @@ _SHIFT_1, _FACTOR_1, _SHIFT_2, _FACTOR_2, _SHIFT_3 = 16, 0x7FEB_352D, 15, 0x846C
 
 
 @operator
-def random_uniform(low: Operand = 0.0, high: Operand = 1.0, size: Sizes = ()) -> Op:
+def random_key(seed: int, number: int, step: Operand) -> Op:
+    """What a random op draws from when it is given as `key`: uint32[2], from these three alone.
+
+    The same key gives the same numbers, in whatever graph and loop. `number` tells apart the draws of one
+    step, and `step` is an int64 scalar.
+    """
+    counter = as_op(step)
+    return step_key(counter.graph, whole(seed, "seed"), whole(number, "number"), counter)
+
+
+@operator
+def random_uniform(low: Operand = 0.0, high: Operand = 1.0, size: Sizes = (), key: Op | None = None) -> Op:
     """Uniform numbers, float32, of shape `size`: from low, below high (24 random bits)."""
-    graph = graph_of(low, high)
-    unit = _unit(graph, _sizes(size))
+    graph = graph_of(low, high, key)
+    unit = _unit(graph, _sizes(size), key)
     if type(low) in (int, float) and low == 0:
         return unit if type(high) in (int, float) and high == 1 else mul(unit, high)
     return add(mul(unit, sub(high, low)), low)
 
 
 @operator
-def random(size: Sizes = ()) -> Op:
+def random(size: Sizes = (), key: Op | None = None) -> Op:
     """Uniform numbers in [0, 1), float32, of shape `size`."""
-    return random_uniform(size=size)
+    return random_uniform(size=size, key=key)
 
 
 @operator
-def random_normal(mean: Operand = 0.0, std: Operand = 1.0, size: Sizes = ()) -> Op:
-    """Normal numbers, float32, of shape `size`, by Box and Muller (1958); none lies beyond 5.8 standard deviations."""
-    graph = graph_of(mean, std)
+def random_normal(mean: Operand = 0.0, std: Operand = 1.0, size: Sizes = (), key: Op | None = None) -> Op:
+    """Normal numbers, float32, of shape `size`, by Box and Muller (1958); none lies beyond 5.8 standard
+    deviations.
+    """
+    graph = graph_of(mean, std, key)
     sizes = _sizes(size)
     count = math.prod(sizes)
     half = (count + 1) // 2
-    bits = cast(_right(_hash(graph, 2 * half), 8), FLOAT)
+    bits = cast(_right(_hash(graph, 2 * half, key), 8), FLOAT)
     first, second = graph.apply("Split", [bits, graph.integers([half, half])], {"axis": 0})
     logarithm = node("Log", [mul(add(first, 1.0), 2.0**-24)])
     radius = node("Sqrt", [mul(logarithm, -2.0)])
@@ -66,28 +81,30 @@ def random_normal(mean: Operand = 0.0, std: Operand = 1.0, size: Sizes = ()) -> 
 
 
 @operator
-def bernoulli(p: Operand = 0.5, size: Sizes = (), dtype: DTypeLike = BOOL) -> Op:
-    """True, or 1 of another dtype, with probability p (a number, or an op that broadcasts to `size`), else false."""
-    graph = graph_of(p)
+def bernoulli(p: Operand = 0.5, size: Sizes = (), dtype: DTypeLike = BOOL, key: Op | None = None) -> Op:
+    """True, or 1 of another dtype, with probability p (a number, or an op that broadcasts to `size`), else
+    false.
+    """
+    graph = graph_of(p, key)
     wanted = as_dtype(dtype)
     sizes = _sizes(size)
     if not isinstance(p, int | float):
-        return cast(less(_unit(graph, sizes), p), wanted)
+        return cast(less(_unit(graph, sizes, key), p), wanted)
     if not 0 <= p <= 1:
         raise ArgumentError("p is a probability", expected="0 to 1", received=p)
     threshold = round(p * 2**32)
     if threshold == 2**32:
         return full(sizes, 1, wanted)
-    chosen = node("Less", [_hash(graph, math.prod(sizes)), _word(graph, threshold)])
+    chosen = node("Less", [_hash(graph, math.prod(sizes), key), _word(graph, threshold)])
     return cast(_formed(chosen, math.prod(sizes), sizes), wanted)
 
 
 @operator
-def permutation(n: int) -> Op:
+def permutation(n: int, key: Op | None = None) -> Op:
     """0, 1, …, n − 1 in random order, int64."""
     (count,) = _sizes(n)
-    graph = graph_of()
-    keys = cast(_right(_hash(graph, count), 1), INT)
+    graph = graph_of(key)
+    keys = cast(_right(_hash(graph, count, key), 1), INT)
     return graph.apply("TopK", [keys, graph.integers([count])], {"axis": 0, "largest": 0})[1]
 
 
@@ -98,10 +115,10 @@ def _sizes(size: Sizes) -> tuple[int, ...]:
     return sizes
 
 
-def _unit(graph: Graph, sizes: tuple[int, ...]) -> Op:
+def _unit(graph: Graph, sizes: tuple[int, ...], key: Op | None) -> Op:
     """Uniform in [0, 1)."""
     count = math.prod(sizes)
-    bits = cast(_right(_hash(graph, count), 8), FLOAT)
+    bits = cast(_right(_hash(graph, count, key), 8), FLOAT)
     return _formed(mul(bits, 2.0**-24), count, sizes)
 
 
@@ -113,15 +130,16 @@ def _formed(op: Op, count: int, sizes: tuple[int, ...]) -> Op:
     return op if op.shape == sizes else node("Reshape", [op, op.graph.integers(sizes)])
 
 
-def _hash(graph: Graph, count: int) -> Op:
-    """`count` hashes, uint32, of a new draw.
+def _hash(graph: Graph, count: int, key: Op | None) -> Op:
+    """`count` hashes, uint32, of a draw with this key, or with a new one.
 
-    Counters are pairs of row and column, whose words are combined with the key's before the sums are hashed: per element only
-    the last steps are computed. The last step of the hash is left out, as it touches the lower bits only.
+    Counters are pairs of row and column, whose words are combined with the key's before the sums are hashed:
+    per element only the last steps are computed. The last step of the hash is left out, as it touches the
+    lower bits only.
     """
     columns = min(count, _COLUMNS)
     rows = -(-count // columns)
-    first, second = graph.apply("Split", [draw_key(graph), graph.integers([1, 1])], {"axis": 0})
+    first, second = graph.apply("Split", [draw_key(graph) if key is None else key, graph.integers([1, 1])], {"axis": 0})
     across = node("BitwiseXor", [graph.constant(_words(np.arange(columns))), first])
     down = node("BitwiseXor", [_counters(graph, rows), second])
     x = node("Add", [node("Reshape", [down, graph.integers([rows, 1])]), across]) if rows > 1 else node("Add", [down, across])
