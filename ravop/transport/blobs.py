@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from http import HTTPStatus
 from io import BufferedRandom
 from pathlib import Path
@@ -18,7 +18,14 @@ import aiohttp
 import msgspec
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, wait_exponential
 
-from ravop.errors import BlobError, MessageError, Problem, UnreachableError, error_from_problem
+from ravop.errors import (
+    BlobError,
+    ForbiddenBlobError,
+    MessageError,
+    Problem,
+    UnreachableError,
+    error_from_problem,
+)
 from ravop.transport.control import base_url
 
 CHUNK = 256 * 1024
@@ -61,15 +68,18 @@ class BlobClient:
 
     async def has(self, sha: str) -> bool:
         """Whether the coordinator has the blob and this token may read it."""
+        try:
+            await self._head(sha)
+        except (BlobError, ForbiddenBlobError):
+            return False
+        return True
 
-        async def ask() -> bool:
-            async with self._session().head(self._url + sha) as response:
-                if response.status in (HTTPStatus.NOT_FOUND, HTTPStatus.FORBIDDEN):
-                    return False
-                await _check(response)
-                return True
-
-        return await _retried(ask, self._url)
+    async def size(self, sha: str) -> int:
+        """Bytes of the blob. Raises `BlobError` where it is not there; else as `put`."""
+        length = (await self._head(sha)).get("Content-Length", "")
+        if not length.isdecimal():
+            raise MessageError("the coordinator does not tell a blob's size", expected="Content-Length")
+        return int(length)
 
     async def put(self, data: bytes | Path, sha: str) -> None:
         """Store the bytes, or the file's bytes, under their SHA-256. Does nothing when the coordinator has
@@ -132,6 +142,16 @@ class BlobClient:
             partial.unlink()
             raise _mismatch(sha, size)
         partial.replace(path)
+
+    async def _head(self, sha: str) -> Mapping[str, str]:
+        """The headers of a GET. Raises `BlobError` where the blob is not there; else as `put`."""
+
+        async def ask() -> Mapping[str, str]:
+            async with self._session().head(self._url + sha) as response:
+                await _check(response)
+                return response.headers
+
+        return await _retried(ask, self._url)
 
     async def _download(self, sha: str, size: int, have: int, write: Callable[[bytes], None]) -> None:
         """Append bytes `have` to `size` by `write`. A broken attempt leaves what it got."""
