@@ -1,0 +1,132 @@
+"""`Cache`: blobs on the volunteer's disk, named by their SHA-256, the least recently used removed first.
+
+Holds the models and tensors of tasks, and large outputs that a next task will read. Pinned blobs stay. What an
+earlier daemon left is hashed again before its first use. For one event loop; downloads are `provider.supply`'s.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import os
+import shutil
+from collections import OrderedDict
+from collections.abc import Hashable, Iterable
+from pathlib import Path
+
+from ravop.errors import BlobError
+from ravop.protocol.tensors import sha256
+
+_SHA_LENGTH = 64
+
+
+class Cache:
+    """A folder of blobs that aims to stay within `budget` bytes; only pinned blobs may exceed it."""
+
+    def __init__(self, folder: Path, budget: int) -> None:
+        self.folder = folder
+        self._budget = budget
+        self._pins: dict[Hashable, frozenset[str]] = {}
+        shutil.rmtree(self._incoming, ignore_errors=True)
+        self._incoming.mkdir(parents=True)
+        found = sorted(
+            (file.stat().st_mtime, file.name, file.stat().st_size)
+            for file in folder.iterdir()
+            if file.is_file() and len(file.name) == _SHA_LENGTH
+        )
+        self._sizes = OrderedDict((name, size) for _, name, size in found)
+        self._unverified = set(self._sizes)
+        self._evict()
+
+    @property
+    def size(self) -> int:
+        """Bytes of all blobs."""
+        return sum(self._sizes.values())
+
+    def path(self, sha: str) -> Path:
+        """Where the blob is, or would be."""
+        return self.folder / sha
+
+    def incoming(self, sha: str) -> Path:
+        """Where to put the blob's bytes before `adopt`."""
+        return self._incoming / sha
+
+    async def has(self, sha: str) -> bool:
+        """Whether the blob is here and whole; notes that it is used."""
+        if sha not in self._sizes:
+            return False
+        if not await asyncio.to_thread(self._whole, sha, sha in self._unverified):
+            self._remove(sha)
+            return False
+        self._unverified.discard(sha)
+        self._sizes.move_to_end(sha)
+        with contextlib.suppress(OSError):  # only the order after a restart depends on it
+            os.utime(self.path(sha))
+        return True
+
+    async def adopt(self, file: Path, expected: str | None = None) -> tuple[str, int]:
+        """Move the file into the cache. → its SHA-256 and size. Raises `BlobError` where it is not `expected`."""
+        sha, size = await asyncio.to_thread(_measure, file)
+        if expected is not None and sha != expected:
+            file.unlink()
+            raise BlobError("a blob's bytes do not match its name", expected=expected, received=sha)
+        file.replace(self.path(sha))
+        self._added(sha, size)
+        return sha, size
+
+    def add(self, data: bytes) -> str:
+        """Put the bytes into the cache. → their SHA-256."""
+        sha = sha256(data)
+        self.incoming(sha).write_bytes(data)
+        self.incoming(sha).replace(self.path(sha))
+        self._added(sha, len(data))
+        return sha
+
+    def pin(self, owner: Hashable, shas: Iterable[str]) -> None:
+        """Keep these blobs, besides those it pinned before, until the owner is unpinned."""
+        self._pins[owner] = self._pins.get(owner, frozenset()) | frozenset(shas)
+
+    def unpin(self, owner: Hashable) -> None:
+        self._pins.pop(owner, None)
+        self._evict()
+
+    @property
+    def _incoming(self) -> Path:
+        return self.folder / "incoming"
+
+    def _added(self, sha: str, size: int) -> None:
+        self._sizes[sha] = size
+        self._sizes.move_to_end(sha)
+        self._unverified.discard(sha)
+        self._evict(keep=sha)
+
+    def _whole(self, sha: str, by_hash: bool) -> bool:
+        try:
+            if by_hash:
+                return _measure(self.path(sha)) == (sha, self._sizes[sha])
+            return self.path(sha).stat().st_size == self._sizes[sha]
+        except OSError:
+            return False
+
+    def _evict(self, keep: str | None = None) -> None:
+        pinned = {keep}.union(*self._pins.values())
+        excess = self.size - self._budget
+        for sha in [sha for sha in self._sizes if sha not in pinned]:
+            if excess <= 0:
+                return
+            excess -= self._sizes[sha]
+            self._remove(sha)
+
+    def _remove(self, sha: str) -> None:
+        with contextlib.suppress(
+            OSError
+        ):  # Windows keeps files that a worker still maps: a later start removes it
+            self.path(sha).unlink()
+        del self._sizes[sha]
+        self._unverified.discard(sha)
+
+
+def _measure(file: Path) -> tuple[str, int]:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest(), stream.tell()

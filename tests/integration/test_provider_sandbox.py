@@ -1,0 +1,338 @@
+"""The sandbox with real worker processes: what they compute, and what ends them."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+import pytest_asyncio
+from onnx import ModelProto, NodeProto, TensorProto, helper
+
+from provider.sandbox import Sandbox
+from provider.wire import Ran, Run
+from ravop.errors import (
+    BlobError,
+    ComputeError,
+    CrashedError,
+    DeadlineError,
+    InvalidModelError,
+    OutOfMemoryError,
+)
+from ravop.protocol.messages import OutputSpec, TaskInput
+from ravop.protocol.tensors import Array, Blob, Inline, decode_tensor, encode_tensor, sha256
+
+FLOAT, INT, BOOL = TensorProto.FLOAT, TensorProto.INT64, TensorProto.BOOL
+MIB = 1024 * 1024
+Ports = dict[str, tuple[int, list[int | None]]]
+PutBlob = Callable[[bytes], str]
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def model(nodes: list[NodeProto], inputs: Ports, outputs: Ports) -> ModelProto:
+    def infos(ports: Ports) -> list[object]:
+        return [helper.make_tensor_value_info(name, kind, shape) for name, (kind, shape) in ports.items()]
+
+    graph = helper.make_graph(nodes, "subgraph", infos(inputs), infos(outputs))
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+
+
+def node(op_type: str, inputs: list[str], outputs: list[str], name: str = "n0", **more: object) -> NodeProto:
+    return helper.make_node(op_type, inputs, outputs, name=name, **more)
+
+
+def inline(name: str, value: object, dtype: str = "float32") -> TaskInput:
+    return TaskInput(name=name, ref=Inline(encode_tensor(np.array(value, dtype))))
+
+
+def output(name: str, shape: tuple[int | None, ...], dtype: str = "float32") -> OutputSpec:
+    return OutputSpec(name=name, dtype=dtype, shape=shape)
+
+
+def add_model() -> bytes:
+    ports: Ports = {"a": (FLOAT, [3]), "b": (FLOAT, [3])}
+    return model([node("Add", ["a", "b"], ["c"])], ports, {"c": (FLOAT, [3])}).SerializeToString()
+
+
+def loop_model() -> bytes:
+    """`rounds` times x + 1: as long as one likes."""
+    step = helper.make_graph(
+        [
+            node("Identity", ["go_in"], ["go_out"], "n1"),
+            node("Add", ["x_in", "x_in"], ["double"], "n2"),
+            node("Tanh", ["double"], ["x_out"], "n3"),
+        ],
+        "body",
+        [
+            helper.make_tensor_value_info("i", INT, []),
+            helper.make_tensor_value_info("go_in", BOOL, []),
+            helper.make_tensor_value_info("x_in", FLOAT, [None]),
+        ],
+        [
+            helper.make_tensor_value_info("go_out", BOOL, []),
+            helper.make_tensor_value_info("x_out", FLOAT, [None]),
+        ],
+    )
+    fill = helper.make_tensor("value", FLOAT, [1], [1.0])
+    nodes = [
+        node("ConstantOfShape", ["size"], ["start"], "n4", value=fill),
+        node("Loop", ["rounds", "", "start"], ["end"], "n0", body=step),
+        node("ReduceSum", ["end"], ["sum"], "n5", keepdims=0),
+    ]
+    loop = model(nodes, {"rounds": (INT, []), "size": (INT, [1])}, {"sum": (FLOAT, [])})
+    loop.graph.value_info.append(helper.make_tensor_value_info("end", FLOAT, [None]))
+    return loop.SerializeToString()
+
+
+@pytest.fixture
+def put(tmp_path: Path) -> PutBlob:
+    """Puts bytes into the cache folder and gives their name."""
+    folder = tmp_path / "blobs"
+    folder.mkdir()
+
+    def write(data: bytes) -> str:
+        (folder / sha256(data)).write_bytes(data)
+        return sha256(data)
+
+    return write
+
+
+@pytest_asyncio.fixture
+async def sandbox(tmp_path: Path, put: PutBlob) -> AsyncIterator[Sandbox]:
+    sandbox = Sandbox(tmp_path / "slot", tmp_path / "blobs", memory=256 * MIB, threads=1)
+    yield sandbox
+    await sandbox.close()
+
+
+def add_run(put: PutBlob) -> Run:
+    inputs = (inline("a", [1, 2, np.nan]), inline("b", [1, np.inf, 1]))
+    return Run(subgraph=put(add_model()), inputs=inputs, outputs=(output("c", (3,)),))
+
+
+def loop_run(put: PutBlob, rounds: int = 10**12, size: int = 3) -> Run:
+    inputs = (inline("rounds", rounds, "int64"), inline("size", [size], "int64"))
+    return Run(subgraph=put(loop_model()), inputs=inputs, outputs=(output("sum", ()),))
+
+
+async def assert_fit(sandbox: Sandbox, put: PutBlob) -> None:
+    """The sandbox computes, whatever happened before."""
+    ran = await sandbox.run(add_run(put), 30)
+    assert ran.outputs[0].data is not None
+    np.testing.assert_array_equal(
+        decode_tensor(ran.outputs[0].data), np.array([2, np.inf, np.nan], "float32")
+    )
+
+
+async def ended(pid: int) -> bool:
+    """Whether the process ends soon."""
+    try:
+        process = psutil.Process(pid)
+    except psutil.NoSuchProcess:
+        return True
+    gone, _ = await asyncio.to_thread(psutil.wait_procs, [process], 10)
+    return bool(gone)
+
+
+async def busy(sandbox: Sandbox, computing: asyncio.Task[Ran]) -> psutil.Process:
+    """The worker, once it computes: nothing else takes so much of its time."""
+    while sandbox.pid is None:
+        await asyncio.wait({computing}, timeout=0.01)
+    process = psutil.Process(sandbox.pid)
+    start = process.cpu_times().user
+    while process.cpu_times().user < start + 0.3:
+        await asyncio.wait({computing}, timeout=0.01)
+        assert not computing.done()
+    return process
+
+
+async def test_large_tensors_go_by_file(sandbox: Sandbox, put: PutBlob) -> None:
+    rng = np.random.default_rng(0)
+    a, b = (rng.normal(size=(300, 300)).astype("float32") for _ in "ab")
+    ports: Ports = {"a": (FLOAT, [300, 300]), "b": (FLOAT, [300, 300])}
+    product = model([node("MatMul", ["a", "b"], ["c"])], ports, {"c": (FLOAT, [300, 300])})
+
+    def blob(array: Array) -> Blob:
+        data = encode_tensor(array)
+        return Blob(put(data), len(data))
+
+    run = Run(
+        subgraph=put(product.SerializeToString()),
+        inputs=(TaskInput(name="a", ref=blob(a)), TaskInput(name="b", ref=blob(b))),
+        outputs=(output("c", (300, 300)),),
+    )
+    ran = await sandbox.run(run, 30)
+    assert ran.outputs[0].data is None
+    data = sandbox.output(0).read_bytes()
+    np.testing.assert_allclose(decode_tensor(data), a @ b, rtol=1e-4, atol=1e-4)
+    assert data == encode_tensor(decode_tensor(data)), "a file holds the very bytes that a message would"
+
+
+async def test_the_worker_is_kept_and_has_neither_token_nor_privileges(
+    sandbox: Sandbox, put: PutBlob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAVENVERSE_TOKEN", "a-secret-token")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "another")
+    await assert_fit(sandbox, put)
+    pid = sandbox.pid
+    await assert_fit(sandbox, put)
+    assert sandbox.pid == pid
+    worker = psutil.Process(pid)
+    environment = worker.environ()
+    assert "a-secret-token" not in environment.values()
+    assert "AWS_SECRET_ACCESS_KEY" not in environment
+    if sys.platform.startswith("linux"):
+        assert worker.nice() > psutil.Process().nice()
+        assert worker.rlimit(psutil.RLIMIT_CORE) == (0, 0)
+        assert 0 < worker.rlimit(psutil.RLIMIT_DATA)[1] < 2**40
+
+
+async def test_a_killed_worker_fails_the_task_and_is_replaced(sandbox: Sandbox, put: PutBlob) -> None:
+    computing = asyncio.create_task(sandbox.run(loop_run(put), 60))
+    worker = await busy(sandbox, computing)
+    worker.kill()
+    with pytest.raises(CrashedError, match="SIGKILL" if os.name == "posix" else "died"):
+        await computing
+    await assert_fit(sandbox, put)
+    assert sandbox.pid != worker.pid
+
+
+async def test_a_crash_reports_the_last_words(sandbox: Sandbox, put: PutBlob) -> None:
+    computing = asyncio.create_task(sandbox.run(loop_run(put), 60))
+    worker = await busy(sandbox, computing)
+    worker.send_signal(signal.SIGABRT)
+    with pytest.raises(CrashedError, match="SIGABRT"):
+        await computing
+
+
+@pytest.mark.parametrize(
+    ("rounds", "size"),
+    [(1, 4 * 1024 * MIB), (10**9, 90 * MIB)],
+    ids=["at once, stopped by the system", "lasting, seen by the watch"],
+)
+async def test_too_much_memory(sandbox: Sandbox, put: PutBlob, rounds: int, size: int) -> None:
+    await assert_fit(sandbox, put)
+    with pytest.raises(OutOfMemoryError) as caught:
+        await sandbox.run(loop_run(put, rounds, size), 60)
+    assert caught.value.problem.code == "out_of_memory"
+    await assert_fit(sandbox, put)
+
+
+async def test_too_much_time(sandbox: Sandbox, put: PutBlob) -> None:
+    await assert_fit(sandbox, put)
+    pid, start = sandbox.pid, time.monotonic()
+    with pytest.raises(DeadlineError):
+        await sandbox.run(loop_run(put), 0.3)
+    assert time.monotonic() - start < 5
+    assert pid is not None
+    assert await ended(pid)
+    await assert_fit(sandbox, put)
+
+
+async def test_cancelling_ends_the_worker(sandbox: Sandbox, put: PutBlob) -> None:
+    computing = asyncio.create_task(sandbox.run(loop_run(put), 60))
+    worker = await busy(sandbox, computing)
+    computing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await computing
+    assert await ended(worker.pid)
+    await assert_fit(sandbox, put)
+
+
+def foreign_model() -> bytes:
+    alien = model(
+        [node("Gelu", ["a"], ["c"], domain="com.microsoft")], {"a": (FLOAT, [3])}, {"c": (FLOAT, [3])}
+    )
+    alien.opset_import.append(helper.make_opsetid("com.microsoft", 1))
+    return alien.SerializeToString()
+
+
+async def test_refused_tasks_leave_the_worker_alone(sandbox: Sandbox, put: PutBlob) -> None:
+    """Models and inputs that are refused fail with their own error, and the same process goes on."""
+    await assert_fit(sandbox, put)
+    pid = sandbox.pid
+    good = add_run(put)
+    a, b = good.inputs
+    promised = good.outputs
+    size = len(encode_tensor(np.ones(3, "float32")))
+    blob = Blob(put(encode_tensor(np.ones(3, "float32"))), size + 1)
+    refused: list[tuple[type[Exception], Run]] = [
+        (InvalidModelError, Run(subgraph=put(b"not a model"), inputs=(), outputs=())),
+        (InvalidModelError, Run(subgraph=put(foreign_model()), inputs=(a,), outputs=promised)),
+        (BlobError, Run(subgraph="0" * 64, inputs=(), outputs=())),
+        (BlobError, Run(subgraph=good.subgraph, inputs=(TaskInput(name="a", ref=blob), b), outputs=promised)),
+        (ComputeError, Run(subgraph=good.subgraph, inputs=(a,), outputs=promised)),
+        (ComputeError, Run(subgraph=good.subgraph, inputs=(inline("a", [1, 2]), b), outputs=promised)),
+        (ComputeError, Run(subgraph=good.subgraph, inputs=(a, b), outputs=(output("c", (4,)),))),
+        (ComputeError, Run(subgraph=good.subgraph, inputs=(a, b), outputs=(output("c", (3,), "int64"),))),
+        (ComputeError, Run(subgraph=good.subgraph, inputs=(a, b), outputs=(output("d", (3,)),))),
+    ]
+    for error, run in refused:
+        with pytest.raises(error):
+            await sandbox.run(run, 30)
+    await assert_fit(sandbox, put)
+    assert sandbox.pid == pid
+
+
+async def test_an_engine_error_names_the_node(sandbox: Sandbox, put: PutBlob) -> None:
+    nodes = [node("Neg", ["a"], ["b"], "n0"), node("Gather", ["b", "i"], ["c"], "n1")]
+    gather = model(nodes, {"a": (FLOAT, [3]), "i": (INT, [1])}, {"c": (FLOAT, [1])})
+    run = Run(
+        subgraph=put(gather.SerializeToString()),
+        inputs=(inline("a", [1, 2, 3]), inline("i", [7], "int64")),
+        outputs=(output("c", (1,)),),
+    )
+    with pytest.raises(ComputeError) as caught:
+        await sandbox.run(run, 30)
+    assert caught.value.problem.op == "n1"
+
+
+async def test_measures_the_engine(sandbox: Sandbox) -> None:
+    await sandbox.start()
+    start = time.monotonic()
+    measured = await sandbox.measure()
+    assert time.monotonic() - start < 5
+    assert measured.matmul_gflops > 0.05
+    assert measured.conv_gflops > 0.05
+
+
+ORPHAN = """
+import asyncio, sys
+from pathlib import Path
+from provider.sandbox import Sandbox
+from provider.wire import Run, ToWorker, unpack
+
+async def main():
+    folder = Path(sys.argv[1])
+    sandbox = Sandbox(folder / "slot", folder / "blobs", 2**28, 1)
+    run = unpack((folder / "run").read_bytes(), ToWorker)
+    await sandbox.start()
+    print(sandbox.pid, flush=True)
+    await sandbox.run(run, 1000)
+
+asyncio.run(main())
+"""
+
+
+async def test_the_worker_dies_with_the_daemon(tmp_path: Path, put: PutBlob) -> None:
+    """Killed with -9 in the middle of a task, the daemon cannot tidy up: the worker has to notice."""
+    from provider.wire import HEADER, pack
+
+    (tmp_path / "run").write_bytes(pack(loop_run(put))[HEADER.size :])
+    with subprocess.Popen(
+        [sys.executable, "-c", ORPHAN, str(tmp_path)], stdout=subprocess.PIPE, cwd=ROOT, text=True
+    ) as daemon:
+        assert daemon.stdout is not None
+        worker = psutil.Process(int(await asyncio.to_thread(daemon.stdout.readline)))
+        start = worker.cpu_times().user
+        while worker.cpu_times().user < start + 0.2:
+            await asyncio.sleep(0.01)
+        daemon.kill()
+    assert await ended(worker.pid)
