@@ -19,6 +19,9 @@ from ravop.graph import Op
 from ravop.graph.dtypes import as_array
 from ravop.protocol.tensors import Array
 
+ORDER = 0
+"""Number of the draw that shuffles; those of layers are hashes of their names."""
+
 
 class Batch(NamedTuple):
     """Inputs (samples, *input_shape) and targets (samples, …) as ops; many batches with one more axis."""
@@ -153,18 +156,12 @@ class Shuffled:
 
     def epoch(self, step: Op) -> Epoch:
         size, rest = self.sizes
-        order = permutation(self.steps * size + rest, self._seed, step)
+        order = R.permutation(self.steps * size + rest, key=R.random_key(self._seed, ORDER, step))
         full = R.reshape(order[: self.steps * size], (self.steps, size))
         return Epoch(full, self._gather, self._gather(order[self.steps * size :]) if rest else None)
 
     def _gather(self, rows: Op) -> Batch:
         return Batch(*(R.gather(values, rows, axis=0) for values in self._all))
-
-
-def permutation(count: int, seed: int, step: Op) -> Op:
-    """0 to count - 1 in a random order, int64: the ranks of random keys."""
-    keys = R.random_uniform(size=(count,), key=(seed, step))
-    return R.argsort(keys)
 
 
 def cut(samples: Samples, batch_size: int, shuffle: bool, seed: int) -> Batches:

@@ -23,7 +23,7 @@ def prefix_in(graph: Graph) -> str:
     second, and so on.
     """
     count, prefix = 1, ""
-    while f"{prefix}{TRAINING}loss" in graph.persisted:
+    while f"{prefix}{TRAINING}loss_epoch_{{}}" in graph.persisted:
         count += 1
         prefix = f"fit_{count}_"
     return prefix
@@ -35,26 +35,19 @@ def stored(key: str) -> str:
 
 
 def persist(graph: Graph, trained: Trained, prefix: str) -> tuple[str, ...]:
-    """Keep the run's measures, each batch's and each epoch's under a name of its own, counted from 1. → the
-    measures' keys.
+    """Keep the run's measures under names that count epochs and batches from 1. → the measures' keys.
 
-    `training_loss_epoch_{e}_batch_{b}`, `training_loss_epoch_{e}` and `val_loss_epoch_{e}` (means over the
-    samples of an epoch); the same with metrics for `loss`; and whole, for reading in one go, `training_loss`,
-    `val_loss` (epochs,) and `training_loss_batches` (epochs, full batches).
+    Each batch's `training_loss_epoch_{}_batch_{}`, the means over an epoch's samples `training_loss_epoch_{}`
+    and `val_loss_epoch_{}`; the same with a metric for `loss`.
     """
     for key, values in trained.batches.items():
-        name = prefix + stored(key)
-        values.persist_each(name + "_epoch_{}_batch_{}", first=(1, 1))
-        values.persist_op(name + "_batches")
-        if trained.last:
-            number = values.static_shape[1] + 1
-            trained.last[key].persist_each(f"{name}_epoch_{{}}_batch_{number}", first=(1,))
-            trained.last[key].persist_op(name + "_last_batch")
+        series = f"{prefix}{stored(key)}_epoch_{{}}_batch_"
+        if trained.last:  # first, because the other series' pattern fits its names too
+            trained.last[key].persist_each(f"{series}{values.static_shape[1] + 1}", first=(1,))
+        values.persist_each(series + "{}", first=(1, 1))
     for key, values in trained.epochs.items():
-        values.persist_each(prefix + stored(key) + "_epoch_{}", first=(1,))
-        values.persist_op(prefix + stored(key))
-    for key in trained.epochs:
-        graph.report(key, trained.batches.get(key, trained.epochs[key]))
+        values.persist_each(f"{prefix}{stored(key)}_epoch_{{}}", first=(1,))
+        graph.report(key, trained.batches.get(key, values))
     return tuple(trained.epochs)
 
 
@@ -137,10 +130,11 @@ class History:
 
     def by_batch(self, key: str = "loss") -> Array:
         """A measure of every batch, (epochs, batches). Raises `NotComputedError` until the run is done."""
-        full = self._value(stored(key) + "_batches")
+        series = stored(key) + "_epoch_{}_batch_"
+        full = self._value(series + "{}")
         if not self._last_batch:
             return full
-        return np.concatenate([full, self._value(stored(key) + "_last_batch")[:, None]], axis=1)
+        return np.concatenate([full, self._value(f"{series}{self.batches}")[:, None]], axis=1)
 
     def update(self) -> int:
         """Read the epochs computed since the last time, and tell the callbacks. → how many are known now."""
@@ -158,7 +152,7 @@ class History:
     def _new(self, known: int) -> list[dict[str, float]]:
         """All epochs after the first `known`: in one go when the run is done, else one by one."""
         try:
-            columns = [self._value(stored(key))[known:] for key in self.keys]
+            columns = [self._value(stored(key) + "_epoch_{}")[known:] for key in self.keys]
             return [dict(zip(self.keys, map(float, row), strict=True)) for row in zip(*columns, strict=True)]
         except NotComputedError:
             pass

@@ -20,7 +20,8 @@ from ravdl.neural_networks.loop import evaluation, infer, train
 from ravdl.neural_networks.loss_functions import Loss
 from ravdl.neural_networks.metrics import metrics_named
 from ravdl.neural_networks.optimizers import Optimizer
-from ravdl.neural_networks.training import Measures, Recipe, State, moving, trained
+from ravdl.neural_networks.packing import packs
+from ravdl.neural_networks.training import Measures, Recipe, State, moving
 from ravdl.neural_networks.weights import Fetch, Weights
 from ravop.errors import ArgumentError, GraphStateError, RavenError, error_from_problem
 from ravop.graph import Op
@@ -69,7 +70,7 @@ class NeuralNetwork:
 
     # ── the architecture ──────────────────────────────────────────────────────────────────────────
     def add(self, layer: Layer) -> None:
-        """Append a layer, and start its weights. Raises `ShapeError` or `ArgumentError` where it does not fit."""
+        """Append a layer, and start its weights. Raises `ShapeError` or `ArgumentError`."""
         _checked(layer, Layer, "layer", "Dense(10)")
         kind = type(layer).__name__
         number = 1 + sum(type(other) is type(layer) for other in self.layers)
@@ -170,7 +171,7 @@ class NeuralNetwork:
         epochs = positive(n_epochs, "n_epochs")
         batches = cut(self._samples(X, y), batch_size, shuffle, self.seed)
         held_out = validation_data if validation_data is not None else self.validation_data
-        state, frozen = self._state(graph)
+        state, frozen = self._state(graph, recipe)
         validate: Callable[[State], Measures] | None = None
         if held_out is not None:
             samples = self._samples(*checked_pair(held_out, "validation_data"))
@@ -179,7 +180,7 @@ class NeuralNetwork:
         run = train(lambda state, batch: recipe.step(state, frozen, batch), state, batches, epochs, validate)
         prefix = history.prefix_in(graph)
         keys = history.persist(graph, run, prefix)
-        self._weights.moved(graph, run.state, self.optimizer.slots, save_model, prefix)
+        self._weights.moved(recipe.tensors(run.state), save_model, prefix)
         found = History(graph.id, prefix, keys, epochs, batches.steps, bool(batches.sizes[1]), callbacks)
         for callback in callbacks:
             callback.on_train_begin(self, found)
@@ -189,9 +190,9 @@ class NeuralNetwork:
         """One training step on these samples. → the loss, a scalar op."""
         graph, recipe = current_graph(), self._recipe()
         samples = self._samples(X, y)
-        state, frozen = self._state(graph)
+        state, frozen = self._state(graph, recipe)
         state, measured = recipe.step(state, frozen, samples.slice(0, samples.count))
-        self._weights.moved(graph, state, self.optimizer.slots, False, "")
+        self._weights.moved(recipe.tensors(state), False, "")
         return measured["loss"]
 
     # ── inference ─────────────────────────────────────────────────────────────────────────────────
@@ -265,7 +266,8 @@ class NeuralNetwork:
     def _recipe(self) -> Recipe:
         layers = tuple(self._built())
         self.loss.check_model(self.output_shape, last_activation(layers))
-        return Recipe(layers, self.loss, self.optimizer, self.metrics, self.seed)
+        shapes = {name: spec.shape for name, spec in moving(layers).items() if spec.trainable}
+        return Recipe(layers, self.loss, self.optimizer, self.metrics, self.seed, packs(shapes))
 
     def _samples(self, X: Any, y: Any) -> Samples:
         return checked_samples(
@@ -273,19 +275,13 @@ class NeuralNetwork:
         )
 
     def _all_weights(self, graph: Graph) -> dict[str, Op]:
-        return self._weights.ops(
-            graph, self.weight_names, lambda source: history.coordinator(source.graph_id)
-        )
+        self._weights.open(graph, lambda source: history.coordinator(source.graph_id))
+        return {name: self._weights.op(name) for name in self.weight_names}
 
-    def _state(self, graph: Graph) -> tuple[State, dict[str, Op]]:
+    def _state(self, graph: Graph, recipe: Recipe) -> tuple[State, dict[str, Op]]:
         """What training moves, and the weights that it does not."""
-        moved, descended = moving(self.layers), trained(self.layers)
-        weights = self._all_weights(graph)
-        slots = self._weights.slots(
-            dict.fromkeys(descended, self.optimizer.slots),
-            {name: weights[name].static_shape for name in descended},
-        )
-        state = State({name: weights[name] for name in moved}, slots, self._weights.step())
+        weights, moved = self._all_weights(graph), moving(self.layers)
+        state = recipe.state({name: weights[name] for name in moved}, self._weights.op)
         return state, {name: op for name, op in weights.items() if name not in moved}
 
 

@@ -7,6 +7,7 @@ tensor.
 
 from __future__ import annotations
 
+import math
 from typing import Any, ClassVar
 
 import numpy as np
@@ -44,8 +45,10 @@ class Optimizer:
 
 
 class RMSprop(Optimizer):
-    """v ← rho v + (1 - rho) g²;  w ← w - learning_rate g / (√v + epsilon). As `torch.optim.RMSprop` (Hinton
+    """v ← rho v + (1 - rho) g²;  w ← w - learning_rate g / (√v + epsilon), as `torch.optim.RMSprop` (Hinton
     2012).
+
+    The slot holds v / (1 - rho), which saves a pass over the weights.
 
     Args:
         learning_rate: above 0.
@@ -63,17 +66,20 @@ class RMSprop(Optimizer):
     def change(
         self, gradient: Op, slots: tuple[Op, ...], factors: tuple[Op, ...]
     ) -> tuple[Op, tuple[Op, ...]]:
-        v = slots[0] * self.rho + gradient * gradient * (1 - self.rho)
-        return gradient * self.learning_rate / (R.sqrt(v) + self.epsilon), (v,)
+        v = slots[0] * self.rho + gradient * gradient
+        scale = math.sqrt(1 - self.rho)
+        return gradient * (self.learning_rate / scale) / (R.sqrt(v) + self.epsilon / scale), (v,)
 
 
 class Adam(Optimizer):
     """Kingma & Ba 2015, algorithm 1, with bias correction; equal to `torch.optim.Adam`.
 
-    m ← b1 m + (1 - b1) g;  v ← b2 v + (1 - b2) g²;  w ← w - learning_rate m̂ / (√v̂ + epsilon), where m̂ = m
-    / (1 - b1ᵗ) and v̂ = v / (1 - b2ᵗ). Computed in the order of the paper's section 2: with c = √(1 - b2ᵗ),
-    the same step is (learning_rate c / (1 - b1ᵗ)) m / (√v + epsilon c), whose two factors are scalars, taken
-    in float64.
+    m ← b1 m + (1 - b1) g;  v ← b2 v + (1 - b2) g²;  w ← w - learning_rate m̂ / (√v̂ + epsilon),
+    where m̂ = m / (1 - b1ᵗ) and v̂ = v / (1 - b2ᵗ).
+
+    Computed with fewer passes over the weights: the slots hold m / (1 - b1) and v / (1 - b2), and with
+    c = √((1 - b2ᵗ) / (1 - b2)) the same step is learning_rate c (1 - b1) / (1 - b1ᵗ) * m / (√v + epsilon c)
+    of these; the two factors are scalars, taken in float64.
 
     Args:
         learning_rate: above 0.
@@ -93,14 +99,14 @@ class Adam(Optimizer):
 
     def factors(self, step: Op) -> tuple[Op, ...]:
         t = R.astype(step, np.float64)
-        correction = R.sqrt(1 - R.pow(self.b2, t))
-        rate = correction * self.learning_rate / (1 - R.pow(self.b1, t))
+        correction = R.sqrt((1 - R.pow(self.b2, t)) * (1 / (1 - self.b2)))
+        rate = correction * (self.learning_rate * (1 - self.b1)) / (1 - R.pow(self.b1, t))
         return R.astype(rate, np.float32), R.astype(correction * self.epsilon, np.float32)
 
     def change(
         self, gradient: Op, slots: tuple[Op, ...], factors: tuple[Op, ...]
     ) -> tuple[Op, tuple[Op, ...]]:
         rate, epsilon = factors
-        m = slots[0] * self.b1 + gradient * (1 - self.b1)
-        v = slots[1] * self.b2 + gradient * gradient * (1 - self.b2)
+        m = slots[0] * self.b1 + gradient
+        v = slots[1] * self.b2 + gradient * gradient
         return m * rate / (R.sqrt(v) + epsilon), (m, v)

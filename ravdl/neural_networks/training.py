@@ -6,17 +6,20 @@ a `Batch` and gets the next state and what was measured.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
+
+import numpy as np
 
 import ravop as R
 from ravdl.neural_networks.data import Batch
 from ravdl.neural_networks.forward import Prediction, predict, predict_in_training
-from ravdl.neural_networks.layers import Layer, Moment
+from ravdl.neural_networks.layers import Layer, Moment, WeightSpec
 from ravdl.neural_networks.loss_functions import Loss
 from ravdl.neural_networks.metrics import METRICS
 from ravdl.neural_networks.optimizers import Optimizer
+from ravdl.neural_networks.packing import Pack
 from ravop.errors import ArgumentError
 from ravop.graph import Op
 
@@ -27,10 +30,12 @@ class State(NamedTuple):
     weights: dict[str, Op]
     """By their names in the model: those that training moves, running statistics among them."""
     slots: dict[str, tuple[Op, ...]]
-    """The optimizer's, by trained weight."""
+    """The optimizer's, by the key of the pack of weights."""
     step: Op
     """int64 scalar: steps done so far."""
 
+
+STEP = "training_step"
 
 Measures = dict[str, Op]
 """`loss` and the metrics by name; float32 scalars."""
@@ -45,6 +50,44 @@ class Recipe:
     optimizer: Optimizer
     metrics: tuple[str, ...]
     seed: int
+    packs: tuple[Pack, ...]
+    """Of all trained weights."""
+
+    def state(self, weights: dict[str, Op], known: Callable[[str], Op | None]) -> State:
+        """The state before the next step. `known` gives what `tensors` gave before, by name, as far as there
+        is any.
+        """
+        if not self.packs:
+            raise ArgumentError(
+                "there is nothing to train",
+                expected="at least one trainable layer with weights",
+                received=", ".join(layer.name for layer in self.layers),
+                hint="call set_trainable(True), or add a layer such as Dense",
+            )
+        slots = {
+            pack.key: tuple(self._slot(pack, slot, known) for slot in self.optimizer.slots)
+            for pack in self.packs
+        }
+        step = known(STEP)
+        return State(weights, slots, R.t(np.array(0, np.int64)) if step is None else step)
+
+    def _slot(self, pack: Pack, slot: str, known: Callable[[str], Op | None]) -> Op:
+        found = {name: known(f"{name}_{slot}") for name in pack.shapes}
+        if all(op is None for op in found.values()):
+            return R.zeros(pack.shape)
+        return pack.join(
+            {name: R.zeros(pack.shapes[name]) if op is None else op for name, op in found.items()}
+        )
+
+    def tensors(self, state: State) -> dict[str, Op]:
+        """The whole state under flat names: weights, the optimizer's memory of each (`Dense_1_W_m`), and the
+        step.
+        """
+        found = state.weights | {STEP: state.step}
+        for pack in self.packs:
+            for slot, values in zip(self.optimizer.slots, state.slots[pack.key], strict=True):
+                found |= {f"{name}_{slot}": value for name, value in pack.part(values).items()}
+        return found
 
     def step(self, state: State, frozen: dict[str, Op], batch: Batch) -> tuple[State, Measures]:
         """One step of gradient descent. `frozen`: the weights that are not in the state."""
@@ -52,7 +95,7 @@ class Recipe:
         weights = state.weights | frozen
         prediction, moved = predict_in_training(self.layers, weights, batch.x, moment)
         loss = self.loss.call(prediction, batch.y)
-        names = list(state.slots)
+        names = [name for pack in self.packs for name in pack.shapes]
         gradients = dict(zip(names, R.grad(loss, [state.weights[name] for name in names]), strict=True))
         step = state.step + 1
         with step.graph.label("optimizer"):
@@ -62,12 +105,14 @@ class Recipe:
     def _descend(
         self, state: State, gradients: dict[str, Op], step: Op
     ) -> tuple[dict[str, Op], dict[str, tuple[Op, ...]]]:
+        """The trained weights and the optimizer's slots after one step."""
         factors = self.optimizer.factors(step)
         weights: dict[str, Op] = {}
         slots: dict[str, tuple[Op, ...]] = {}
-        for name, gradient in gradients.items():
-            change, slots[name] = self.optimizer.change(gradient, state.slots[name], factors)
-            weights[name] = state.weights[name] - change
+        for pack in self.packs:
+            gradient, before = pack.join(gradients), state.slots[pack.key]
+            change, slots[pack.key] = self.optimizer.change(gradient, before, factors)
+            weights |= {name: state.weights[name] - part for name, part in pack.part(change).items()}
         return weights, slots
 
     def measure(self, weights: dict[str, Op], batch: Batch) -> Measures:
@@ -79,27 +124,6 @@ class Recipe:
         return {"loss": loss} | {name: METRICS[name](prediction, y) for name in self.metrics}
 
 
-def moving(layers: Sequence[Layer]) -> tuple[str, ...]:
-    """Names of the weights that training moves. Raises `ArgumentError` when there are none."""
-    names = tuple(layer.weight_name(spec) for layer in layers if layer.trainable for spec in layer.weights())
-    if not any(trained(layers)):
-        raise ArgumentError(
-            "there is nothing to train",
-            expected="at least one trainable layer with weights",
-            received="a model without weights"
-            if not any(layer.weights() for layer in layers)
-            else "a frozen model",
-            hint="call set_trainable(True), or add a layer such as Dense",
-        )
-    return names
-
-
-def trained(layers: Sequence[Layer]) -> tuple[str, ...]:
-    """Names of the weights that the optimizer moves."""
-    return tuple(
-        layer.weight_name(spec)
-        for layer in layers
-        if layer.trainable
-        for spec in layer.weights()
-        if spec.trainable
-    )
+def moving(layers: Sequence[Layer]) -> dict[str, WeightSpec]:
+    """The weights that training moves, by their names in the model: those of layers that are not frozen."""
+    return {layer.weight_name(spec): spec for layer in layers if layer.trainable for spec in layer.weights()}

@@ -14,13 +14,10 @@ from typing import Any
 import numpy as np
 
 import ravop as R
-from ravdl.neural_networks.training import State
 from ravop.errors import ArgumentError, GraphStateError, ShapeError
 from ravop.graph import Graph, Op
 from ravop.graph.dtypes import as_array
 from ravop.protocol.tensors import Array
-
-STEP = "training_step"
 
 Fetch = Callable[[str], Array]
 """From a persisted name to its value: the coordinator's, or `ravop.run_local().__getitem__`."""
@@ -57,59 +54,36 @@ class Weights:
     def __getstate__(self) -> dict[str, Any]:
         return {"values": self.values, "source": self.source, "_live": None}
 
-    def ops(self, graph: Graph, names: Sequence[str], fetch: Callable[[Source], Fetch]) -> dict[str, Op]:
-        """The newest weights as ops of `graph`, by name.
+    def open(self, graph: Graph, fetch: Callable[[Source], Fetch]) -> None:
+        """Be ready to give ops of `graph`: what another graph computed is fetched from it first.
 
-        What another graph computed is fetched from it first. Raises what fetching raises, `GraphStateError`
-        for weights that the other graph did not save.
+        Raises what fetching raises, `GraphStateError` for weights that the other graph did not save.
         """
         if self._live is None or self._live.graph is not graph:
             if self.source is not None:
                 self.fetch(fetch(self.source))
             self._live = _Live(graph, {})
-        ops = self._live.ops
-        for name in names:
-            if name not in ops:
-                with graph.label(name):
-                    ops[name] = R.t(self.values[name])
-        return {name: ops[name] for name in names}
 
-    def slots(
-        self, names: Mapping[str, tuple[str, ...]], shapes: Mapping[str, tuple[int, ...]]
-    ) -> dict[str, tuple[Op, ...]]:
-        """The optimizer's memory in the graph of the last call of `ops`; zeros where there is none yet."""
-        return {
-            name: tuple(self._slot(f"{name}_{slot}", shapes[name]) for slot in slots)
-            for name, slots in names.items()
-        }
-
-    def step(self) -> Op:
-        """Training steps done, in the graph of the last call of `ops`."""
-        found = self._known(STEP)
-        return R.t(np.array(0, np.int64)) if found is None else found
-
-    def _slot(self, name: str, shape: tuple[int, ...]) -> Op:
-        found = self._known(name)
-        return R.zeros(shape) if found is None or found.shape != shape else found
-
-    def _known(self, name: str) -> Op | None:
+    def op(self, name: str) -> Op | None:
+        """The newest value of this name as an op of the opened graph; None when there is none yet."""
         assert self._live is not None
         if name not in self._live.ops and name in self.values:
-            self._live.ops[name] = R.t(self.values[name])
+            with self._live.graph.label(name):
+                self._live.ops[name] = R.t(self.values[name])
         return self._live.ops.get(name)
 
-    def moved(self, graph: Graph, state: State, slots: Sequence[str], save: bool, prefix: str) -> None:
-        """Remember the state after training in `graph`; with `save` it is persisted there under `prefix` and
-        its names.
+    def moved(self, ops: Mapping[str, Op], save: bool, prefix: str) -> None:
+        """Remember new values, computed in the opened graph.
+
+        With `save` all of the state is persisted there, under `prefix` and its names.
         """
-        ops = self._live.ops if self._live is not None else {}
-        ops = ops | state.weights | {STEP: state.step}
-        for weight, values in state.slots.items():
-            ops |= {f"{weight}_{slot}": value for slot, value in zip(slots, values, strict=True)}
-        self._live = _Live(graph, ops)
-        self.source = Source(graph.id, tuple(ops) if save else (), prefix)
+        assert self._live is not None
+        graph = self._live.graph
+        everything = {name: op for name in self.values if (op := self.op(name)) is not None} | ops
+        self._live = _Live(graph, everything)
+        self.source = Source(graph.id, tuple(everything) if save else (), prefix)
         for name in self.source.names:
-            ops[name].persist_op(prefix + name)
+            everything[name].persist_op(prefix + name)
 
     def fetch(self, fetch: Fetch) -> None:
         """Make `values` the newest. Raises `GraphStateError` when the newest were not saved, and what `fetch`

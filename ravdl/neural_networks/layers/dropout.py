@@ -33,7 +33,6 @@ class Dropout(Layer):
     def train(self, x: Op, weights: Mapping[str, Op], moment: Moment) -> tuple[Op, dict[str, Op]]:
         if self.p == 0:
             return x, {}
-        kept = R.bernoulli(
-            1 - self.p, x.static_shape, key=(moment.seed, zlib.crc32(self.name.encode()), moment.step)
-        )
+        key = R.random_key(moment.seed, zlib.crc32(self.name.encode()), moment.step)
+        kept = R.bernoulli(1 - self.p, x.static_shape, key=key)
         return R.where(kept, x * (1 / (1 - self.p)), 0.0), {}
