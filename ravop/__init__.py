@@ -19,6 +19,7 @@ from ravop.client.api import (
     track_progress,
 )
 from ravop.client.graphs import Graph
+from ravop.engine import export_onnx, run_local
 from ravop.graph import Op
 from ravop.graph.control import function, scan
 from ravop.ops import *  # noqa: F403
@@ -29,6 +30,7 @@ __all__ = [
     "activate",
     "disconnect",
     "errors",
+    "export_onnx",
     "execute",
     "fetch",
     "fetch_many",
@@ -37,6 +39,7 @@ __all__ = [
     "get_my_graphs",
     "grad",
     "initialize",
+    "run_local",
     "scan",
     "track_progress",
 ]

@@ -69,7 +69,7 @@ def loop(n: NodeView, *grads: Op | None) -> Grads:
         by_carry, by_outer = carry
         then_carries, then_xs, by_ys = x
         replay = Replay(graph, dict(zip(body.inputs, [*then_carries, *then_xs], strict=True)))
-        outputs = replay.run(body, body.outputs[:_forward(n, carries)], body.initializers.values())
+        outputs = replay.run(body, body.outputs[: len(grads)], body.initializers.values())
         seeds: list[Op | None] = [None] * carries
         for i, seed in zip(moving, by_carry, strict=True):
             seeds[i] = seed
@@ -81,7 +81,7 @@ def loop(n: NodeView, *grads: Op | None) -> Grads:
         return (new_carry, new_outer), new_ys
 
     before = _stacked_carries(n, carries)
-    by_ys = [None if g is None else _turned(g) for g in grads[carries : _forward(n, carries)]]
+    by_ys = [None if g is None else _turned(g) for g in grads[carries:]]
     start = ([_or_zeros(grads[i], n.outputs[i]) for i in moving], [zeros(op) for op in outer])
     series = ([_turned(op) for op in before], [_turned(op) for op in xs], by_ys)
     (by_carry, by_outer), by_xs = scan(step, start, series)
@@ -114,12 +114,7 @@ def _turned(op: Op) -> Op:
 
 
 _STACKED = "ravop.stacked_carries"
-"""Key in a Scan node's `meta`: how many outputs it had before its carries were stacked."""
-
-
-def _forward(n: NodeView, carries: int) -> int:
-    """How many outputs the loop has by itself."""
-    return int(n.node.meta.get(_STACKED, len(n.node.outputs)))
+"""Key in a Scan node's `meta`: how many outputs it had before its stacked carries were added."""
 
 
 def _stacked_carries(n: NodeView, carries: int) -> list[Op]:
@@ -134,7 +129,7 @@ def _stacked_carries(n: NodeView, carries: int) -> list[Op]:
             copies = [graph.apply("Identity", [op])[0] for op in ops]
         body.outputs.extend(op.value for op in copies)
         graph.add_outputs(n.node, [(op.dtype, (length, *op.shape)) for op in ops], n.y.scope)
-    return [graph.op_of(value) for value in n.node.outputs[_forward(n, carries) :]]
+    return [graph.op_of(value) for value in n.node.outputs[n.node.meta[_STACKED] :][:carries]]
 
 
 def _swept(outputs: Sequence[Op], grads: Grads, inputs: Sequence[Op | None], wants: Sequence[bool]) -> list[Op | None]:

@@ -39,8 +39,7 @@ def tile(n: NodeView, g: Op) -> Grads:
 def concat(n: NodeView, g: Op) -> Grads:
     axis = n.axis(0)
     lengths = [n.input(i).static_shape[axis] for i in range(len(n.inputs))]
-    return g.graph.apply("Split", [g, integers(g, lengths)], {"axis": axis, "num_outputs": len(lengths)}) \
-        if len(lengths) == 1 else _pieces(g, axis, lengths, n.wants)
+    return _pieces(g, axis, lengths, n.wants)
 
 
 def _pieces(g: Op, axis: int, lengths: Sequence[int], wants: Sequence[bool]) -> list[Op | None]:
@@ -103,7 +102,14 @@ def _spread(g: Op, axis: int, step: int) -> Op:
 
 def pad(op: Op, before: Sequence[int], after: Sequence[int]) -> Op:
     """`op` with zeros around it; a negative count takes elements away."""
-    return node("Pad", [op, integers(op, [*before, *after])]) if any(before) or any(after) else op
+    cut = [axis for axis in range(op.ndim) if before[axis] < 0 or after[axis] < 0]
+    if cut:
+        shape = op.static_shape
+        starts = [max(-before[axis], 0) for axis in cut]
+        ends = [shape[axis] - max(-after[axis], 0) for axis in cut]
+        op = node("Slice", [op, integers(op, starts), integers(op, ends), integers(op, cut)])
+    added = [max(count, 0) for count in (*before, *after)]
+    return node("Pad", [op, integers(op, added)]) if any(added) else op
 
 
 @rule("Pad")

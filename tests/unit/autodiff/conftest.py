@@ -89,7 +89,7 @@ def check_torch():
         named = {"out": result} | {str(i): g for i, g in enumerate(grad((result * weights).sum(), ops))}
         for name, op in named.items():
             op.persist_op(name)
-        got = Session(to_bytes(graph.model())).run({op.name: a for op, a in zip(ops, arrays, strict=True)})
+        got = Session(to_bytes(graph.model())).run(graph.inputs | {op.name: a for op, a in zip(ops, arrays, strict=True)})
         np.testing.assert_allclose(got[graph.persisted["out"].value], out.detach().numpy(), rtol=rtol, atol=atol)
         for i, tensor in enumerate(tensors):
             mine = got[graph.persisted[str(i)].value]
