@@ -30,8 +30,13 @@ class Problem(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     def text(self) -> str:
         """The whole story on a few lines, as shown to people."""
         lines = [self.message]
-        details = (("expected", self.expected), ("received", self.received), ("op", self.op),
-                   ("your line", self.source), ("what to do", self.hint))
+        details = (
+            ("expected", self.expected),
+            ("received", self.received),
+            ("op", self.op),
+            ("your line", self.source),
+            ("what to do", self.hint),
+        )
         lines += [f"  {label}: {value}" for label, value in details if value]
         return "\n".join(lines)
 
@@ -42,7 +47,14 @@ class RavenError(Exception):
     code: ClassVar[str] = "error"
 
     def __init__(
-        self, message: str, *, expected: object = "", received: object = "", hint: str = "", op: str = "", source: str = ""
+        self,
+        message: str,
+        *,
+        expected: object = "",
+        received: object = "",
+        hint: str = "",
+        op: str = "",
+        source: str = "",
     ) -> None:
         self.problem = Problem(
             code=self.code,
@@ -218,6 +230,18 @@ class PortTakenError(RavenError, OSError):
     code = "port_taken"
 
 
+class AlreadyRunningError(RavenError, RuntimeError):
+    """A provider of this name runs on this machine."""
+
+    code = "already_running"
+
+
+class NotRunningError(RavenError, RuntimeError):
+    """No provider, or none of this name, runs on this machine."""
+
+    code = "not_running"
+
+
 class ComputeError(RavenError, RuntimeError):
     """The engine refused or failed to compute a subgraph."""
 
@@ -252,8 +276,12 @@ def _by_code(cls: type[RavenError]) -> dict[str, type[RavenError]]:
 def error_from_problem(problem: Problem) -> RavenError:
     """The exception that belongs to `problem.code`; a plain `RavenError` for a code this version does not know."""
     error = _by_code(RavenError).get(problem.code, RavenError)(
-        problem.message, expected=problem.expected, received=problem.received, hint=problem.hint,
-        op=problem.op, source=problem.source,
+        problem.message,
+        expected=problem.expected,
+        received=problem.received,
+        hint=problem.hint,
+        op=problem.op,
+        source=problem.source,
     )
     error.problem = problem
     return error
