@@ -83,10 +83,13 @@ def read_scope(
     """The items of a graph: what `outputs` need, the cheap constants left out."""
     nodes = needed_nodes(graph, outputs, context.reads)
     context.mark_constants(nodes)
-    scope = Scope(graph, used={value for node in nodes for value in context.reads(node)} | set(outputs))
-    for node in nodes:
-        if not context.is_constant_node(node):
-            scope.items.append(_item(node, scope, context, open_loop))
+    scope = Scope(graph, used=set(outputs))
+    for node in reversed(nodes):
+        if not context.is_constant_node(node) and not scope.used.isdisjoint(node.outputs):
+            item = _item(node, scope, context, open_loop)
+            scope.items.append(item)
+            scope.used.update(item.reads, _inits(item))
+    scope.items.reverse()
     _name_inits(scope, context)
     _name_results(scope, outputs, context, is_main)
     scope.items += _feeds(scope, context)
@@ -143,15 +146,21 @@ def _is_loop(node: ir.Node, context: Context) -> bool:
     )
 
 
+def _inits(item: Item) -> list[ir.Value]:
+    """The values that a loop's carries begin with; none for other items."""
+    if item.kind is not Kind.LOOP or item.node is None:
+        return []
+    return [value for value in item.node.inputs[: carry_count(item.node)] if value is not None]
+
+
 def _name_inits(scope: Scope, context: Context) -> None:
     for item in scope.items:
         if item.kind is Kind.LOOP and item.node is not None:
             taken = {value.name or "" for value in item.reads}
             names = scope.inits[item.node] = []
-            for value in item.node.inputs[: carry_count(item.node)]:
-                if value is not None:
-                    names.append(_give(value, scope, context, taken))
-                    taken.add(names[-1])
+            for value in _inits(item):
+                names.append(_give(value, scope, context, taken))
+                taken.add(names[-1])
 
 
 def _give(value: ir.Value, scope: Scope, context: Context, taken: set[str]) -> str:
