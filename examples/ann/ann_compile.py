@@ -25,7 +25,7 @@ X = StandardScaler().fit_transform(iris.data)
 y = OneHotEncoder(sparse_output=False).fit_transform(iris.target[:, None])
 X, X_test, y, y_test = train_test_split(X, y, test_size=0.3, random_state=4)
 
-model = NeuralNetwork(optimizer=Adam(), loss=CrossEntropy)
+model = NeuralNetwork(optimizer=Adam(learning_rate=0.01), loss=CrossEntropy)
 model.add(Dense(30, input_shape=(X.shape[1],)))
 model.add(BatchNormalization())
 model.add(Activation("relu"))

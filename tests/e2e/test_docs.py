@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from processes import ROOT, Lab
+from processes import ROOT, Lab, free_port
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 RUN = ("python", "sh")
@@ -61,3 +61,24 @@ def test_python_snippets_run(page: Path, embedded: Lab, tmp_path: Path) -> None:
         path = tmp_path / f"{page.stem}.py"
         path.write_text(script, encoding="utf-8")
         embedded.script(path, token="", cwd=tmp_path).result()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_shell_snippets_run(page: Path, embedded: Lab, lab: Lab) -> None:
+    """Exported variables live on from one fence to the next; `9999`, the usual port, is a free one here."""
+    usual = str(free_port())
+    home = {"RAVENVERSE_HOME": str(embedded.folder / "home"), "RAVENVERSE_URL": "", "RAVENVERSE_TOKEN": ""}
+    (lab.folder / "variables").touch()
+    for snippet in snippets(page):
+        if snippet.language != "sh" or snippet.mark("covered-by"):
+            continue
+        text = snippet.text.replace("9999", usual)
+        waited_for = snippet.mark("background")
+        before, after = (
+            (". ./variables\nexec ", "") if waited_for else (". ./variables\n", "\nexport -p > variables")
+        )
+        process = lab.start(["bash", "-euc", before + text + after], **home)
+        if waited_for:
+            process.wait_for(waited_for)
+        else:
+            process.result()

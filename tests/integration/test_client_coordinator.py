@@ -1,0 +1,193 @@
+"""The client against a real coordinator without providers: storing, refusing, forgetting, and the command
+line.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+from processes import Lab
+
+import ravop as R
+from ravop.cli import main
+from ravop.client.api import session
+from ravop.client.runs import activate
+from ravop.client.uploads import pack
+from ravop.errors import (
+    GraphCancelledError,
+    GraphStateError,
+    NotComputedError,
+    RoleError,
+    TokenError,
+    UnknownGraphError,
+    UnknownNameError,
+)
+
+
+@pytest.fixture(scope="module")
+def town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    """One coordinator for this file; each test is a requester of its own."""
+    lab = Lab(tmp_path_factory.mktemp("town"))
+    lab.coordinator()
+    yield lab
+    lab.close()
+
+
+@pytest.fixture
+def token(town: Lab, request: pytest.FixtureRequest) -> Iterator[str]:
+    """A new requester's token; this process is connected with it."""
+    token = town.token("requester", request.node.name[:60])
+    R.initialize(token, url=town.url)
+    yield token
+    R.disconnect()
+
+
+@pytest.fixture
+def cli(town: Lab, token: str) -> Callable[..., Result]:
+    """Run `ravop arguments…` as that requester."""
+
+    def run(*arguments: str) -> Result:
+        return CliRunner().invoke(
+            main, arguments, env={"RAVENVERSE_URL": town.url, "RAVENVERSE_TOKEN": token}
+        )
+
+    return run
+
+
+def define(name: str = "small") -> R.Graph:
+    graph = R.Graph(name=name, algorithm="test")
+    large = R.t(np.arange(40_000, dtype=np.float32))  # too large for a message: a blob
+    R.sum(large * 2).persist_op(name="out")
+    return graph
+
+
+def test_a_graph_is_activated_with_its_data_and_its_plan_is_printed(
+    token: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    graph = define()
+    R.activate()
+    assert "subgraph" in capsys.readouterr().out
+    assert graph.info.state == "active"
+    assert [entry.name for entry in graph.info.persisted] == ["out"]
+    package = pack(graph).blobs
+    assert all(session().run(session().blobs.has(sha)) for sha in package)
+
+
+def test_activating_again_is_refused_here_and_idempotent_there(token: str) -> None:
+    graph = define()
+    R.activate()
+    with pytest.raises(GraphStateError, match="activated already"):
+        R.activate()
+    activate(session(), graph)  # as after an answer that was lost
+    assert [info.graph_id for info in R.get_my_graphs()] == [graph.id]
+
+
+def test_no_op_can_be_added_after_activate(token: str) -> None:
+    define()
+    R.activate()
+    with pytest.raises(GraphStateError, match="no more ops"):
+        R.t(1.0) + 1
+
+
+def test_a_graph_that_persists_nothing_cannot_be_activated(token: str) -> None:
+    R.Graph(name="silent")
+    R.t([1.0]) + 1
+    with pytest.raises(GraphStateError, match="persists nothing"):
+        R.activate()
+
+
+def test_values_are_not_there_before_they_are_computed(token: str) -> None:
+    define()
+    R.activate()
+    with pytest.raises(NotComputedError):
+        R.fetch("out")
+    with pytest.raises(UnknownNameError):
+        R.fetch("something else")
+    with pytest.raises(GraphStateError, match=r"ravop\.execute"):
+        R.track_progress()
+
+
+def test_a_script_without_a_graph_means_the_newest_one(token: str) -> None:
+    with pytest.raises(UnknownGraphError):
+        R.execute()
+    define("older")
+    R.activate()
+    newest = define("newest")
+    R.activate()
+    newest.end()
+    R.execute()
+    states = {info.name: info.state for info in R.get_my_graphs()}
+    assert states == {"older": "active", "newest": "executing"}
+    assert next(iter(R.get_my_graphs())).name == "newest"
+
+
+def test_flush_forgets_what_is_not_executing(token: str) -> None:
+    executing = define("executing")
+    R.activate()
+    R.execute()
+    define("idle")
+    R.activate()
+    R.flush()
+    assert [info.graph_id for info in R.get_my_graphs()] == [executing.id]
+    with pytest.raises(R.errors.NoGraphError):
+        R.t([1.0])
+
+
+def test_ops_report_their_state(token: str) -> None:
+    graph = define()
+    out = graph.get_ops_by_name("out")[0]
+    R.activate()
+    R.execute()
+    assert out.get_status() == "pending"
+    with pytest.raises(R.errors.WaitTimeoutError, match="not computed in time"):
+        out.wait_till_computed(timeout=0.1)
+    with pytest.raises(UnknownNameError, match="persist_op"):
+        graph.ops[0].get_output()
+
+
+def test_wrong_tokens_are_told_from_wrong_roles(town: Lab) -> None:
+    with pytest.raises(TokenError):
+        R.initialize("nonsense", url=town.url)
+    with pytest.raises(RoleError):
+        R.initialize(town.token("provider", "volunteer"), url=town.url)
+    revoked = town.token("requester", "gone")
+    town.module("ravsock", "token", "revoke", "gone", "--data", str(town.data)).result()
+    with pytest.raises(TokenError):
+        R.initialize(revoked, url=town.url)
+
+
+def test_another_requesters_graph_is_unknown(town: Lab, token: str) -> None:
+    graph = define()
+    R.activate()
+    R.initialize(town.token("requester", "somebody else"), url=town.url)
+    with pytest.raises(UnknownGraphError):
+        R.fetch("out", graph=graph.id)
+    assert R.get_my_graphs() == []
+
+
+def test_the_command_line_lists_shows_and_cancels(token: str, cli: Callable[..., Result]) -> None:
+    graph = define("seen")
+    R.activate()
+    R.execute()
+    assert "seen" in cli("graphs").output
+    assert [entry["graph_id"] for entry in json.loads(cli("graphs", "--json").stdout)] == [graph.id]
+    assert "executing" in cli("show", graph.id).output
+    assert json.loads(cli("show", graph.id, "--json").stdout)["persisted"][0]["name"] == "out"
+    assert json.loads(cli("cancel", graph.id, "--json").stdout)["state"] == "cancelled"
+    with pytest.raises(GraphCancelledError):
+        R.track_progress()
+    watched = cli("watch", graph.id, "--json")
+    assert json.loads(watched.stdout.splitlines()[-1])["state"] == "cancelled"
+    assert cli("watch", graph.id).exit_code == 1
+
+
+def test_errors_of_the_command_line_are_one_json_object_on_stderr(cli: Callable[..., Result]) -> None:
+    result = cli("show", "nothing", "--json")
+    assert result.exit_code == 1
+    assert result.stdout == ""
+    assert json.loads(result.stderr)["code"] == "unknown_graph"
+    assert "error:" in cli("show", "nothing").stderr
