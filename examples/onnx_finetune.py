@@ -10,11 +10,11 @@ import sys
 
 import numpy as np
 import onnxruntime
-from ravdl.neural_networks.load_onnx_model import load_onnx
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
 import ravop as R
+from ravdl.neural_networks.load_onnx_model import load_onnx
 from ravdl.neural_networks.loss_functions import CrossEntropy
 from ravdl.neural_networks.optimizers import Adam
 
