@@ -19,8 +19,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import msgspec
-import psutil
 from filelock import FileLock, Timeout
 
 from ravop.client.endpoint import ENDPOINT_FILE, HOME, TOKEN, URL, Endpoint, read_endpoint
@@ -33,14 +31,8 @@ START_SECONDS = 60.0
 END_SECONDS = 10.0
 POLL_SECONDS = 0.05
 TAIL_LINES = 20
-PROVIDERS_FILE = "providers.json"
-
-
-class RunningProvider(msgspec.Struct, frozen=True):
-    """An entry of the providers file: who was started for this folder, by whichever script."""
-
-    name: str
-    pid: int
+MAX_LOG = 1_000_000
+"""Bytes of a log after which the next start begins a new one."""
 
 
 @dataclass(frozen=True)
@@ -50,10 +42,14 @@ class Child:
     process: subprocess.Popen[bytes]
     log: Path
 
-    def end(self, timeout: float) -> bool:
-        """Close its pipe and wait. → whether it has ended."""
+    def close_pipe(self) -> None:
+        """Ask it to end."""
         if self.process.stdin is not None:
             self.process.stdin.close()
+
+    def end(self, timeout: float) -> bool:
+        """Ask it to end, and wait. → whether it has ended."""
+        self.close_pipe()
         try:
             self.process.wait(timeout)
         except subprocess.TimeoutExpired:
@@ -68,7 +64,7 @@ class Cluster:
         self.folder = folder
         self.stay = stay
         self._coordinator: Child | None = None
-        self._providers: list[Child] = []
+        self._providers: dict[str, Child] = {}
 
     @property
     def started(self) -> bool:
@@ -105,28 +101,26 @@ class Cluster:
         return endpoint
 
     def start_providers(self, count: int) -> None:
-        """See that `count` providers of this folder run, whichever script started them. The caller holds
-        the lock.
+        """See that `count` providers of this folder run. One that runs already, started by another script,
+        makes the second of its name end by itself.
         """
         endpoint = read_endpoint(self.folder)
         if endpoint is None:
             raise self._ended()
         secret = {URL: endpoint.url, TOKEN: endpoint.provider_token, HOME: str(self.folder)}
-        running = {entry.name: entry for entry in self._recorded() if _is_running(entry.pid)}
+        pipe = [] if self.stay else ["--with-stdin"]
         for name in (f"embedded-{number}" for number in range(1, count + 1)):
-            if name not in running:
-                pipe = [] if self.stay else ["--with-stdin"]
-                child = self._start("provider", ["start", "--name", name, *pipe], name, secret)
-                self._providers.append(child)
-                running[name] = RunningProvider(name, child.process.pid)
-        (self.folder / PROVIDERS_FILE).write_bytes(msgspec.json.encode(list(running.values())))
+            child = self._providers.get(name)
+            if child is None or child.process.poll() is not None:
+                self._providers[name] = self._start(
+                    "provider", ["start", "--name", name, *pipe], name, secret
+                )
 
     def mend(self) -> None:
-        """Start a provider when none runs: those of a cluster that was joined end with the script that
-        started them.
+        """Start a provider when none is connected: those of a cluster that was joined end with the script
+        that started them.
         """
-        with locked(self.folder):
-            self.start_providers(1)
+        self.start_providers(1)
 
     def check(self) -> None:
         """Raises `UnreachableError` when the coordinator that this script started has ended: waiting for it
@@ -141,10 +135,9 @@ class Cluster:
         """
         if self.stay:
             return
-        for child in self._providers:
-            if child.process.stdin is not None:
-                child.process.stdin.close()
-        for child in self._providers:
+        for child in self._providers.values():
+            child.close_pipe()
+        for child in self._providers.values():
             if not child.end(END_SECONDS):
                 child.process.kill()
                 child.process.wait()
@@ -154,7 +147,8 @@ class Cluster:
     def _start(self, module: str, arguments: list[str], name: str, environment: dict[str, str]) -> Child:
         log = self.folder / "logs" / f"{name}.log"
         log.parent.mkdir(parents=True, exist_ok=True)
-        with log.open("wb") as output:
+        mode = "wb" if log.exists() and log.stat().st_size > MAX_LOG else "ab"
+        with log.open(mode) as output:
             process = subprocess.Popen(
                 # -P: a file called provider.py beside the user's script is not the provider
                 [sys.executable, "-P", "-m", module, *arguments],
@@ -167,13 +161,6 @@ class Cluster:
                 creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
             )
         return Child(process, log)
-
-    def _recorded(self) -> list[RunningProvider]:
-        try:
-            data = (self.folder / PROVIDERS_FILE).read_bytes()
-            return msgspec.json.decode(data, type=list[RunningProvider])
-        except (FileNotFoundError, msgspec.MsgspecError):
-            return []
 
     def _did_not_start(self, reason: str) -> UnreachableError:
         return UnreachableError(
@@ -197,7 +184,7 @@ class Cluster:
 def start_or_join(folder: Path, providers: int | None, stay: bool) -> tuple[Cluster, Session]:
     """The cluster of `folder`, running, and a connected session with it.
 
-    A cluster that runs is joined; it then has at least one provider, or `providers` where that is given.
+    One that runs is joined with the providers it has, and more are started where `providers` asks for more.
     """
     folder.mkdir(parents=True, exist_ok=True)
     cluster = Cluster(folder, stay)
@@ -208,7 +195,7 @@ def start_or_join(folder: Path, providers: int | None, stay: bool) -> tuple[Clus
                 endpoint = cluster.start_coordinator()
                 session = Session(endpoint.url, endpoint.requester_token, cluster)
                 session.connect()
-            cluster.start_providers(providers or (DEFAULT_PROVIDERS if cluster.started else 1))
+            cluster.start_providers(providers or (DEFAULT_PROVIDERS if cluster.started else 0))
     except BaseException:
         cluster.end()
         raise
@@ -257,13 +244,6 @@ def _environment() -> dict[str, str]:
     if root != sysconfig.get_path("purelib"):
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
     return environment
-
-
-def _is_running(pid: int) -> bool:
-    try:
-        return psutil.Process(pid).status() not in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
-    except psutil.Error:
-        return False
 
 
 def _tail(log: Path) -> str:
