@@ -242,6 +242,12 @@ class NotRunningError(RavenError, RuntimeError):
     code = "not_running"
 
 
+class DataFolderError(RavenError, OSError):
+    """Another coordinator uses the data folder, or it cannot be used at all."""
+
+    code = "data_folder"
+
+
 class ComputeError(RavenError, RuntimeError):
     """The engine refused or failed to compute a subgraph."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
@@ -19,6 +20,7 @@ from ravdl.neural_networks.layers.arguments import Shape, positive
 from ravdl.neural_networks.loop import evaluation, infer, train
 from ravdl.neural_networks.loss_functions import Loss
 from ravdl.neural_networks.metrics import metrics_named
+from ravdl.neural_networks.onnx_export import export
 from ravdl.neural_networks.optimizers import Optimizer
 from ravdl.neural_networks.packing import packs
 from ravdl.neural_networks.training import Measures, Recipe, State, moving
@@ -252,6 +254,20 @@ class NeuralNetwork:
             self._weights.fetch(fetch or history.coordinator(source.graph_id))
         return self.get_weights()
 
+    def get_onnx_model(self, name: str, fetch: Fetch | None = None) -> Path:
+        """Write the model for inference, with the newest weights, to `name` + `.onnx` in ONNX's format. → its path.
+
+        Args:
+            name: a path, with or without `.onnx`.
+            fetch: as for `fetch_weights`, which is called first.
+        Raises:
+            GraphStateError, NotComputedError: as `fetch_weights`.
+        """
+        path = Path(name if name.endswith(".onnx") else f"{name}.onnx")
+        weights = dict(zip(self.weight_names, self.fetch_weights(fetch), strict=True))
+        export(self._built(), weights, path)
+        return path
+
     # ── inside ────────────────────────────────────────────────────────────────────────────────────
     def _built(self) -> list[Layer]:
         if not self.layers:
@@ -276,7 +292,7 @@ class NeuralNetwork:
 
     def _all_weights(self, graph: Graph) -> dict[str, Op]:
         self._weights.open(graph, lambda source: history.coordinator(source.graph_id))
-        return {name: self._weights.op(name) for name in self.weight_names}
+        return {name: self._weights.known(name) for name in self.weight_names}
 
     def _state(self, graph: Graph, recipe: Recipe) -> tuple[State, dict[str, Op]]:
         """What training moves, and the weights that it does not."""

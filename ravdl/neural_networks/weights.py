@@ -72,6 +72,12 @@ class Weights:
                 self._live.ops[name] = R.t(self.values[name])
         return self._live.ops.get(name)
 
+    def known(self, name: str) -> Op:
+        """As `op`, for a name that surely has a value."""
+        found = self.op(name)
+        assert found is not None
+        return found
+
     def moved(self, ops: Mapping[str, Op], save: bool, prefix: str) -> None:
         """Remember new values, computed in the opened graph.
 

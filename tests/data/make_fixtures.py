@@ -20,7 +20,15 @@ TARGET = Path(__file__).parent / "torch"
 
 
 def mlp() -> nn.Module:
-    return nn.Sequential(nn.Linear(12, 16), nn.ReLU(), nn.Dropout(0.25), nn.Linear(16, 8), nn.Tanh(), nn.Linear(8, 3), nn.Softmax(dim=1))
+    return nn.Sequential(
+        nn.Linear(12, 16),
+        nn.ReLU(),
+        nn.Dropout(0.25),
+        nn.Linear(16, 8),
+        nn.Tanh(),
+        nn.Linear(8, 3),
+        nn.Softmax(dim=1),
+    )
 
 
 def batch_norm_mlp() -> nn.Module:
@@ -30,7 +38,8 @@ def batch_norm_mlp() -> nn.Module:
 def cnn() -> nn.Module:
     return nn.Sequential(
         nn.Conv2d(1, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(), nn.MaxPool2d(2),
-        nn.Conv2d(4, 6, 3, stride=2, padding=(1, 0)), nn.Tanh(), nn.Flatten(), nn.Dropout(0.5), nn.Linear(6 * 2 * 1, 10), nn.Softmax(dim=1),
+        nn.Conv2d(4, 6, 3, stride=2, padding=(1, 0)), nn.Tanh(), nn.Flatten(), nn.Dropout(0.5),
+        nn.Linear(6 * 2 * 1, 10), nn.Softmax(dim=1),
     )  # fmt: skip
 
 
@@ -81,12 +90,18 @@ def export(module: nn.Module, x: torch.Tensor, name: str, **options: Any) -> Non
     path = TARGET / f"{name}.onnx"
     torch.onnx.export(copy.deepcopy(module), (x,), str(path), **options)
     model = onnx.load(path)
-    for part in [model.graph, *model.graph.node, *model.graph.value_info, *model.graph.input, *model.graph.output]:
+    for part in [
+        model.graph,
+        *model.graph.node,
+        *model.graph.value_info,
+        *model.graph.input,
+        *model.graph.output,
+    ]:
         part.ClearField("doc_string")
         part.ClearField("metadata_props")
     state = module.state_dict()
     for tensor in model.graph.initializer:
-        if tensor.name in state:
+        if "running_" in tensor.name:
             tensor.CopyFrom(onnx.numpy_helper.from_array(state[tensor.name].numpy(), tensor.name))
     onnx.save(model, path)
 
@@ -96,7 +111,12 @@ def main() -> None:
     warnings.simplefilter("ignore")
     legacy = {"dynamo": False, "input_names": ["x"], "dynamic_axes": {"x": {0: "batch"}}, "opset_version": 17}
     training = {"training": torch.onnx.TrainingMode.TRAINING, "do_constant_folding": False}
-    modern = {"dynamo": True, "external_data": False, "verbose": False, "dynamic_shapes": ({0: torch.export.Dim("batch")},)}
+    modern = {
+        "dynamo": True,
+        "external_data": False,
+        "verbose": False,
+        "dynamic_shapes": ({0: torch.export.Dim("batch")},),
+    }
     for name, (build, shape) in CASES.items():
         torch.manual_seed(len(name))
         module = build()
