@@ -40,9 +40,9 @@ GRAPH: Final[Table] = {
 
 TASK: Final[Table] = {
     WAITING: {"release": READY, "open": OPEN, "cancel": CANCELLED},
-    READY: {"lease": LEASED, "complete": DONE, "repeat": READY, "cancel": CANCELLED},
+    READY: {"lease": LEASED, "keep": LEASED, "complete": DONE, "repeat": READY, "cancel": CANCELLED},
     LEASED: {
-        "complete": DONE, "repeat": READY, "hand_back": READY, "expire": READY,
+        "keep": LEASED, "complete": DONE, "repeat": READY, "hand_back": READY, "expire": READY,
         "fail": READY, "give_up": FAILED, "cancel": CANCELLED,
     },
     OPEN: {"repeat": OPEN, "complete": DONE, "cancel": CANCELLED},

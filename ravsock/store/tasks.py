@@ -11,6 +11,7 @@ from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+import msgspec
 import numpy as np
 import sqlalchemy as sa
 
@@ -51,6 +52,11 @@ _LEASE = (
         deadline=sa.bindparam("latest"), leased=sa.bindparam("at"),
     )
 )  # fmt: skip
+_KEEP = (
+    sa.update(tasks)
+    .where(tasks.c.id == _T)
+    .values(state=states.next_state(states.TASK, states.READY, "keep"), deadline=sa.bindparam("latest"))
+)
 _AGAIN = sa.update(tasks).where(tasks.c.id == _T).values(
     state=states.READY, deadline=None, provider=sa.bindparam("by"), expiries=sa.bindparam("e"),
     failed_on=sa.bindparam("f"),
@@ -193,6 +199,24 @@ class Tasks(Graphs):
         with self.read() as connection:
             return [self._held(connection, row) for row in connection.execute(query).all()]
 
+    def keep(
+        self, claims: Sequence[Release], deadline: Callable[[Held], float], now: float
+    ) -> list[tuple[Task, Held]]:
+        """Leave attempts to the providers that come back with them, where nobody has leased the task since; those that
+        are kept, as they were shipped. `deadline` says until when, for one that was released."""
+        with self.write() as connection:
+            rows = self._locked(connection, [claim.task_id for claim in claims])
+            kept = [row for c in claims if (row := rows.get(c.task_id)) is not None and _current(row, c)]
+            held = {row.id: self._held(connection, row) for row in kept}
+            until = {row.id: row.deadline or deadline(held[row.id]) for row in kept}
+            if kept:
+                connection.execute(_KEEP, [{"t": task, "latest": latest} for task, latest in until.items()])
+            seconds = {task: latest - now for task, latest in until.items()}
+            shipped = self._shipped(connection, kept, {row.id: row.stop for row in kept}, seconds)
+            return [
+                (msgspec.structs.replace(shipped[row.id], attempt=row.attempt), held[row.id]) for row in kept
+            ]
+
     def _held(self, connection: sa.Connection, row: Any) -> Held:
         known = self._known(connection, row.graph)
         cost = cost_of(known.program, row.path, row.unit)
@@ -264,7 +288,7 @@ class Tasks(Graphs):
             .values(touched=now)
             .returning(blobs.c.sha, blobs.c.size)
         )
-        present: dict[str, int] = dict(found.tuples().all())
+        present: dict[str, int] = dict(found.all())
         if present:
             connection.execute(
                 self.upsert(blob_owners, ("sha", "owner"), ()),

@@ -1,0 +1,130 @@
+"""The command `ravsock`: serve, and manage tokens. Errors are shown as text on standard error, with exit code
+1.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+
+from ravop.errors import RavenError
+from ravsock.server.run import Options, open_store, serve
+from ravsock.store import Store, TokenRow
+
+ROLES = ["requester", "provider", "admin"]
+_data = click.option(
+    "--data",
+    type=click.Path(file_okay=False, path_type=Path),
+    required=True,
+    envvar="RAVENVERSE_DATA",
+    help="Folder of the database and the blobs; made if needed.",
+)
+_database = click.option(
+    "--database-url",
+    envvar="RAVENVERSE_DATABASE_URL",
+    help="postgresql://user:password@host/name; default: SQLite in the data folder.",
+)
+
+
+class _Commands(click.Group):
+    """Shows typed errors as people should read them."""
+
+    def invoke(self, context: click.Context) -> Any:
+        try:
+            return super().invoke(context)
+        except RavenError as error:
+            click.echo(f"error: {error.problem.text()}", err=True)
+            context.exit(1)
+
+
+@click.group(cls=_Commands)
+@click.version_option(package_name="ravenverse", prog_name="ravsock")
+def main() -> None:
+    """The coordinator of a Ravenverse: keeps graphs and hands their work to providers."""
+
+
+@main.command("serve")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option(
+    "--port", default=9999, show_default=True, type=click.IntRange(0, 65535), help="0: any free one."
+)
+@_data
+@_database
+@click.option("--embedded", is_flag=True, help="For one script: makes tokens, and ends with who started it.")
+@click.option("--tls-certificate", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--tls-key", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option(
+    "--log-level", default="info", show_default=True, type=click.Choice(["debug", "info", "warning", "error"])
+)
+def serve_command(log_level: str, **options: Any) -> None:
+    """Start a coordinator. Prints its URL when it listens."""
+    logging.basicConfig(
+        stream=sys.stderr, level=log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    serve(Options(**options))
+
+
+@main.group()
+def token() -> None:
+    """Who may talk to the coordinator."""
+
+
+@token.command("create")
+@click.option("--role", type=click.Choice(ROLES), required=True)
+@click.option("--name", required=True, help="Whose it is.")
+@_data
+@_database
+def create(role: str, name: str, data: Path, database_url: str | None) -> None:
+    """Make a token and print it; it is not shown again."""
+    with _store(data, database_url) as store:
+        click.echo(store.create_token(role, name, time.time()))
+
+
+@token.command("list")
+@click.option("--json", "as_json", is_flag=True)
+@_data
+@_database
+def list_tokens(as_json: bool, data: Path, database_url: str | None) -> None:
+    """All tokens, without their secrets."""
+    with _store(data, database_url) as store:
+        rows = store.list_tokens()
+    if as_json:
+        click.echo(msgspec.json.encode(rows).decode())
+        return
+    for row in rows:
+        click.echo(_line(row))
+
+
+@token.command("revoke")
+@click.argument("token")
+@_data
+@_database
+def revoke(token: str, data: Path, database_url: str | None) -> None:
+    """Revoke a token by its number or its name."""
+    with _store(data, database_url) as store:
+        count = store.revoke_token(token, time.time())
+    click.echo(f"{count} token{'' if count == 1 else 's'} revoked")
+
+
+@contextmanager
+def _store(data: Path, database_url: str | None) -> Iterator[Store]:
+    """The store, beside a coordinator that may be running."""
+    data.mkdir(parents=True, exist_ok=True)
+    with closing(open_store(data, database_url)) as store:
+        store.migrate()
+        yield store
+
+
+def _line(row: TokenRow) -> str:
+    made = datetime.fromtimestamp(row.created, UTC).strftime("%Y-%m-%d %H:%M")
+    return f"{row.token_id:>5}  {row.role:<10} {made}  {row.name}{'  (revoked)' if row.revoked else ''}"

@@ -1,0 +1,113 @@
+"""Progress of graphs: the store's counts completed by what is known of connected providers, told to whoever
+watches.
+
+A watcher hears of a change at most a few times a second, waits for nobody but itself, and always gets the
+last state.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import defaultdict
+from collections.abc import Callable
+
+import msgspec
+
+from ravop.errors import RavenError
+from ravop.protocol.messages import GraphInfo
+from ravsock.core import placement, states
+from ravsock.server.dispatcher import Send
+from ravsock.server.providers import Providers
+from ravsock.store import Store
+
+PAUSE_SECONDS = 0.2
+"""Between two events to one watcher."""
+REFRESH_SECONDS = 2.0
+"""A watcher of an executing graph hears so often of it even if nothing happened: why it waits may have
+changed.
+"""
+
+log = logging.getLogger(__name__)
+
+
+class Progress:
+    """For the event loop's thread only. `ready_jobs` gives the tasks that found no provider lately."""
+
+    def __init__(
+        self,
+        store: Store,
+        providers: Providers,
+        ready_jobs: Callable[[], tuple[placement.Job, ...]],
+        send: Send,
+    ) -> None:
+        self._store = store
+        self._providers = providers
+        self._ready_jobs = ready_jobs
+        self._send = send
+        self._changed: dict[str, dict[str, asyncio.Event]] = defaultdict(dict)
+        self._watchers: dict[tuple[str, str], asyncio.Task[None]] = {}
+
+    def touch(self, graph_id: str) -> None:
+        """Something about the graph may look different."""
+        for event in self._changed.get(graph_id, {}).values():
+            event.set()
+
+    def touch_all(self) -> None:
+        """The fleet has changed."""
+        for graph_id in self._changed:
+            self.touch(graph_id)
+
+    async def info(self, graph_id: str, owner: int | None = None, *, detailed: bool = False) -> GraphInfo:
+        """The graph and its progress; `detailed`: also what is persisted. Raises `UnknownGraphError`."""
+        info = await asyncio.to_thread(self._store.progress, graph_id, owner, time.time(), detailed=detailed)
+        return self._completed(info)
+
+    async def infos(self, owner: int | None = None, state: str | None = None) -> tuple[GraphInfo, ...]:
+        """Of an owner, in a state: newest first."""
+        rows = await asyncio.to_thread(self._store.graphs, owner, state)
+        return tuple([await self.info(row.graph_id) for row in rows])
+
+    def _completed(self, info: GraphInfo) -> GraphInfo:
+        now = time.monotonic()
+        nodes = [provider.node(now) for provider in self._providers]
+        able = [node for node in nodes if node.graph_id in (None, info.graph_id)]
+        waiting = ""
+        if info.state == states.EXECUTING and not info.tasks_running:
+            elsewhere = sum(node.outstanding > 0 for node in able)
+            waiting = placement.why_waiting(info.graph_id, self._ready_jobs(), nodes, elsewhere)
+        return msgspec.structs.replace(info, providers=len(able), waiting=waiting)
+
+    def watch(self, sid: str, graph_id: str) -> None:
+        """Tell this connection of the graph from now on."""
+        if (sid, graph_id) not in self._watchers:
+            event = self._changed[graph_id][sid] = asyncio.Event()
+            self._watchers[sid, graph_id] = asyncio.create_task(self._tell(sid, graph_id, event))
+
+    def unwatch(self, sid: str) -> None:
+        """The connection is gone."""
+        for watched, graph_id in [key for key in self._watchers if key[0] == sid]:
+            self._watchers.pop((watched, graph_id)).cancel()
+            self._changed[graph_id].pop(sid, None)
+            if not self._changed[graph_id]:
+                del self._changed[graph_id]
+
+    async def _tell(self, sid: str, graph_id: str, changed: asyncio.Event) -> None:
+        told: GraphInfo | None = None
+        while True:
+            try:
+                async with asyncio.timeout(REFRESH_SECONDS):
+                    await changed.wait()
+            except TimeoutError:
+                if told is not None and told.state != states.EXECUTING:
+                    await changed.wait()
+            changed.clear()
+            try:
+                info = await self.info(graph_id)
+                if info != told:
+                    await self._send(sid, info)
+                    told = info
+            except RavenError as error:  # deleted meanwhile, or the watcher is slow or gone: it may ask again
+                log.debug("graph %s could not be shown to %s: %s", graph_id, sid, error)
+            await asyncio.sleep(PAUSE_SECONDS)

@@ -1,0 +1,252 @@
+"""A coordinator as a process: data folder, port, signals, and the life of an embedded one.
+
+Called by the command line alone. Standard output gets one line, the URL, when requests are answered; logs go
+to standard error.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import ipaddress
+import json
+import logging
+import os
+import signal
+import socket
+import stat
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+import filelock
+import uvicorn
+
+from ravop.errors import ArgumentError, DataFolderError, PortTakenError, TokenError
+from ravop.protocol.messages import MAX_MESSAGE
+from ravsock.server.coordinator import Coordinator
+from ravsock.store import FolderBlobs, Store
+
+STOP_SECONDS = 5
+"""Time for requests in progress when the coordinator stops."""
+EMBEDDED = "embedded.json"
+EMBEDDED_TOKENS = "embedded-tokens.json"
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Options:
+    host: str
+    port: int
+    data: Path
+    database_url: str | None = None
+    embedded: bool = False
+    tls_certificate: Path | None = None
+    tls_key: Path | None = None
+
+
+def serve(options: Options) -> None:
+    """Run until SIGTERM, SIGINT, or (embedded) until nobody needs it any more.
+
+    Raises `PortTakenError`, `DataFolderError`, `VersionError` for a database newer than this program,
+    `ArgumentError` for a host or database URL that is none.
+    """
+    _warn_if_open(options)
+    with data_folder(options.data, options.database_url) as (store, blobs):
+        store.migrate()
+        with closing(_listen(options.host, options.port)) as listening:
+            with asyncio.Runner(loop_factory=_fast_loop()) as runner:
+                runner.run(_Process(options, store, blobs, listening).run())
+
+
+@contextmanager
+def data_folder(data: Path, database_url: str | None) -> Iterator[tuple[Store, FolderBlobs]]:
+    """Store and blobs of a folder, made if needed; with SQLite no other coordinator may use it meanwhile."""
+    with ExitStack() as stack:
+        try:
+            blobs = FolderBlobs(data / "blobs")
+            if database_url is None:
+                stack.enter_context(filelock.FileLock(data / "coordinator.lock", timeout=0))
+        except filelock.Timeout as error:
+            raise DataFolderError(
+                "another coordinator uses this data folder",
+                received=data,
+                hint="stop it, or give another folder with --data",
+            ) from error
+        except (PermissionError, NotADirectoryError, FileExistsError) as error:
+            raise DataFolderError(
+                "the data folder cannot be used", received=error, hint="give another folder with --data"
+            ) from error
+        yield stack.enter_context(closing(open_store(data, database_url, blobs))), blobs
+
+
+def open_store(data: Path, database_url: str | None, blobs: FolderBlobs | None = None) -> Store:
+    """The database of a data folder, or the one at `database_url`. Raises `ArgumentError` for a bad URL."""
+    url = database_url or f"sqlite:///{(data / 'ravenverse.db').as_posix()}"
+    return Store(url, None if blobs is None else blobs.head)
+
+
+def _fast_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """uvloop, which doubles the speed of blobs, where there is one: not on Windows."""
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop.new_event_loop
+
+
+class _Server(uvicorn.Server):
+    """uvicorn that leaves signals to us and says when it answers."""
+
+    def __init__(self, config: uvicorn.Config, on_started: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._on_started = on_started
+
+    def capture_signals(self) -> nullcontext[None]:  # type: ignore[override]
+        return nullcontext()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._on_started()
+
+
+class _Process:
+    def __init__(self, options: Options, store: Store, blobs: FolderBlobs, listening: socket.socket) -> None:
+        self._options = options
+        self._store = store
+        self._blobs = blobs
+        self._listening = listening
+        self._abandoned = False
+
+    async def run(self) -> None:
+        self._coordinator = Coordinator(self._store, self._blobs, self._end_if_unneeded)
+        options = self._options
+        config = uvicorn.Config(
+            self._coordinator.app,
+            http="httptools",
+            ws="websockets-sansio",
+            ws_max_size=MAX_MESSAGE + 1024,
+            ws_per_message_deflate=False,
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            timeout_graceful_shutdown=STOP_SECONDS,
+            ssl_certfile=options.tls_certificate,
+            ssl_keyfile=options.tls_key,
+        )
+        self._server = _Server(config, self._announce)
+        self._handle_signals()
+        self._coordinator.start()
+        try:
+            await self._server.serve(sockets=[self._listening])
+        finally:
+            await self._coordinator.stop()
+            if options.embedded:
+                (options.data / EMBEDDED).unlink(missing_ok=True)
+        log.info("stopped")
+
+    def _announce(self) -> None:
+        host, port = self._listening.getsockname()[:2]
+        scheme = "https" if self._options.tls_certificate else "http"
+        url = f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
+        if self._options.embedded:
+            tokens = embedded_tokens(self._store, self._options.data)
+            _write_private(self._options.data / EMBEDDED, {"url": url, "pid": os.getpid(), **tokens})
+            self._watch_stdin()
+        print(url, flush=True)
+
+    def _stop(self) -> None:
+        log.info("stopping")
+        self._coordinator.prepare_to_stop()
+        self._server.should_exit = True
+
+    def _handle_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        names = [name for name in ("SIGTERM", "SIGINT", "SIGBREAK") if hasattr(signal, name)]
+        for number in (getattr(signal, name) for name in names):
+            try:
+                loop.add_signal_handler(number, self._stop)
+            except NotImplementedError:  # Windows
+                signal.signal(number, lambda *_: loop.call_soon_threadsafe(self._stop))
+
+    def _watch_stdin(self) -> None:
+        """Whoever started this holds the other end of standard input, if that is a pipe; its end is theirs."""
+        if sys.stdin is None or not stat.S_ISFIFO(os.fstat(sys.stdin.fileno()).st_mode):
+            return
+        loop, handle = asyncio.get_running_loop(), sys.stdin.fileno()
+
+        def wait() -> None:
+            while os.read(handle, 4096):
+                pass
+            loop.call_soon_threadsafe(self._abandon)
+
+        threading.Thread(target=wait, name="stdin", daemon=True).start()
+
+    def _abandon(self) -> None:
+        self._abandoned = True
+        self._end_if_unneeded()
+
+    def _end_if_unneeded(self) -> None:
+        if self._abandoned and not self._coordinator.requesters:
+            self._stop()
+
+
+def embedded_tokens(store: Store, data: Path) -> dict[str, str]:
+    """The requester's and the provider's token of an embedded coordinator: the same each time, so that later
+    scripts find their graphs."""
+    path = data / EMBEDDED_TOKENS
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        tokens = {role: str(found[f"{role}_token"]) for role in ("requester", "provider")}
+        for token in tokens.values():
+            store.authenticate(token)
+    except (FileNotFoundError, ValueError, KeyError, TypeError, TokenError):
+        tokens = {
+            role: store.create_token(role, "embedded", time.time()) for role in ("requester", "provider")
+        }
+        _write_private(path, {f"{role}_token": token for role, token in tokens.items()})
+    return {f"{role}_token": token for role, token in tokens.items()}
+
+
+def _write_private(path: Path, content: dict[str, object] | dict[str, str]) -> None:
+    """Readable by this user alone, and never half written."""
+    partial = path.with_suffix(".part")
+    partial.unlink(missing_ok=True)
+    with open(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+        json.dump(content, file)
+    partial.replace(path)
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        return socket.create_server(address, family=family, backlog=2048)
+    except (socket.gaierror, OverflowError) as error:
+        raise ArgumentError("not an address to listen on", received=f"{host}:{port} ({error})") from error
+    except OSError as error:
+        if error.errno not in (errno.EADDRINUSE, errno.EACCES, errno.EADDRNOTAVAIL):
+            raise
+        raise PortTakenError(
+            f"cannot listen on {host}:{port}",
+            expected="a free port of this machine",
+            received=error.strerror,
+            hint="stop what uses it, or choose another with --port (0: any free one)",
+        ) from error
+
+
+def _warn_if_open(options: Options) -> None:
+    try:
+        loopback = options.host == "localhost" or ipaddress.ip_address(options.host).is_loopback
+    except ValueError:
+        loopback = False
+    if not loopback and options.tls_certificate is None:
+        log.warning(
+            "LISTENING ON %s WITHOUT TLS: tokens and data can be read and changed on the way. Use --tls-certificate and "
+            "--tls-key, or a proxy that speaks TLS.",
+            options.host,
+        )

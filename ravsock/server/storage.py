@@ -1,0 +1,113 @@
+"""Blobs as the server uses them: bytes and their records kept in step, nothing that blocks the event loop.
+
+The bytes are in a `BlobStore`, the records in the `Store`; a blob is recorded when its bytes are durable, and
+its bytes go when its record has gone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterable
+
+from ravop.errors import MessageError, UnreachableError
+from ravsock.server.writer import Writer
+from ravsock.store import BlobStore, Store
+from ravsock.store.folder import BlobWriter
+
+BATCH = 1024 * 1024
+"""Bytes hashed and written at a time, on a thread."""
+MAX_BLOB = 16 * 1024**3
+GRACE_SECONDS = 3600.0
+"""A blob that nothing refers to is kept so long."""
+
+
+class Storage:
+    def __init__(self, blobs: BlobStore, store: Store, writer: Writer) -> None:
+        self.blobs = blobs
+        self._store = store
+        self._writer = writer
+
+    async def receive(self, sha: str, chunks: AsyncIterable[bytes], owner: int | None) -> bool:
+        """Keep an upload; whether it is new. `owner`: the requester's token, None for a provider's.
+
+        Raises `BlobError` where bytes and name differ, `MessageError` where it is too large,
+        `StorageFullError`.
+        """
+        present = await asyncio.to_thread(self.blobs.has, sha)
+        with self.blobs.writer(sha) as file:
+            await _pour(chunks, file)
+            size = await asyncio.to_thread(file.commit)
+        await self._writer.do(self._record, sha, size, owner)
+        return not present
+
+    async def keep(self, sha: str, data: bytes) -> None:
+        """Keep bytes that the coordinator made."""
+
+        async def whole() -> AsyncIterable[bytes]:
+            yield data
+
+        await self.receive(sha, whole(), None)
+
+    async def load(self, sha: str, limit: int) -> bytes:
+        """The whole blob. Raises `BlobError` where it is not there, `MessageError` where it has more than
+        `limit` bytes.
+        """
+
+        def read() -> bytes:
+            size = self.blobs.size(sha)
+            if size > limit:
+                raise MessageError(
+                    "too large", expected=f"at most {limit:,} bytes", received=f"{size:,} bytes"
+                )
+            return b"".join(self.blobs.read(sha))
+
+        return await asyncio.to_thread(read)
+
+    async def touch(self, sha: str, size: int, owner: int) -> None:
+        """Somebody counts on the blob: keep it as if it was uploaded now."""
+        await self._writer.do(self._record, sha, size, owner)
+
+    async def collect(self) -> int:
+        """Delete what nothing refers to any more; how many blobs."""
+        return await self._writer.do(self._collect)
+
+    def _record(self, sha: str, size: int, owner: int | None) -> None:
+        """On the writer's thread, as `_collect`: a blob cannot be deleted between the look and the record."""
+        if not self.blobs.has(sha):
+            raise UnreachableError("the blob was cleared away while it was uploaded", hint="upload it again")
+        self._store.record_blob(sha, size, owner, time.time())
+
+    def _collect(self) -> int:
+        gone = self._store.collect(time.time(), GRACE_SECONDS)
+        for sha in gone:
+            self.blobs.delete(sha)
+        return len(gone)
+
+
+async def _pour(chunks: AsyncIterable[bytes], file: BlobWriter) -> None:
+    """Hash and write on a thread while the next bytes arrive."""
+    batch: list[bytes] = []
+    waiting = total = 0
+    writing: asyncio.Future[None] | None = None
+    try:
+        async for chunk in chunks:
+            batch.append(chunk)
+            waiting += len(chunk)
+            total += len(chunk)
+            if total > MAX_BLOB:
+                raise MessageError("the blob is too large", expected=f"at most {MAX_BLOB:,} bytes")
+            if waiting >= BATCH:
+                if writing is not None:
+                    await writing
+                writing = asyncio.ensure_future(asyncio.to_thread(_write, batch, file))
+                batch, waiting = [], 0
+    finally:
+        if writing is not None:
+            await writing
+    await asyncio.to_thread(_write, batch, file)
+
+
+def _write(batch: list[bytes], file: BlobWriter) -> None:
+    for chunk in batch:
+        file.write(chunk)
