@@ -22,7 +22,7 @@ from ravop.graph.infer import TensorType
 from ravop.graph.keys import KEY, KEY_WORDS, call_key
 from ravop.graph.op import Op
 from ravop.graph.scope import Scope
-from ravop.graph.source import describe, user_line
+from ravop.graph.source import located
 from ravop.graph.tree import Tree
 
 FUNCTION_DOMAIN = "ravop.local"
@@ -55,21 +55,6 @@ def scan(
         return _scan(body, init, xs, length)
     except RavenError as error:
         raise located(error, "scan") from None
-
-
-def located(error: RavenError, op: str) -> RavenError:
-    """The error with the user's line and the op's name, where it does not tell them yet."""
-    p = error.problem
-    if p.source:
-        return error
-    return type(error)(
-        p.message,
-        expected=p.expected,
-        received=p.received,
-        hint=p.hint,
-        op=p.op or op,
-        source=describe(user_line()),
-    )
 
 
 def _scan(

@@ -15,7 +15,7 @@ import onnx_ir as ir
 from ravop.errors import DTypeError, ShapeError
 from ravop.graph.dtypes import DType
 from ravop.graph.infer import Shape, TensorType
-from ravop.graph.source import Line, describe
+from ravop.graph.source import Line, describe, user_line
 from ravop.protocol.tensors import Array
 
 if TYPE_CHECKING:
@@ -149,7 +149,7 @@ class Op:
     def __bool__(self) -> bool:
         raise DTypeError(
             "an op has no truth value: nothing is computed while the script runs",
-            op=self.name, source=self.source, hint="use ravop.where(condition, a, b) instead of if",
+            op=self.name, source=describe(user_line()), hint="use ravop.where(condition, a, b) instead of if",
         )
 
     def __repr__(self) -> str:

@@ -6,6 +6,8 @@ import linecache
 import sys
 from pathlib import Path
 
+from ravop.errors import RavenError
+
 _ROOT = Path(__file__).resolve().parents[2]
 _INTERNAL = tuple(str(_ROOT / name) + ("\\" if "\\" in str(_ROOT) else "/") for name in ("ravop", "ravdl"))
 
@@ -39,3 +41,13 @@ def describe(line: Line) -> str:
     code = linecache.getline(filename, number).strip()
     path = Path(filename)
     return f"{path.parent.name}/{path.name}:{number}: {code}" if path.parent.name else f"{path.name}:{number}: {code}"
+
+
+def located(error: RavenError, op: str) -> RavenError:
+    """The error with the user's present line and the operator's name, where it does not tell a line yet."""
+    p = error.problem
+    if p.source:
+        return error
+    return type(error)(
+        p.message, expected=p.expected, received=p.received, hint=p.hint, op=p.op or op, source=describe(user_line())
+    )

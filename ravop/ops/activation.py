@@ -64,7 +64,8 @@ def softplus(x: Operand) -> Op:
 @operator
 def softsign(x: Operand) -> Op:
     """x / (1 + |x|)."""
-    return node("Softsign", [floats(x)])
+    op = floats(x)
+    return node("Div", [op, node("Add", [node("Abs", [op]), scalar(op, 1)])])
 
 
 @operator

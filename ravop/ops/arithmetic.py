@@ -9,7 +9,7 @@ from __future__ import annotations
 from ravop.errors import DTypeError
 from ravop.graph.dtypes import BOOL, FLOAT, is_float
 from ravop.graph.op import Op, Operand
-from ravop.ops.catalogue import also, as_op, common, node, numbers, operator, scalar
+from ravop.ops.catalogue import also, as_op, common, exact, node, numbers, operator, scalar
 
 __all__ = [
     "abs", "add", "cube", "div", "floor_div", "inv", "mod", "mul", "multiply", "neg", "pos", "pow", "sign", "square", "sub",
@@ -80,11 +80,9 @@ def _truncated(x: Op, y: Op) -> tuple[Op, Op]:
 
 @operator
 def pow(a: Operand, b: Operand) -> Op:
-    """a to the power of b. A whole positive Python exponent keeps integers integers."""
-    x, y = common(a, b)
-    if x.dtype == BOOL:
-        x, y = numbers(x), numbers(y)
-    return node("Pow", [x, y])
+    """a to the power of b. Integers stay integers, and then b must not be negative."""
+    x, y = (numbers(op) for op in common(a, b))
+    return exact("Pow", [x, y])
 
 
 @operator

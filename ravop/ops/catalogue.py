@@ -18,7 +18,7 @@ from ravop.errors import ArgumentError, DTypeError, RavenError
 from ravop.graph.dtypes import BOOL, FLOAT, INT, DType, as_dtype, is_float, promote, to_ir
 from ravop.graph.graph import Graph, graph_of
 from ravop.graph.op import CATALOGUE, Op, Operand
-from ravop.graph.source import describe, user_line
+from ravop.graph.source import located
 from ravop.protocol.tensors import DTYPES, Array
 
 P = ParamSpec("P")
@@ -33,22 +33,21 @@ _IR_NUMBER = {dtype: int(to_ir(dtype)) for dtype in DTYPES}
 
 def operator(function: Callable[P, R]) -> Callable[P, R]:
     """Register `function` under its own name, and let its errors tell the user's line."""
+    CATALOGUE[function.__name__] = made = creator(function)
+    return made
+
+
+def creator(function: Callable[P, R]) -> Callable[P, R]:
+    """As `operator`, for what takes no op to begin with, and so is no method of ops."""
 
     @functools.wraps(function)
-    def located(*args: P.args, **kwargs: P.kwargs) -> R:
+    def telling(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
             return function(*args, **kwargs)
         except RavenError as error:
-            p = error.problem
-            if p.source:
-                raise
-            raise type(error)(
-                p.message, expected=p.expected, received=p.received, hint=p.hint, op=p.op or function.__name__,
-                source=describe(user_line()),
-            ) from None  # fmt: skip
+            raise located(error, function.__name__) from None
 
-    CATALOGUE[function.__name__] = located
-    return located
+    return telling
 
 
 def also(name: str, function: Callable[P, R]) -> Callable[P, R]:
@@ -62,6 +61,30 @@ def node(op_type: str, inputs: Sequence[Op | None], **attributes: Any) -> Op:
     first = inputs[0] if inputs else None
     graph = graph_of(*inputs) if first is None else first.graph
     return graph.apply(op_type, inputs, attributes)[0]
+
+
+_KERNELS = {
+    "Einsum": {"int32", "int64"},
+    "MatMul": {"int32", "uint32", "int64", "uint64"},
+    "Max": {"int8", "uint8", "int32", "uint32", "int64", "uint64"},
+    "Min": {"int8", "uint8", "int32", "uint32", "int64", "uint64"},
+    "Pow": {"int32", "int64"},
+    "ReduceMax": {"bool", "int8", "uint8", "int32", "int64"},
+    "ReduceMin": {"bool", "int8", "uint8", "int32", "int64"},
+    "Where": {"int8", "uint8", "int32", "uint32", "int64"},
+}
+"""Integer dtypes that ONNX Runtime computes these operators with; they take all floats that we use."""
+
+
+def exact(op_type: str, ops: Sequence[Op], before: Sequence[Op] = (), after: Sequence[Op] = (), **attributes: Any) -> Op:
+    """As `node` for `ops` of one dtype (`before` and `after` are further inputs), with a result of that dtype.
+
+    Integers and booleans that engines have no kernel for are computed with as int64.
+    """
+    dtype = ops[0].dtype
+    if dtype.kind != "f" and dtype.name not in _KERNELS[op_type]:
+        ops = [cast(op, INT) for op in ops]
+    return cast(node(op_type, [*before, *ops, *after], **attributes), dtype)
 
 
 def as_op(value: Operand) -> Op:
@@ -143,6 +166,12 @@ def numbers(value: Operand) -> Op:
     """`value` as an op to calculate with: booleans become int64."""
     op = as_op(value)
     return op if op.dtype != BOOL else cast(op, INT)
+
+
+def summands(value: Operand) -> Op:
+    """`value` as an op to add many elements of: integers and booleans become int64, as in NumPy."""
+    op = as_op(value)
+    return op if op.dtype.kind == "f" else cast(op, INT)
 
 
 def booleans(value: Operand) -> Op:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ravop.errors import ArgumentError
 from ravop.graph.dtypes import BOOL, is_float
 from ravop.graph.op import Op, Operand
-from ravop.ops.catalogue import as_op, booleans, common, node, numbers, operator
+from ravop.ops.catalogue import as_op, booleans, common, exact, node, numbers, operator
 
 __all__ = [
     "clip", "equal", "greater", "greater_equal", "isfinite", "isinf", "isnan", "less", "less_equal", "logical_and",
@@ -108,14 +108,14 @@ def isfinite(x: Operand) -> Op:
 def maximum(a: Operand, b: Operand) -> Op:
     """The larger of a and b; NaN where one is NaN."""
     x, y = common(a, b)
-    return node("Or", [x, y]) if x.dtype == BOOL else node("Max", [x, y])
+    return node("Or", [x, y]) if x.dtype == BOOL else exact("Max", [x, y])
 
 
 @operator
 def minimum(a: Operand, b: Operand) -> Op:
     """The smaller of a and b; NaN where one is NaN."""
     x, y = common(a, b)
-    return node("And", [x, y]) if x.dtype == BOOL else node("Min", [x, y])
+    return node("And", [x, y]) if x.dtype == BOOL else exact("Min", [x, y])
 
 
 @operator
@@ -136,4 +136,4 @@ def where(condition: Operand, a: Operand, b: Operand) -> Op:
     """a where the condition holds, else b."""
     test = booleans(condition)
     x, y = common(a, b)
-    return node("Where", [test, x, y])
+    return exact("Where", [x, y], before=[test])

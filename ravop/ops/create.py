@@ -13,7 +13,7 @@ from ravop.errors import ArgumentError, DTypeError
 from ravop.graph.dtypes import FLOAT, as_array, as_dtype
 from ravop.graph.graph import current_graph
 from ravop.graph.op import STOP_GRADIENT, Op, Operand
-from ravop.ops.catalogue import as_op, make_dtype, node, operator, wholes
+from ravop.ops.catalogue import as_op, creator, make_dtype, node, operator, wholes
 from ravop.ops.catalogue import cast as to_dtype
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
 ]  # fmt: skip
 
 
+@creator
 def t(value: Operand | str, dtype: DTypeLike | None = None) -> Op:
     """`value` as an op of the current graph: a number, nested lists, an array, or JSON text of such. An op stays itself.
 
@@ -41,7 +42,6 @@ def t(value: Operand | str, dtype: DTypeLike | None = None) -> Op:
     return current_graph().variable(value, dtype)
 
 
-operator(t)
 Scalar = t
 Tensor = t
 
@@ -68,6 +68,7 @@ def stop_gradient(x: Operand) -> Op:
     return op
 
 
+@creator
 def full(shape: int | Sequence[int], value: float | bool, dtype: DTypeLike | None = None) -> Op:
     """A tensor of this shape, all elements `value`; float32 for a float, int64 for an int, bool for a bool."""
     sizes = _sizes(shape)
@@ -84,11 +85,13 @@ def full(shape: int | Sequence[int], value: float | bool, dtype: DTypeLike | Non
     )[0]
 
 
+@creator
 def zeros(shape: int | Sequence[int], dtype: DTypeLike | None = None) -> Op:
     """A tensor of zeros, float32 unless `dtype` says otherwise."""
     return full(shape, 0, make_dtype(dtype, FLOAT))
 
 
+@creator
 def ones(shape: int | Sequence[int], dtype: DTypeLike | None = None) -> Op:
     """A tensor of ones, float32 unless `dtype` says otherwise."""
     return full(shape, 1, make_dtype(dtype, FLOAT))
@@ -113,12 +116,14 @@ def ones_like(x: Operand, dtype: DTypeLike | None = None) -> Op:
     return full_like(x, 1, dtype)
 
 
+@creator
 def eye(rows: int, columns: int | None = None, dtype: DTypeLike | None = None) -> Op:
     """Ones on the diagonal of a (rows, columns) matrix of zeros."""
-    shape = zeros((rows, rows if columns is None else columns), dtype)
-    return node("EyeLike", [shape])
+    made = node("EyeLike", [zeros((rows, rows if columns is None else columns))])
+    return to_dtype(made, make_dtype(dtype, FLOAT))
 
 
+@creator
 def arange(
     start: int | float, stop: int | float | None = None, step: int | float = 1, dtype: DTypeLike | None = None
 ) -> Op:
@@ -139,6 +144,7 @@ def arange(
     return made if dtype is None else to_dtype(made, as_dtype(dtype))
 
 
+@creator
 def linspace(start: float, stop: float, num: int = 50, dtype: DTypeLike | None = None) -> Op:
     """`num` numbers at equal distances from start to stop, both included; float32 unless `dtype` says otherwise."""
     (count,) = _sizes(num)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ravop.errors import ShapeError
 from ravop.graph.op import Op, Operand
-from ravop.ops.catalogue import common, node, numbers, operator
+from ravop.ops.catalogue import common, exact, node, numbers, operator
 
 __all__ = ["dot", "einsum", "matmul", "outer"]
 
@@ -16,7 +16,7 @@ def matmul(a: Operand, b: Operand) -> Op:
     if not x.ndim or not y.ndim:
         raise ShapeError("matmul needs matrices or vectors", expected="at least 1 axis", received=f"{list(x.shape)} and {list(y.shape)}",
                          hint="multiply by a scalar with *")  # fmt: skip
-    return node("MatMul", [x, y])
+    return exact("MatMul", [x, y])
 
 
 @operator
@@ -26,10 +26,10 @@ def dot(a: Operand, b: Operand) -> Op:
     if not x.ndim or not y.ndim:
         return node("Mul", [x, y])
     if (x.ndim <= 2 and y.ndim <= 2) or y.ndim == 1:
-        return node("MatMul", [x, y])
+        return exact("MatMul", [x, y])
     letters = "abcdefghijklmnopqrstuvwxyz"
     left, right = letters[: x.ndim - 1], letters[x.ndim - 1 : x.ndim + y.ndim - 2]
-    return node("Einsum", [x, y], equation=f"{left}z,{right[:-1]}z{right[-1]}->{left}{right}")
+    return exact("Einsum", [x, y], equation=f"{left}z,{right[:-1]}z{right[-1]}->{left}{right}")
 
 
 @operator
@@ -46,4 +46,4 @@ def outer(a: Operand, b: Operand) -> Op:
 @operator
 def einsum(equation: str, *operands: Operand) -> Op:
     """Einstein's summation, as `numpy.einsum` with an explicit or implicit output."""
-    return node("Einsum", [numbers(op) for op in common(*operands)], equation=equation)
+    return exact("Einsum", [numbers(op) for op in common(*operands)], equation=equation)

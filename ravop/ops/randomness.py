@@ -21,7 +21,7 @@ from ravop.graph.graph import Graph, graph_of
 from ravop.graph.keys import KEY, draw_key, step_key
 from ravop.graph.op import Op, Operand
 from ravop.ops.arithmetic import add, mul, sub
-from ravop.ops.catalogue import as_op, cast, node, operator, whole, wholes
+from ravop.ops.catalogue import as_op, cast, node, whole, wholes
 from ravop.ops.compare import less
 from ravop.ops.create import full
 from ravop.protocol.tensors import Array
@@ -33,7 +33,7 @@ _COLUMNS = 1024
 _SHIFT_1, _FACTOR_1, _SHIFT_2, _FACTOR_2, _SHIFT_3 = 16, 0x7FEB_352D, 15, 0x846C_A68B, 16
 
 
-@operator
+@creator
 def random_key(seed: int, number: int, step: Operand) -> Op:
     """What a random op draws from when it is given as `key`: uint32[2], from these three alone.
 
@@ -44,7 +44,7 @@ def random_key(seed: int, number: int, step: Operand) -> Op:
     return step_key(counter.graph, whole(seed, "seed"), whole(number, "number"), counter)
 
 
-@operator
+@creator
 def random_uniform(low: Operand = 0.0, high: Operand = 1.0, size: Sizes = (), key: Op | None = None) -> Op:
     """Uniform numbers, float32, of shape `size`: from low, below high (24 random bits)."""
     graph = graph_of(low, high, key)
@@ -54,13 +54,13 @@ def random_uniform(low: Operand = 0.0, high: Operand = 1.0, size: Sizes = (), ke
     return add(mul(unit, sub(high, low)), low)
 
 
-@operator
+@creator
 def random(size: Sizes = (), key: Op | None = None) -> Op:
     """Uniform numbers in [0, 1), float32, of shape `size`."""
     return random_uniform(size=size, key=key)
 
 
-@operator
+@creator
 def random_normal(mean: Operand = 0.0, std: Operand = 1.0, size: Sizes = (), key: Op | None = None) -> Op:
     """Normal numbers, float32, of shape `size`, by Box and Muller (1958); none lies beyond 5.8 standard
     deviations.
@@ -80,7 +80,7 @@ def random_normal(mean: Operand = 0.0, std: Operand = 1.0, size: Sizes = (), key
     return made if type(mean) in (int, float) and mean == 0 else add(made, mean)
 
 
-@operator
+@creator
 def bernoulli(p: Operand = 0.5, size: Sizes = (), dtype: DTypeLike = BOOL, key: Op | None = None) -> Op:
     """True, or 1 of another dtype, with probability p (a number, or an op that broadcasts to `size`), else
     false.
@@ -99,7 +99,7 @@ def bernoulli(p: Operand = 0.5, size: Sizes = (), dtype: DTypeLike = BOOL, key: 
     return cast(_formed(chosen, math.prod(sizes), sizes), wanted)
 
 
-@operator
+@creator
 def permutation(n: int, key: Op | None = None) -> Op:
     """0, 1, …, n − 1 in random order, int64."""
     (count,) = _sizes(n)

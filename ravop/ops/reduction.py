@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from ravop.errors import ArgumentError, ShapeError
-from ravop.graph.dtypes import BOOL, INT
 from ravop.graph.op import Op, Operand
 from ravop.ops.catalogue import (
     Axes,
@@ -11,14 +10,14 @@ from ravop.ops.catalogue import (
     axes_of,
     axis_of,
     booleans,
-    cast,
     common,
+    exact,
     floats,
     integers,
     node,
-    numbers,
     operator,
     scalar,
+    summands,
 )  # fmt: skip
 
 __all__ = [
@@ -49,13 +48,13 @@ def _reduce(op_type: str, op: Op, axis: Axes, keepdims: bool) -> Op:
 @operator
 def sum(x: Operand, axis: Axes = None, keepdims: bool = False) -> Op:
     """The sum over `axis`."""
-    return _reduce("ReduceSum", numbers(x), axis, keepdims)
+    return _reduce("ReduceSum", summands(x), axis, keepdims)
 
 
 @operator
 def prod(x: Operand, axis: Axes = None, keepdims: bool = False) -> Op:
     """The product over `axis`."""
-    return _reduce("ReduceProd", numbers(x), axis, keepdims)
+    return _reduce("ReduceProd", summands(x), axis, keepdims)
 
 
 @operator
@@ -79,9 +78,8 @@ def min(x: Operand, axis: Axes = None, keepdims: bool = False) -> Op:
 def _extreme(op_type: str, op: Op, axis: Axes, keepdims: bool) -> Op:
     if any_empty(op, axis):
         raise ShapeError("nothing has no largest or smallest element", received=list(op.shape))
-    if op.dtype == BOOL:
-        return cast(_reduce(op_type, cast(op, INT), axis, keepdims), BOOL)
-    return _reduce(op_type, op, axis, keepdims)
+    axes = axes_of(op, axis)
+    return exact(op_type, [op], after=[integers(op, axes)], keepdims=int(keepdims)) if axes else op
 
 
 def any_empty(op: Op, axis: Axes) -> bool:
@@ -92,13 +90,13 @@ def any_empty(op: Op, axis: Axes) -> bool:
 @operator
 def all(x: Operand, axis: Axes = None, keepdims: bool = False) -> Op:
     """Whether all elements along `axis` are true."""
-    return cast(_reduce("ReduceMin", cast(booleans(x), INT), axis, keepdims), BOOL)
+    return _reduce("ReduceMin", booleans(x), axis, keepdims)
 
 
 @operator
 def any(x: Operand, axis: Axes = None, keepdims: bool = False) -> Op:
     """Whether any element along `axis` is true."""
-    return cast(_reduce("ReduceMax", cast(booleans(x), INT), axis, keepdims), BOOL)
+    return _reduce("ReduceMax", booleans(x), axis, keepdims)
 
 
 @operator
@@ -149,13 +147,13 @@ def logsumexp(x: Operand, axis: Axes = None, keepdims: bool = False) -> Op:
 @operator
 def argmax(x: Operand, axis: int | None = None, keepdims: bool = False) -> Op:
     """int64 index of the first largest element along `axis`; of the flattened x for None."""
-    return _arg("ArgMax", numbers(x), axis, keepdims)
+    return _arg("ArgMax", summands(x), axis, keepdims)
 
 
 @operator
 def argmin(x: Operand, axis: int | None = None, keepdims: bool = False) -> Op:
     """int64 index of the first smallest element along `axis`; of the flattened x for None."""
-    return _arg("ArgMin", numbers(x), axis, keepdims)
+    return _arg("ArgMin", summands(x), axis, keepdims)
 
 
 def _arg(op_type: str, op: Op, axis: int | None, keepdims: bool) -> Op:
@@ -170,7 +168,7 @@ def _arg(op_type: str, op: Op, axis: int | None, keepdims: bool) -> Op:
 @operator
 def cumsum(x: Operand, axis: int | None = None) -> Op:
     """The running sum along `axis`; of the flattened x for None."""
-    op = numbers(x)
+    op = summands(x)
     if axis is None:
         op, axis = node("Reshape", [op, integers(op, [-1])]), 0
     return node("CumSum", [op, op.graph.tensor(axis_of(op, axis))])

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from ravop.errors import ArgumentError, ShapeError
-from ravop.graph.dtypes import BOOL, INT
+from ravop.graph.dtypes import INT
 from ravop.graph.op import Op, Operand
 from ravop.ops.catalogue import (
     as_op,
@@ -252,12 +252,10 @@ def pad(
     if widths.dtype.kind not in "iu" or (widths < 0).any():
         raise ArgumentError("widths must be whole and not negative", received=pad_width)
     widths_op = integers(op, widths.T.reshape(-1).tolist())
-    if op.dtype == BOOL:
-        return cast(
-            node("Pad", [cast(op, INT), widths_op, scalar(cast(op, INT), constant_values)], mode=mode), BOOL
-        )
-    fill = [scalar(op, constant_values)] if mode == "constant" else []
-    return node("Pad", [op, widths_op, *fill], mode=mode)
+    extra = [scalar(op, constant_values)] if mode == "constant" else []
+    if op.dtype.name in ("int16", "uint16"):  # engines have no kernel
+        return cast(pad(cast(op, INT), pad_width, mode, constant_values), op.dtype)
+    return node("Pad", [op, widths_op, *extra], mode=mode)
 
 
 @operator
