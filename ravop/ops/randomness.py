@@ -21,7 +21,7 @@ from ravop.graph.graph import Graph, graph_of
 from ravop.graph.keys import KEY, draw_key, step_key
 from ravop.graph.op import Op, Operand
 from ravop.ops.arithmetic import add, mul, sub
-from ravop.ops.catalogue import as_op, cast, node, whole, wholes
+from ravop.ops.catalogue import as_op, cast, creator, node, whole, wholes
 from ravop.ops.compare import less
 from ravop.ops.create import full
 from ravop.protocol.tensors import Array
