@@ -64,7 +64,7 @@ def connected(url: str | None, token: str | None) -> Iterator[Session]:
     Raises `NotConnectedError` when neither is there; never starts anything.
     """
     place = named(token, url)
-    session = Session(*place) if place else join(data_folder())
+    session = Session.open(*place) if place else join(data_folder())
     if session is None:
         raise NotConnectedError(
             "there is no coordinator to ask",
@@ -72,7 +72,6 @@ def connected(url: str | None, token: str | None) -> Iterator[Session]:
             received=f"no options, and no cluster runs for {data_folder()}",
         )
     try:
-        session.connect()
         yield session
     finally:
         session.close()

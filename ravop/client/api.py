@@ -66,12 +66,7 @@ def initialize(
         verb = "started" if cluster.started else "joined"
         say(f"{verb} the embedded cluster: coordinator at {session.url}, data in {cluster.folder}")
     else:
-        session = Session(*place)
-        try:
-            session.connect()
-        except BaseException:
-            session.close()
-            raise
+        session = Session.open(*place)
         _connected = _Connected(session, None)
         say(f"connected to the coordinator at {session.url}")
 

@@ -76,19 +76,8 @@ class Cluster:
         lock.
         """
         (self.folder / ENDPOINT_FILE).unlink(missing_ok=True)
-        stay = ["--stay"] if self.stay else []
-        command = [
-            "serve",
-            "--embedded",
-            *stay,
-            "--host",
-            "127.0.0.1",
-            "--port",
-            "0",
-            "--data",
-            str(self.folder),
-        ]
-        child = self._coordinator = self._start("ravsock", command, "coordinator", {})
+        place = ["--host", "127.0.0.1", "--port", "0", "--data", str(self.folder)]
+        child = self._coordinator = self._start("ravsock", ["serve", "--embedded", *place], "coordinator", {})
         deadline = time.monotonic() + START_SECONDS
         while (endpoint := read_endpoint(self.folder)) is None:
             if child.process.poll() is not None:
@@ -193,8 +182,7 @@ def start_or_join(folder: Path, providers: int | None, stay: bool) -> tuple[Clus
             session = join(folder, cluster)
             if session is None:
                 endpoint = cluster.start_coordinator()
-                session = Session(endpoint.url, endpoint.requester_token, cluster)
-                session.connect()
+                session = Session.open(endpoint.url, endpoint.requester_token, cluster)
             cluster.start_providers(providers or (DEFAULT_PROVIDERS if cluster.started else 0))
     except BaseException:
         cluster.end()
@@ -207,16 +195,10 @@ def join(folder: Path, cluster: Cluster | None = None) -> Session | None:
     endpoint = read_endpoint(folder)
     if endpoint is None:
         return None
-    session = Session(endpoint.url, endpoint.requester_token, cluster)
     try:
-        session.connect()
+        return Session.open(endpoint.url, endpoint.requester_token, cluster)
     except UnreachableError:  # the file of a coordinator that was killed
-        session.close()
         return None
-    except BaseException:
-        session.close()
-        raise
-    return session
 
 
 @contextmanager

@@ -62,7 +62,7 @@ class Keeper(Protocol):
 
 
 class Session:
-    """Talks to the coordinator at `url` as the requester of `token`. Thread-safe."""
+    """Talks to the coordinator at `url` as the requester of `token`. Thread-safe. Use `open`."""
 
     def __init__(self, url: str, token: str, keeper: Keeper | None = None) -> None:
         self.url = url.rstrip("/")
@@ -78,11 +78,19 @@ class Session:
         """For coroutines given to `run`."""
 
     # ── synchronous, any thread ─────────────────────────────────────────────────────────────────────────────
-    def connect(self) -> None:
-        """Raises `UnreachableError` at once when nothing listens, `TokenError`, `RoleError`,
-        `VersionError`.
+    @classmethod
+    def open(cls, url: str, token: str, keeper: Keeper | None = None) -> Session:
+        """A connected session.
+
+        Raises `UnreachableError` at once when nothing listens, `TokenError`, `RoleError`, `VersionError`.
         """
-        self.run(self._live_connection())
+        session = cls(url, token, keeper)
+        try:
+            session.run(session._live_connection())
+        except BaseException:
+            session.close()
+            raise
+        return session
 
     def call(self, message: FromRequester, expect: type[M], timeout: float = CALL_SECONDS) -> M:
         """The coordinator's answer to `message`. Raises the error it refuses with, or `UnreachableError`."""
