@@ -7,6 +7,7 @@ Gather (one of them) or GatherND (several); a boolean array stands for the posit
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +17,7 @@ from ravop.errors import ArgumentError, DTypeError
 from ravop.graph.dtypes import BOOL, INT
 from ravop.graph.op import Op, Operand
 from ravop.ops.catalogue import as_op, axis_of, cast, integers, node, operator
-from ravop.ops.shaping import broadcast_to, concat, expand_dims, squeeze, transpose
+from ravop.ops.shaping import concat, expand_dims, squeeze, transpose
 
 __all__ = ["gather", "index", "slice"]
 
@@ -187,8 +188,9 @@ def _gather_nd(op: Op, axes: list[int], items: list[Any]) -> tuple[Op, int]:
     ]
     width = max(item.ndim for item in ops)
     if any(item.shape != ops[0].shape for item in ops):
-        sizes = np.broadcast_shapes(*(item.static_shape for item in ops))
-        ops = [broadcast_to(item, sizes) for item in ops]
+        zeros = [node("Sub", [item, item]) for item in ops]  # adding them broadcasts axes of unknown length, too
+        together = functools.reduce(lambda a, b: node("Add", [a, b]), zeros)
+        ops = [node("Add", [item, together]) for item in ops]
     return node("GatherND", [op, concat([expand_dims(item, -1) for item in ops], axis=-1)]), width
 
 
