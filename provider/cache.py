@@ -1,7 +1,8 @@
 """`Cache`: blobs on the volunteer's disk, named by their SHA-256, the least recently used removed first.
 
-Holds the models and tensors of tasks, and large outputs that a next task will read. Pinned blobs stay. What an
-earlier daemon left is hashed again before its first use. For one event loop; downloads are `provider.supply`'s.
+Holds the models and tensors of tasks, and large outputs that a next task will read. Pinned blobs stay. What
+an earlier daemon left is hashed again before its first use. For one event loop; downloads are
+`provider.supply`'s.
 """
 
 from __future__ import annotations
@@ -56,7 +57,9 @@ class Cache:
         """Whether the blob is here and whole; notes that it is used."""
         if sha not in self._sizes:
             return False
-        if not await asyncio.to_thread(self._whole, sha, sha in self._unverified):
+        foreign = sha in self._unverified
+        whole = await asyncio.to_thread(self._hashes, sha) if foreign else self._is_complete(sha)
+        if not whole:
             self._remove(sha)
             return False
         self._unverified.discard(sha)
@@ -66,7 +69,9 @@ class Cache:
         return True
 
     async def adopt(self, file: Path, expected: str | None = None) -> tuple[str, int]:
-        """Move the file into the cache. → its SHA-256 and size. Raises `BlobError` where it is not `expected`."""
+        """Move the file into the cache. → its SHA-256 and size. Raises `BlobError` where it is not
+        `expected`.
+        """
         sha, size = await asyncio.to_thread(_measure, file)
         if expected is not None and sha != expected:
             file.unlink()
@@ -101,11 +106,15 @@ class Cache:
         self._unverified.discard(sha)
         self._evict(keep=sha)
 
-    def _whole(self, sha: str, by_hash: bool) -> bool:
+    def _is_complete(self, sha: str) -> bool:
         try:
-            if by_hash:
-                return _measure(self.path(sha)) == (sha, self._sizes[sha])
             return self.path(sha).stat().st_size == self._sizes[sha]
+        except OSError:
+            return False
+
+    def _hashes(self, sha: str) -> bool:
+        try:
+            return _measure(self.path(sha))[0] == sha
         except OSError:
             return False
 
@@ -123,7 +132,7 @@ class Cache:
             OSError
         ):  # Windows keeps files that a worker still maps: a later start removes it
             self.path(sha).unlink()
-        del self._sizes[sha]
+        self._sizes.pop(sha, None)
         self._unverified.discard(sha)
 
 

@@ -36,6 +36,7 @@ class Sandbox:
         self._folder = folder
         self._setup = Setup(memory=memory, threads=threads, blobs=str(blobs), folder=str(folder))
         self._child: Child | None = None
+        self._starting = asyncio.Lock()
         self._subgraphs: set[str] = set()
 
     @property
@@ -137,6 +138,7 @@ class Sandbox:
                 )
 
     async def _alive(self) -> Child:
-        if self._child is None:
-            self._child = await Child.start(self._setup)
-        return self._child
+        async with self._starting:
+            if self._child is None:
+                self._child = await Child.start(self._setup)
+            return self._child

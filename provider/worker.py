@@ -10,7 +10,6 @@ import mmap
 import os
 import queue
 import signal
-import sys
 import threading
 import time
 from importlib.metadata import version
@@ -128,7 +127,7 @@ def main() -> None:
     limits.lower_priority()
     limits.forbid_core_dumps()
     messages: queue.SimpleQueue[ToWorker] = queue.SimpleQueue()
-    threading.Thread(target=_receive, args=(sys.stdin.buffer, messages), daemon=True).start()
+    threading.Thread(target=_receive, args=(messages,), daemon=True).start()
     setup = messages.get()
     if not isinstance(setup, Setup):
         raise SystemExit("the first message must be Setup")
@@ -154,15 +153,28 @@ def _send(stream: BinaryIO, message: Ready | Ran | Measured | Failed) -> None:
     stream.flush()
 
 
-def _receive(stream: BinaryIO, messages: queue.SimpleQueue[ToWorker]) -> None:
+def _receive(messages: queue.SimpleQueue[ToWorker]) -> None:
     """Runs in a thread of its own, to notice the end of stdin while the engine computes."""
     try:
-        while len(header := stream.read(HEADER.size)) == HEADER.size:
-            messages.put(unpack(stream.read(body_length(header)), ToWorker))
+        while True:
+            messages.put(unpack(_read(body_length(_read(HEADER.size))), ToWorker))
+    except EOFError:
+        pass
     finally:
         signal.raise_signal(
             signal.SIGTERM
         )  # ends the process at once, also in the middle of the engine's work
+
+
+def _read(size: int) -> bytes:
+    """Bytes from stdin, without a buffer that this thread would hold locked for ever."""
+    data = bytearray()
+    while len(data) < size:
+        part = os.read(0, size - len(data))
+        if not part:
+            raise EOFError
+        data += part
+    return bytes(data)
 
 
 if __name__ == "__main__":

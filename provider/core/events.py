@@ -78,13 +78,6 @@ class Broke(Value, frozen=True):
     node: int | None = None
 
 
-class GivenUp(Value, frozen=True):
-    """The task cannot be done here, by no fault of its own."""
-
-    key: Key
-    now: float
-
-
 class Stalled(Value, frozen=True):
     """Preparing or delivering did not work because of the line or the coordinator: try again later."""
 
@@ -115,8 +108,8 @@ class StopAsked(Value, frozen=True):
 
 
 Event = (
-    Started | Connected | Lost | Waited | Accepted | Assigned | Prepared | Computed | Broke | GivenUp |
-    Stalled | Delivered | Recalled | StopAsked
+    Started | Connected | Lost | Waited | Accepted | Assigned | Prepared | Computed | Broke | Stalled |
+    Delivered | Recalled | StopAsked
 )  # fmt: skip
 
 
@@ -138,20 +131,22 @@ class Register(Value, frozen=True):
 
 
 class Prepare(Value, frozen=True):
-    """After a pause, get model and inputs. → `Prepared`, `Broke`, `GivenUp` or `Stalled`."""
+    """After a pause, get model and inputs. → `Prepared`, `Broke` or `Stalled`."""
 
     task: Task
     after: float = 0.0
 
 
 class Compute(Value, frozen=True):
-    """→ `Computed`, `Broke` or `GivenUp`."""
+    """→ `Computed` or `Broke`."""
 
     task: Task
 
 
 class Deliver(Value, frozen=True):
-    """After a pause, send the outcome; ends what else goes on for the task. → `Delivered` or `Stalled`."""
+    """After a pause, send the outcome; ends what else goes on for the task. → `Delivered`, `Broke` or
+    `Stalled`.
+    """
 
     key: Key
     message: Complete | Fail | HandBack

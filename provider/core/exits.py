@@ -1,4 +1,4 @@
-"""Exit codes of `provider start`, and what each means."""
+"""Exit codes of `provider start` and what each means; which problems end it, and which pass."""
 
 from __future__ import annotations
 
@@ -27,3 +27,6 @@ MEANING: dict[Exit, str] = {
 
 FATAL: dict[str, Exit] = {"token": Exit.TOKEN, "role": Exit.ROLE, "version": Exit.VERSION}
 """Codes of problems that do not go away by trying again."""
+
+PASSING = frozenset({"unreachable", "timeout", "storage_full", "token", "role", "graph_state", "error"})
+"""Codes of problems of the line or the coordinator, not of a task: try again, perhaps after connecting anew."""

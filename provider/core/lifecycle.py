@@ -28,7 +28,6 @@ from provider.core.events import (
     Delivered,
     Drop,
     Event,
-    GivenUp,
     Instruction,
     Key,
     Lost,
@@ -98,15 +97,10 @@ LINKS: dict[Link, dict[type[Any], Link]] = {
     Link.WAITING: {Waited: Link.CONNECTING},
 }
 STAGES: dict[Stage, dict[type[Any], Stage]] = {
-    Stage.PREPARING: {
-        Prepared: Stage.READY,
-        Stalled: Stage.PREPARING,
-        Broke: Stage.DELIVERING,
-        GivenUp: Stage.DELIVERING,
-    },
+    Stage.PREPARING: {Prepared: Stage.READY, Stalled: Stage.PREPARING, Broke: Stage.DELIVERING},
     Stage.READY: {},
-    Stage.RUNNING: {Computed: Stage.DELIVERING, Broke: Stage.DELIVERING, GivenUp: Stage.DELIVERING},
-    Stage.DELIVERING: {Stalled: Stage.DELIVERING},
+    Stage.RUNNING: {Computed: Stage.DELIVERING, Broke: Stage.DELIVERING},
+    Stage.DELIVERING: {Stalled: Stage.DELIVERING, Broke: Stage.DELIVERING},
 }
 
 
@@ -142,6 +136,8 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     """Failed attempts to connect in a row."""
     problem: Problem | None = None
     """Why the connection was lost, while it is."""
+    pause: float = 0.0
+    """Seconds from the loss to the next attempt."""
     stop: Stop = Stop.NO
     held: tuple[Held, ...] = ()
     """In the order of arrival."""
@@ -192,7 +188,8 @@ def _lost(state: State, event: Lost) -> Step:
         return state, (Quit(Exit.STOPPED),)
     if event.problem.code in FATAL:
         return state, (Quit(FATAL[event.problem.code], event.problem),)
-    return state, (Wait(backoff(state.losses, event.jitter)),)
+    state = replace(state, pause=backoff(state.losses, event.jitter))
+    return state, (Wait(state.pause),)
 
 
 # ── tasks ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -241,13 +238,12 @@ def _computed(state: State, event: Computed) -> Step:
 
 
 def _broke(state: State, event: Broke) -> Step:
+    held = find(state, event.key)
+    if held is not None and isinstance(held.outcome, Fail | HandBack):
+        return _forget(state, [event.key])  # not even the failure can be told: the lease will run out
     if state.stop:  # a system that shuts down may end the worker before us
         return _deliver(state, event, _hand_back)
     return _deliver(state, event, lambda held: _fail(held, event.problem, event.node))
-
-
-def _given_up(state: State, event: GivenUp) -> Step:
-    return _deliver(state, event, _hand_back)
 
 
 def _stalled(state: State, event: Stalled) -> Step:
@@ -376,7 +372,6 @@ _HANDLERS: dict[type[Any], Callable[[State, Any], Step]] = {
     Prepared: _prepared,
     Computed: _computed,
     Broke: _broke,
-    GivenUp: _given_up,
     Stalled: _stalled,
     Delivered: _delivered,
     Recalled: _recalled,

@@ -1,0 +1,122 @@
+"""`Connection`: one life of the line to the coordinator, as a provider uses it.
+
+Registers, beats, delivers. What to do with what comes, and when to connect again, is `core.lifecycle`'s.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+from provider.cache import Cache
+from ravop.errors import MessageError, Problem, RavenError, UnreachableError
+from ravop.protocol.messages import (
+    Beat,
+    Beaten,
+    Complete,
+    Completed,
+    Fail,
+    HandBack,
+    HeldTask,
+    Hello,
+    Message,
+    Output,
+    Register,
+    Registered,
+    ToProvider,
+)
+from ravop.protocol.tensors import blobs_of
+from ravop.transport import BlobClient, ControlConnection
+
+T = TypeVar("T", bound=Message)
+
+MAX_ROUNDS = 5
+"""How often a coordinator may miss blobs of one result."""
+PARALLEL = 4
+"""Uploads at one time."""
+
+
+class Connection:
+    """`connect`, `register`, `live` until it ends, `close`.
+
+    `on_message` gets what the coordinator sends by itself; its return value is the acknowledgement.
+    """
+
+    def __init__(self, url: str, hello: Hello, on_message: Callable[[Any], Awaitable[Message]]) -> None:
+        self._control = ControlConnection(url, hello, on_message, ToProvider)
+        self._reason: Problem | None = None
+
+    @property
+    def open(self) -> bool:
+        return not self._control.closed.is_set()
+
+    async def connect(self) -> None:
+        """Raises what `ControlConnection.connect` raises."""
+        await self._control.connect()
+
+    async def register(self, register: Register) -> Registered:
+        """Raises the coordinator's refusal, `UnreachableError` or `WaitTimeoutError`."""
+        return await self._call(register, Registered)
+
+    async def beat(self, holding: tuple[HeldTask, ...], doing: str) -> Beaten:
+        """Raises as `register`."""
+        return await self._call(Beat(holding=holding, doing=doing), Beaten)
+
+    async def deliver(self, message: Complete | Fail | HandBack, cache: Cache, blobs: BlobClient) -> None:
+        """Upload the blobs of a result and tell the coordinator of it.
+
+        Returns when the coordinator has it, or does not want it. Raises `UnreachableError`,
+        `WaitTimeoutError`, `StorageFullError` and the like where a later attempt may work, other
+        `RavenError`s where not.
+        """
+        outputs: tuple[Output, ...] = message.outputs if isinstance(message, Complete) else ()
+        wanted = {blob.sha for output in outputs for blob in blobs_of(output.ref)}
+        for _ in range(MAX_ROUNDS):
+            await self._upload(wanted, cache, blobs)
+            reply = await self._call(message, Completed)
+            if not reply.missing:
+                return
+            wanted = set(reply.missing)
+        raise UnreachableError(
+            "the coordinator does not keep the blobs it gets",
+            expected="every blob once",
+            received=f"{MAX_ROUNDS} times",
+        )
+
+    async def wait(self, seconds: float) -> bool:
+        """Whether the line still holds after so many seconds; returns as soon as it does not."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._control.closed.wait()
+        return self.open
+
+    async def ended(self) -> Problem:
+        """Wait for the end of the line. → why it ended."""
+        await self._control.closed.wait()
+        return self._reason or UnreachableError("the connection to the coordinator was lost").problem
+
+    async def close(self, reason: RavenError | None = None) -> None:
+        if reason is not None and self._reason is None:
+            self._reason = reason.problem
+        await self._control.close()
+
+    async def _upload(self, wanted: set[str], cache: Cache, blobs: BlobClient) -> None:
+        places = asyncio.Semaphore(PARALLEL)
+
+        async def put(sha: str) -> None:
+            async with places:
+                await blobs.put(cache.path(sha), sha)
+
+        await asyncio.gather(*(put(sha) for sha in wanted))
+
+    async def _call(self, message: Message, kind: type[T]) -> T:
+        reply = await self._control.call(message)
+        if not isinstance(reply, kind):
+            raise MessageError(
+                f"the coordinator answered {type(message).__name__} with something else",
+                expected=kind.__name__,
+                received=type(reply).__name__,
+            )
+        return reply

@@ -1,0 +1,91 @@
+"""What a provider is told on the command line, as one value."""
+
+from __future__ import annotations
+
+import ipaddress
+import platform
+import re
+from importlib.metadata import PackageNotFoundError, version
+from urllib.parse import urlsplit
+
+import msgspec
+import psutil
+
+from ravop.errors import ArgumentError
+
+DEFAULT_URL = "http://127.0.0.1:9999"
+DEFAULT_MEMORY = "4GiB"
+DEFAULT_CACHE = "4GiB"
+_UNITS = {
+    "": 1,
+    "K": 10**3,
+    "M": 10**6,
+    "G": 10**9,
+    "T": 10**12,
+    "KI": 2**10,
+    "MI": 2**20,
+    "GI": 2**30,
+    "TI": 2**40,
+}
+_SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]I?)?B?\s*", re.IGNORECASE)
+_NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9_.-]+")
+MAX_NAME = 80
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """How this provider works. Sizes in bytes."""
+
+    url: str
+    token: str
+    name: str
+    slots: int = 1
+    threads: int = 1
+    max_memory: int
+    """Of one slot."""
+    max_cache: int
+    graph: str | None = None
+    with_stdin: bool = False
+
+
+def parse_size(text: str) -> int:
+    """Bytes in `4GiB`, `500MB`, `1.5G` or `1000`. Raises `ArgumentError` for anything else."""
+    match = _SIZE.fullmatch(text)
+    size = int(float(match[1]) * _UNITS[(match[2] or "").upper()]) if match else 0
+    if size <= 0:
+        raise ArgumentError("this is not a size", expected="such as 4GiB, 500MB or 1000000", received=text)
+    return size
+
+
+def default_memory(slots: int) -> int:
+    """4 GiB a slot, or less where all slots together would take more than half of the machine's memory."""
+    total: int = psutil.virtual_memory().total
+    return min(parse_size(DEFAULT_MEMORY), total // (2 * slots))
+
+
+def default_name() -> str:
+    """The machine's name, as far as it fits into a file name."""
+    return clean_name(platform.node()) or "provider"
+
+
+def clean_name(name: str) -> str:
+    """`name` with what does not belong into a file name replaced."""
+    return _NOT_IN_NAMES.sub("-", name).strip("-.")[:MAX_NAME]
+
+
+def software() -> str:
+    """Name and version of this program."""
+    try:
+        return f"ravenverse {version('ravenverse')}"
+    except PackageNotFoundError:  # run from a source tree
+        return "ravenverse"
+
+
+def sends_in_the_clear(url: str) -> bool:
+    """Whether token and data would cross a network unencrypted."""
+    parts = urlsplit(url)
+    if parts.scheme == "https" or parts.hostname in (None, "localhost"):
+        return False
+    try:
+        return not ipaddress.ip_address(parts.hostname or "").is_loopback
+    except ValueError:
+        return True

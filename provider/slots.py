@@ -1,0 +1,59 @@
+"""`Slots`: the sandboxes of a provider, handed out one task each, their workers retired when nothing comes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Sequence
+
+from provider.sandbox import Sandbox
+
+IDLE_SECONDS = 120.0
+"""After so long without work a worker ends, and the volunteer has the memory back."""
+
+
+class Slots:
+    """For one event loop."""
+
+    def __init__(self, sandboxes: Sequence[Sandbox]) -> None:
+        self._free = list(sandboxes)
+        self._all = tuple(sandboxes)
+        self._places = asyncio.Semaphore(len(sandboxes))
+        self._retiring: asyncio.Task[None] | None = None
+
+    @contextlib.asynccontextmanager
+    async def use(self, subgraph: str) -> AsyncIterator[Sandbox]:
+        """A free sandbox, if possible one that has the subgraph compiled. Waits while one is being tidied up."""
+        async with self._places:
+            sandbox = max(self._free, key=lambda free: (free.knows(subgraph), free.pid is not None))
+            self._free.remove(sandbox)
+            try:
+                yield sandbox
+            finally:
+                self._free.append(sandbox)
+                self._rest()
+
+    async def warm(self) -> None:
+        """Start a worker where a free slot has none: work is coming. Raises `CrashedError`."""
+        self._rest()
+        for sandbox in self._free:
+            if sandbox.pid is None:
+                await sandbox.start()
+
+    async def close(self) -> None:
+        """End all workers."""
+        if self._retiring is not None:
+            self._retiring.cancel()
+            await asyncio.wait({self._retiring})
+        await asyncio.gather(*(sandbox.close() for sandbox in self._all))
+
+    def _rest(self) -> None:
+        """Begin anew to wait for idleness."""
+        if self._retiring is not None:
+            self._retiring.cancel()
+        self._retiring = asyncio.create_task(self._retire())
+
+    async def _retire(self) -> None:
+        await asyncio.sleep(IDLE_SECONDS)
+        for sandbox in list(self._free):
+            await sandbox.close()

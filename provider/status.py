@@ -1,0 +1,49 @@
+"""`Status`: what a running provider tells about itself; pure values."""
+
+from __future__ import annotations
+
+import msgspec
+
+from ravop.protocol.messages import Profile
+
+
+class Doing(msgspec.Struct, frozen=True, kw_only=True):
+    """A task that the provider has."""
+
+    label: str
+    stage: str
+    """`preparing`, `ready`, `running` or `delivering`."""
+    seconds: float
+    """Since computing began, or since it arrived."""
+
+
+class Status(msgspec.Struct, frozen=True, kw_only=True):
+    name: str
+    provider_id: str
+    pid: int
+    url: str
+    graph_id: str | None
+    link: str
+    """`offline`, `connecting`, `registering`, `online` or `waiting`."""
+    text: str
+    """What it does now, or why it waits."""
+    profile: Profile
+    tasks: tuple[Doing, ...]
+    done: int
+    failed: int
+    cache_bytes: int
+    running_seconds: float
+
+
+def lines(status: Status) -> list[str]:
+    """The status for people."""
+    profile, only = status.profile, f", graph {status.graph_id} only" if status.graph_id else ""
+    memory = f"{profile.memory / 2**30:.1f} GiB"
+    speed = f"{profile.matmul_gflops:.1f} (matmul) and {profile.conv_gflops:.1f} (convolution) GFLOP/s"
+    return [
+        f"{status.name} (process {status.pid}): {status.text}",
+        f"  coordinator  {status.url}{only}",
+        f"  offers       {profile.slots} × {profile.threads} threads with {memory}, {speed}",
+        f"  tasks        {status.done} done, {status.failed} failed, {len(status.tasks)} here",
+        *(f"               {task.stage} for {task.seconds:.0f} s: {task.label}" for task in status.tasks),
+    ]
