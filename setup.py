@@ -54,7 +54,6 @@ setup(
         "tenacity>=9.0",
         "psutil>=6.0",
         "platformdirs>=4.2",
-        "filelock>=3.16",
     ],
     extras_require={
         "postgresql": ["psycopg[binary]>=3.2"],

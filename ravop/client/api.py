@@ -117,7 +117,10 @@ def activate() -> None:
             expected="a graph being defined",
             received=f"graph {graph.name!r}, {graph.state.value}",
         )
-    activate_graph(session(), graph)
+    connection = session()
+    if _connected is not None and _connected.cluster is not None:
+        _connected.cluster.await_providers(connection)
+    activate_graph(connection, graph)
 
 
 def execute() -> None:

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import sysconfig
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,11 +25,15 @@ from filelock import FileLock, Timeout
 from ravop.client.endpoint import ENDPOINT_FILE, HOME, TOKEN, URL, Endpoint, read_endpoint
 from ravop.client.session import Session
 from ravop.errors import UnreachableError, WaitTimeoutError
+from ravop.protocol.messages import ListProviders, Providers
 
 DEFAULT_PROVIDERS = 2
 START_SECONDS = 60.0
 """For the coordinator to listen; the first start also creates the database."""
+PROVIDER_SECONDS = 10.0
+"""For the providers to connect; the first start also measures the machine."""
 END_SECONDS = 10.0
+MAX_STARTS = 3
 POLL_SECONDS = 0.05
 TAIL_LINES = 20
 MAX_LOG = 1_000_000
@@ -65,6 +70,7 @@ class Cluster:
         self.stay = stay
         self._coordinator: Child | None = None
         self._providers: dict[str, Child] = {}
+        self._starts: Counter[str] = Counter()
 
     @property
     def started(self) -> bool:
@@ -100,10 +106,28 @@ class Cluster:
         pipe = [] if self.stay else ["--with-stdin"]
         for name in (f"embedded-{number}" for number in range(1, count + 1)):
             child = self._providers.get(name)
-            if child is None or child.process.poll() is not None:
-                self._providers[name] = self._start(
-                    "provider", ["start", "--name", name, *pipe], name, secret
+            if child is not None and child.process.poll() is None:
+                continue
+            self._starts[name] += 1
+            if child is not None and self._starts[name] > MAX_STARTS:
+                raise UnreachableError(
+                    f"the embedded provider {name!r} ends as soon as it is started",
+                    received=_tail(child.log),
+                    hint=f"its log is {child.log}",
                 )
+            self._providers[name] = self._start("provider", ["start", "--name", name, *pipe], name, secret)
+
+    def await_providers(self, session: Session) -> None:
+        """Return when the providers started here are connected, so that a plan can count on them, or after a
+        few seconds without.
+        """
+        deadline = time.monotonic() + PROVIDER_SECONDS
+        while time.monotonic() < deadline:
+            running = {name for name, child in self._providers.items() if child.process.poll() is None}
+            known = session.call(ListProviders(), Providers).providers
+            if running <= {provider.name for provider in known if provider.connected}:
+                return
+            time.sleep(POLL_SECONDS)
 
     def mend(self) -> None:
         """Start a provider when none is connected: those of a cluster that was joined end with the script
