@@ -76,3 +76,9 @@ def check_plan():
 @pytest.fixture
 def plan():
     return plan_bytes
+
+
+@pytest.fixture
+def carry_out():
+    """`carry_out(planned, inputs)`: the outputs of a plan."""
+    return lambda planned, inputs: interpret.Interpreter(planned.models, lambda low, high: high).graph(planned.plan, inputs)

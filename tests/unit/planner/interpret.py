@@ -69,7 +69,7 @@ class Interpreter:
         captured = {name: values[name] for name in unit.captured}
         parts = {stacked.stacked: [] for stacked in unit.stacked}
         for index in range(unit.length):
-            sliced = {s.body_in: values[s.source][index] for s in unit.sliced}
+            sliced = {s.body_in: np.asarray(values[s.source][index]) for s in unit.sliced}
             given = self.scope(unit.body, captured | carries | sliced)
             carries = {carry.body_in: given[carry.body_out] for carry in unit.carries}
             for stacked in unit.stacked:

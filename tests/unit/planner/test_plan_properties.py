@@ -1,6 +1,7 @@
 """Any graph, cut anyhow, gives what it gives in one session."""
 
 import numpy as np
+import onnx
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -78,3 +79,26 @@ def graphs(draw):
 def test_a_plan_gives_what_the_graph_gives(check_plan, drawn, unit_seconds, data):
     model, inputs = drawn
     check_plan(model, inputs, unit_seconds, draw=lambda low, high: data.draw(st.integers(low, high)))
+
+
+def _renamed(graph, names):
+    """Every value and node of a GraphProto called otherwise; `names` remembers."""
+    for field in ("input", "output", "initializer", "value_info"):
+        for entry in getattr(graph, field):
+            entry.name = names.setdefault(entry.name, f"other{len(names)}")
+    for node in graph.node:
+        node.name = f"another/{node.name}"
+        for field in (node.input, node.output):
+            field[:] = [names.setdefault(name, f"other{len(names)}") for name in field]
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                _renamed(attribute.g, names)
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
+@given(drawn=graphs(), unit_seconds=st.sampled_from(UNITS))
+def test_the_models_do_not_depend_on_names(plan, drawn, unit_seconds):
+    data, _ = drawn
+    other = onnx.load_from_string(data)
+    _renamed(other.graph, {})
+    assert plan(data, unit_seconds).models == plan(other.SerializeToString(), unit_seconds).models
