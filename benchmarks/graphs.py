@@ -38,7 +38,9 @@ def training_graph_bytes(epochs: int) -> int:
     for layer in (Dense(32, input_shape=(16,)), Activation("relu"), Dense(4), Activation("softmax")):
         model.add(layer)
     data = np.random.default_rng(0)
-    model.fit(data.random((100, 16)), data.integers(0, 4, 100), n_epochs=epochs, batch_size=32, save_model=True)
+    model.fit(
+        data.random((100, 16)), data.integers(0, 4, 100), n_epochs=epochs, batch_size=32, save_model=True
+    )
     return len(to_bytes(graph.model()))
 
 

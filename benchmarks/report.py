@@ -24,7 +24,9 @@ class Row:
     note: str = ""
 
 
-def paired(first: Callable[[], float], second: Callable[[], float], rounds: int) -> tuple[list[float], list[float]]:
+def paired(
+    first: Callable[[], float], second: Callable[[], float], rounds: int
+) -> tuple[list[float], list[float]]:
     """Both measured in turn, A B A B …, so that a machine that drifts does so for both. Each call gives seconds."""
     a, b = [], []
     for _ in range(rounds):
@@ -58,7 +60,9 @@ def write(sections: dict[str, list[Row]], page: Path = PAGE) -> None:
     text = page.read_text(encoding="utf-8")
     head, rest = text.split(BEGIN, 1)
     old, tail = rest.split(END, 1)
-    kept = {block.split("\n", 1)[0].strip(): block.split("\n", 1)[1].strip() for block in old.split("### ")[1:]}
+    kept = {
+        block.split("\n", 1)[0].strip(): block.split("\n", 1)[1].strip() for block in old.split("### ")[1:]
+    }
     kept |= {title: f"{table(rows)}\n\nMeasured on {machine()}." for title, rows in sections.items()}
     body = "\n\n".join(f"### {title}\n\n{block}" for title, block in kept.items())
     page.write_text(f"{head}{BEGIN}\n\n{body}\n\n{END}{tail}", encoding="utf-8")
