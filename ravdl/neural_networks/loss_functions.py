@@ -98,7 +98,7 @@ class CrossEntropy(Loss):
 
 
 def _categorical(z: Op, y: Op) -> Op:
-    truth = R.one_hot(y, z.shape[-1], dtype=np.float32) if y.ndim == 1 else R.astype(y, np.float32)
+    truth = R.one_hot(y, z.static_shape[-1]) if y.ndim == 1 else R.astype(y, np.float32)
     return -R.mean(R.sum(truth * R.log_softmax(z), axis=-1))
 
 

@@ -7,7 +7,7 @@ All that training changes has one flat name each: weights (`Dense_1_W`), what th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -78,7 +78,7 @@ class Weights:
         assert found is not None
         return found
 
-    def moved(self, ops: Mapping[str, Op], save: bool, prefix: str) -> None:
+    def moved(self, ops: dict[str, Op], save: bool, prefix: str) -> None:
         """Remember new values, computed in the opened graph.
 
         With `save` all of the state is persisted there, under `prefix` and its names.

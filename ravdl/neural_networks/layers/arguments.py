@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from numbers import Integral, Real
+
+import numpy as np
 
 from ravop.errors import ArgumentError
+
+NUMBER = int | float | np.integer | np.floating
 
 Shape = tuple[int, ...]
 """Sizes without the batch axis."""
@@ -17,14 +20,14 @@ Shape = tuple[int, ...]
 
 def positive(value: object, what: str) -> int:
     """An integer of at least 1. Raises `ArgumentError`."""
-    if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
         raise ArgumentError(f"{what} must be a positive integer", expected="1, 2, 3, …", received=repr(value))
     return int(value)
 
 
 def fraction(value: object, what: str) -> float:
     """A number from 0 to below 1. Raises `ArgumentError`."""
-    if isinstance(value, bool) or not isinstance(value, Real) or not 0 <= value < 1:
+    if isinstance(value, bool) or not isinstance(value, NUMBER) or not 0 <= value < 1:
         raise ArgumentError(
             f"{what} is out of range", expected="a number from 0 to below 1", received=repr(value)
         )
@@ -33,7 +36,7 @@ def fraction(value: object, what: str) -> float:
 
 def above_zero(value: object, what: str) -> float:
     """A finite number above 0. Raises `ArgumentError`."""
-    if isinstance(value, bool) or not isinstance(value, Real) or not 0 < value < math.inf:
+    if isinstance(value, bool) or not isinstance(value, NUMBER) or not 0 < value < math.inf:
         raise ArgumentError(
             f"{what} is out of range", expected="a finite number above 0", received=repr(value)
         )
@@ -42,7 +45,7 @@ def above_zero(value: object, what: str) -> float:
 
 def pair(value: object, what: str) -> tuple[int, int]:
     """One size for height and width, or both. Raises `ArgumentError`."""
-    if isinstance(value, Integral):
+    if isinstance(value, int | np.integer):
         size = positive(value, what)
         return size, size
     if isinstance(value, Sequence) and not isinstance(value, str) and len(value) == 2:

@@ -4,9 +4,11 @@ pooling.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
-from numbers import Integral
+
+import numpy as np
 
 from ravdl.neural_networks.layers.arguments import Shape, pair
 from ravop.errors import ArgumentError, ShapeError
@@ -84,21 +86,18 @@ def _padding(padding: Padding) -> str | Sides:
         if padding not in NAMED:
             raise ArgumentError("unknown padding", expected=FORMS, received=repr(padding))
         return padding
-    if isinstance(padding, Integral):
-        return _padding(((padding, padding), (padding, padding)))
-    if len(padding) == 2 and all(isinstance(side, Integral) for side in padding):
-        height, width = padding
-        return _padding(((height, height), (width, width)))  # type: ignore[arg-type]
     try:
-        (top, bottom), (left, right) = padding  # type: ignore[misc]
-        sides = tuple(int(size) for size in (top, bottom, left, right))
+        sizes = np.array(padding, dtype=object)
+        # One size for all sides, or (height, width), stand for both sides of each axis.
+        sides = np.broadcast_to(sizes if sizes.ndim == 2 else sizes.reshape(-1, 1), (2, 2))
+        (top, bottom), (left, right) = ([operator.index(side) for side in axis] for axis in sides)
     except (TypeError, ValueError) as error:
         raise ArgumentError(
             "the padding has the wrong form", expected=FORMS, received=repr(padding)
         ) from error
-    if min(sides) < 0:
+    if min(top, bottom, left, right) < 0:
         raise ArgumentError("padding cannot be negative", expected=FORMS, received=repr(padding))
-    return (sides[0], sides[1]), (sides[2], sides[3])
+    return (top, bottom), (left, right)
 
 
 def image_sizes(shape: Shape, layer: str) -> tuple[int, int, int]:
