@@ -130,9 +130,7 @@ def start(
         _fail(error, Exit.RUNNING)
     except ArgumentError as error:
         raise click.UsageError(error.problem.text()) from error
-    if quit.problem is not None:
-        click.echo(quit.problem.text(), err=True)
-    click.echo(MEANING[quit.code], err=True)
+    click.echo(MEANING[quit.code] if quit.problem is None else quit.problem.text(), err=True)
     sys.exit(quit.code)
 
 

@@ -7,8 +7,8 @@ user alone. Everything here blocks only for small files.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
-import re
 import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -25,7 +25,6 @@ from ravop.errors import AlreadyRunningError
 HOME = "RAVENVERSE_HOME"
 PREFIX = "provider-"
 T = TypeVar("T")
-_ID = re.compile(r"[A-Za-z0-9_.:-]{1,80}")
 
 
 class Control(msgspec.Struct, frozen=True, kw_only=True):
@@ -89,15 +88,17 @@ class Home:
         """Folder of a slot's worker."""
         return self.folder / f"slot-{number}"
 
-    def provider_id(self) -> str:
-        """Made once and kept."""
-        with contextlib.suppress(FileNotFoundError, UnicodeDecodeError):
-            known = self._id.read_text().strip()
-            if _ID.fullmatch(known):
-                return known
-        made = uuid.uuid4().hex
-        write_private(self._id, made.encode())
-        return made
+    def provider_id(self, token: str) -> str:
+        """The same at every start with this token; another token is another provider to a coordinator."""
+        return hashlib.sha256(f"{self._installation()} {token}".encode()).hexdigest()[:32]
+
+    def _installation(self) -> str:
+        """Random text, made once and kept."""
+        try:
+            return self._id.read_text(encoding="utf-8")
+        except FileNotFoundError:
+            write_private(self._id, uuid.uuid4().hex.encode())
+            return self._id.read_text(encoding="utf-8")
 
     def speed(self, engine: str, threads: int) -> Measured | None:
         """What was measured earlier with this engine and number of threads."""

@@ -75,7 +75,7 @@ async def serve(settings: Settings, home: Home, display: Display) -> Quit:
             return Quit(Exit.BROKEN, error.problem)
         daemon = Daemon(
             settings,
-            provider_id=home.provider_id(),
+            provider_id=home.provider_id(settings.token),
             profile=_profile(settings, ready, measured),
             state=State(
                 slots=settings.slots,

@@ -59,6 +59,8 @@ DELIVER_GRACE = 5.0
 """Seconds for handing back before the daemon ends without."""
 SPARE = 16
 """Tasks beyond two a slot that a coordinator may assign; more are handed back."""
+REFUSE_SECONDS = 1.0
+"""Pause before an unwelcome task is handed back: the coordinator might send it again at once."""
 
 
 class Link(enum.Enum):
@@ -202,7 +204,8 @@ def _assigned(state: State, event: Assigned) -> Step:
         state, drops = _forget(state, older)
         new = _welcome(state, Held(task=task, arrived=event.now))
         state = replace(state, held=(*state.held, new))
-        instructions += [*drops, _effect(new)]
+        unwelcome = isinstance(new.outcome, HandBack)
+        instructions += [*drops, _effect(new, REFUSE_SECONDS if unwelcome else 0.0)]
     return state, tuple(instructions)
 
 
