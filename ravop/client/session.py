@@ -20,7 +20,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Protocol, TypeVar
 from urllib.parse import urlsplit
 
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_exponential_jitter
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_exponential, wait_random
 
 from ravop.errors import MessageError, UnreachableError
 from ravop.protocol.messages import Done, FromRequester, GraphInfo, Hello, Message, ToRequester, Watch
@@ -200,7 +200,7 @@ class Session:
 
         async for attempt in AsyncRetrying(
             retry=retry_if_exception_type(UnreachableError),
-            wait=wait_exponential_jitter(initial=0.2, max=LONGEST_PAUSE, jitter=0.2),
+            wait=wait_exponential(multiplier=0.2, max=LONGEST_PAUSE) + wait_random(0, 0.2),
             before_sleep=explain,
             reraise=True,
         ):

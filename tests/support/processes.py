@@ -18,6 +18,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import psutil
+from click.testing import CliRunner
+
+from ravsock.cli import main as ravsock_command
 
 ROOT = Path(__file__).parents[2]
 START_SECONDS = 60.0
@@ -168,10 +171,11 @@ class Lab:
         return process
 
     def token(self, role: str, name: str) -> str:
-        command = self.module(
-            "ravsock", "token", "create", "--role", role, "--name", name, "--data", str(self.data)
-        )
-        return command.result(START_SECONDS).splitlines()[-1].strip()
+        """`ravsock token create`, within this process, which saves the start of another."""
+        arguments = ["token", "create", "--role", role, "--name", name, "--data", str(self.data)]
+        created = CliRunner().invoke(ravsock_command, arguments, catch_exceptions=False)
+        assert created.exit_code == 0, created.output
+        return created.stdout.strip()
 
     def provider(self, token: str, name: str, *options: str) -> Process:
         """Start a provider; it is registered when this returns."""
