@@ -143,9 +143,11 @@ class Graph:
         first = len(node.outputs)
         node.resize_outputs(first + len(outputs))
         types = [TensorType(dtype, shape) for dtype, shape in outputs]
+        for value, type in zip(node.outputs[first:], types, strict=True):
+            made = self._new_value(type)
+            value.name, value.type, value.shape = made.name, made.type, made.shape
         return tuple(
-            self._op(self._new_value(type, value), type, user_line(), scope)
-            for value, type in zip(node.outputs[first:], types, strict=True)
+            self._op(value, type, user_line(), scope) for value, type in zip(node.outputs[first:], types, strict=True)
         )
 
     def constant(self, array: Array) -> Op:
@@ -310,13 +312,9 @@ class Graph:
         self._run_state = run_state
 
     # ── inside ───────────────────────────────────────────────────────────────────────────────────────────────────────
-    def _new_value(self, type: TensorType, value: ir.Value | None = None) -> ir.Value:
+    def _new_value(self, type: TensorType) -> ir.Value:
         self._counter += 1
-        value = ir.Value() if value is None else value
-        value.name = f"v{self._counter}"
-        value.type = ir.TensorType(to_ir(type.dtype))
-        value.shape = ir_shape(type.shape)
-        return value
+        return ir.Value(name=f"v{self._counter}", type=ir.TensorType(to_ir(type.dtype)), shape=ir_shape(type.shape))
 
     def _op(self, value: ir.Value, type: TensorType, line: Line, scope: Scope | None = None) -> Op:
         op = self._ops[value] = Op(value, self, scope or self.scope, type, line)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import functools
-import itertools
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -87,12 +87,13 @@ class Results(Mapping[str, Array]):
             if not entry.axes:
                 yield entry.name
                 continue
-            ranges = [range(f, f + n) for f, n in zip(entry.first, self._values[entry.value].shape, strict=False)]
-            for numbers in itertools.product(*ranges):
-                yield _named(entry.name, numbers)
+            shape = self._values[entry.value].shape[: entry.axes]
+            for number in range(math.prod(shape)):
+                index = np.unravel_index(number, shape)
+                yield _named(entry.name, [int(i) + first for i, first in zip(index, entry.first, strict=True)])
 
     def __len__(self) -> int:
-        return sum(int(np.prod(self._values[e.value].shape[: e.axes])) if e.axes else 1 for e in self._persisted)
+        return sum(math.prod(self._values[e.value].shape[: e.axes]) for e in self._persisted)
 
     def __repr__(self) -> str:
         return f"<Results {', '.join(entry.name for entry in self._persisted)}>"

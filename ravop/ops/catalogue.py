@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import operator as _python
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeGuard, TypeVar
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -100,12 +100,10 @@ def common(*values: Operand, at_least: DType | None = None) -> tuple[Op, ...]:
 
     With `at_least` a float dtype, integers and booleans become that dtype.
     """
-    if at_least is None and all(isinstance(v, Op) for v in values):
-        dtype: DType | None = values[0].dtype  # type: ignore[union-attr]
-        if all(v.dtype == dtype for v in values):  # type: ignore[union-attr]
-            return values  # type: ignore[return-value]
+    if at_least is None and _alike(values):
+        return values
     graph = graph_of(*values)
-    dtype = None
+    dtype: DType | None = None
     for value in values:
         if not _is_weak(value):
             dtype = _own_dtype(value) if dtype is None else promote(dtype, _own_dtype(value))
@@ -116,6 +114,17 @@ def common(*values: Operand, at_least: DType | None = None) -> tuple[Op, ...]:
     if at_least is not None and not is_float(dtype):
         dtype = at_least
     return tuple(cast(v, dtype) if isinstance(v, Op) else _constant(graph, v, dtype) for v in values)
+
+
+def _alike(values: tuple[Operand, ...]) -> TypeGuard[tuple[Op, ...]]:
+    """Whether all are ops of one dtype."""
+    first = values[0]
+    if not isinstance(first, Op):
+        return False
+    for value in values:
+        if not isinstance(value, Op) or value.dtype is not first.dtype:
+            return False
+    return True
 
 
 def _is_weak(value: Operand) -> bool:

@@ -173,16 +173,20 @@ def epsilon(dtype: DTypeLike | None = None) -> Op:
 
 
 def one() -> Op:
+    """1, int64."""
     return t(1)
 
 
 def minus_one() -> Op:
+    """−1, int64."""
     return t(-1)
 
 
 def inf() -> Op:
+    """Infinity, float32."""
     return t(math.inf)
 
 
 def pi() -> Op:
+    """π, float32."""
     return t(math.pi)
