@@ -12,11 +12,11 @@ from ravop.ops.catalogue import integers, node
 
 @rule("BatchNormalization")
 def batch_normalization(n: NodeView, g: Op | None, by_mean: Op | None = None, by_var: Op | None = None) -> Grads:
-    if n.attribute("training_mode", 0):
-        if by_mean is not None or by_var is not None:
-            raise n.error("its running statistics pass no gradient on")
-        return _with_batch_statistics(n, g) if g is not None else []
-    return _with_given_statistics(n, g) if g is not None else []
+    if not n.attribute("training_mode", 0):
+        return _with_given_statistics(n, g) if g is not None else []
+    if by_mean is not None or by_var is not None:
+        raise n.error("its running statistics pass no gradient on")
+    return _with_batch_statistics(n, g) if g is not None else []
 
 
 def _with_given_statistics(n: NodeView, g: Op) -> Grads:
@@ -31,14 +31,32 @@ def _with_given_statistics(n: NodeView, g: Op) -> Grads:
 
 
 def _with_batch_statistics(n: NodeView, g: Op) -> Grads:
-    """Ioffe & Szegedy 2015: dx = scale·k·(g - mean(g) - x̂·mean(g·x̂)), means over all axes but the channels'."""
+    """Ioffe & Szegedy 2015: with x̂ = (x - mean)·k and k = 1 / √(var + ε),
+    dx = scale·k·(g - mean(g) - x̂·mean(g·x̂)), means over all axes but the channels'.
+
+    The last two parts are a batch normalization of x themselves: one pass over memory, where writing them out takes four.
+    """
     x, scale = n.x, n.input(1)
-    count = math.prod(x.static_shape) // x.static_shape[1]
-    centred = x - _per_channel(channel_sum(x) * (1 / count), x)
-    k = 1 / node("Sqrt", [channel_sum(centred * centred) * (1 / count) + n.attribute("epsilon", 1e-5)])
-    g_sum, by_scale = channel_sum(g), channel_sum(g * centred) * k
-    inner = g - _per_channel(g_sum * (1 / count), x) - centred * _per_channel(by_scale * k * (1 / count), x)
-    return [inner * _per_channel(scale * k, x), by_scale, g_sum]
+    share = x.static_shape[1] / math.prod(x.static_shape)
+    epsilon = n.attribute("epsilon", 1e-5)
+    mean, var = _batch_statistics(n)
+    k = 1 / node("Sqrt", [var + epsilon])
+    by_scale, by_bias = channel_sum(g * (x - _per_channel(mean, x))) * k, channel_sum(g)
+    slope = scale * k
+    correction = node(
+        "BatchNormalization", [x, slope * by_scale * -share, slope * by_bias * -share, mean, var], epsilon=epsilon
+    )
+    return [g * _per_channel(slope, x) + correction, by_scale, by_bias]
+
+
+def _batch_statistics(n: NodeView) -> tuple[Op, Op]:
+    """The mean and biased variance of each channel: the node's own outputs where it mixes nothing else in."""
+    if n.attribute("momentum", 0.9) == 0:
+        return n.outputs[1], n.outputs[2]
+    share = n.x.static_shape[1] / math.prod(n.x.static_shape)
+    mean = channel_sum(n.x) * share
+    centred = n.x - _per_channel(mean, n.x)
+    return mean, channel_sum(centred * centred) * share
 
 
 def _per_channel(values: Op, like: Op) -> Op:

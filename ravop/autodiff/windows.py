@@ -39,6 +39,11 @@ class Windows:
         """Whether no element lies in two windows."""
         return all(s >= d * (k - 1) + 1 for s, d, k in zip(self.strides, self.dilations, self.kernel, strict=True))
 
+    @property
+    def tiling(self) -> bool:
+        """Whether every element lies in one window, and windows are solid blocks."""
+        return self.kernel == self.strides and not any((*self.pads, *self.leftover, *(d - 1 for d in self.dilations)))
+
 
 def windows_of(n: NodeView, kernel: tuple[int, ...], size: tuple[int, ...], count: tuple[int, ...]) -> Windows:
     """The windows of a node that slides them over `size` elements and gives `count` (for ConvTranspose the other way round)."""
