@@ -4,15 +4,25 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 
 import ravop as R
 from ravdl.neural_networks import NeuralNetwork, packing
-from ravdl.neural_networks.layers import Activation, BatchNormalization, Dense, Dropout
+from ravdl.neural_networks.layers import (
+    Activation,
+    BatchNormalization,
+    Conv2D,
+    Dense,
+    Dropout,
+    Flatten,
+    MaxPooling2D,
+)
 from ravdl.neural_networks.loss_functions import CrossEntropy, SquareLoss
 from ravdl.neural_networks.optimizers import Adam, RMSprop
 from ravop.errors import GraphStateError, NotConnectedError
@@ -289,3 +299,42 @@ def test_summary_tells_shapes_and_parameters(capsys: pytest.CaptureFixture[str])
         "259 parameters: 227 trained, 32 not",
     ):
         assert word in text
+
+
+def test_ops_are_data_too(data: Any) -> None:
+    x, y = data
+    found = []
+    for wrapped in (lambda a: a, R.t):
+        R.Graph()
+        network = model()
+        network.fit(wrapped(x), wrapped(y), 1, 32, save_model=True, validation_data=(wrapped(x), wrapped(y)))
+        network.predict(wrapped(x)).persist_op("prediction")
+        results = R.run_local()
+        found.append([*trained(network, results), results["prediction"], results["val_loss_epoch_1"]])
+    for a, b in zip(*found, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+
+
+def test_the_whole_training_leaves_as_one_checked_model(
+    graph: R.Graph, rng: np.random.Generator, tmp_path: Path
+) -> None:
+    network = model(
+        Conv2D(4, 3, input_shape=(1, 6, 6)), BatchNormalization(), Activation("relu"), MaxPooling2D(2, 2), Dropout(0.2),
+        Flatten(), Dense(3),
+    )  # fmt: skip
+    x, y = rng.standard_normal((50, 1, 6, 6)), rng.integers(0, 3, 50)
+    network.fit(x, y, 3, 16, save_model=True, shuffle=True, validation_data=(x, y))
+    results = R.run_local()
+    path = R.export_onnx(tmp_path / "training.onnx")
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    values = dict(zip([output.name for output in session.get_outputs()], session.run(None, {}), strict=True))
+    for name in ("Dense_1_W", "BatchNormalization_1_running_var", "training_step"):
+        np.testing.assert_allclose(values[name], results[name], rtol=1e-5, atol=1e-6)
+    assert values["training_step"] == 3 * 4
+
+
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_splitting_evenly_leaves_no_last_batch(graph: R.Graph, data: Any, shuffle: bool) -> None:
+    history = model().fit(*data, 2, 35, shuffle=shuffle).read_from(R.run_local().__getitem__)
+    assert history.by_batch().shape == (2, 2)
+    np.testing.assert_allclose(history.loss, history.by_batch().mean(axis=1), rtol=1e-6)
