@@ -1,4 +1,7 @@
-"""`python -m benchmarks [NAME …] [--write]`: run benchmarks and print their tables; `--write` puts them into docs/benchmarks.md."""
+"""`python -m benchmarks [NAME …] [--write]`: run benchmarks and print their tables.
+
+`--write` puts them into docs/benchmarks.md.
+"""
 
 from __future__ import annotations
 

@@ -10,6 +10,7 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import click
 import numpy as np
@@ -56,7 +57,7 @@ class Network:
 
 def _dense(sizes: tuple[int, ...]) -> tuple[Callable[[], list[Layer]], Callable[[], list[nn.Module]]]:
     """A perceptron with ReLU between its layers."""
-    pairs = list(zip(sizes[:-1], sizes[1:], strict=True))
+    pairs = list(pairwise(sizes))
 
     def ours() -> list[Layer]:
         layers = [layer for a, b in pairs for layer in (Dense(b, input_shape=(a,)), Activation("relu"))]
@@ -163,7 +164,8 @@ def rows(names: Sequence[str] = (), rounds: int = ROUNDS) -> list[Row]:
         network = NETWORKS[name]
         their_seconds, our_seconds = compare(network, rounds)
         low, middle, high = ratio(their_seconds, our_seconds)
-        a_step = f"a step {statistics.median(our_seconds) * 1e6:,.0f} µs, PyTorch {statistics.median(their_seconds) * 1e6:,.0f} µs"
+        mine, torchs = (statistics.median(found) * 1e6 for found in (our_seconds, their_seconds))
+        a_step = f"a step {mine:,.0f} µs, PyTorch {torchs:,.0f} µs"
         found.append(
             Row(name, f"{middle:.2f}× as fast", f"≥ {network.goal}×", f"{low:.2f} to {high:.2f}; {a_step}")
         )
