@@ -59,7 +59,7 @@ def serve(options: Options) -> None:
     _warn_if_open(options)
     with data_folder(options.data, options.database_url) as (store, blobs):
         store.migrate()
-        with closing(_listen(options.host, options.port)) as listening:
+        with closing(listen(options.host, options.port)) as listening:
             with asyncio.Runner(loop_factory=_fast_loop()) as runner:
                 runner.run(_Process(options, store, blobs, listening).run())
 
@@ -132,6 +132,7 @@ class _Process:
             ws="websockets-sansio",
             ws_max_size=MAX_MESSAGE + 1024,
             ws_per_message_deflate=False,
+            interface="asgi3",
             lifespan="off",
             log_config=None,
             access_log=False,
@@ -222,10 +223,11 @@ def _write_private(path: Path, content: dict[str, object] | dict[str, str]) -> N
     partial.replace(path)
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket. Raises `ArgumentError` for no address, `PortTakenError` for one that is in use."""
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        return socket.create_server(address, family=family, backlog=2048)
+        listening = socket.create_server(address, family=family, backlog=2048)
     except (socket.gaierror, OverflowError) as error:
         raise ArgumentError("not an address to listen on", received=f"{host}:{port} ({error})") from error
     except OSError as error:
@@ -237,6 +239,10 @@ def _listen(host: str, port: int) -> socket.socket:
             received=error.strerror,
             hint="stop what uses it, or choose another with --port (0: any free one)",
         ) from error
+    # asyncio sets this on connections only where the socket names its protocol, which create_server leaves out; without
+    # it every small answer waits 40 ms for the other side's delayed acknowledgement
+    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listening
 
 
 def _warn_if_open(options: Options) -> None:
