@@ -147,7 +147,8 @@ def _next_carry(graph: Graph, init: Tree, carries: list[Op], carry: Tree) -> lis
 def function(traced: Callable[P, R]) -> Callable[P, R]:
     """Decorator: keep what `traced` does as one ONNX function, made once for all calls with arguments of the same types.
 
-    The result is called like `traced`. Arguments are trees; their ops and arrays are the function's inputs, everything else (numbers,
+    The result is called like `traced`. Arguments are trees; their ops and arrays are the function's
+    inputs, everything else (numbers,
     texts, None) belongs to its signature. Ops that it uses from outside come in as further inputs. Gives what `traced` gives: a
     tree of ops. Random operators inside draw anew at each call.
     """
@@ -187,7 +188,10 @@ def _call(traced: Callable[..., Tree], arguments: Tree) -> Tree:
         scope.ir.opset_imports[FUNCTION_DOMAIN] = 1
         scope = scope.parent
     outputs = graph.apply(
-        found.identifier[1], inputs, domain=FUNCTION_DOMAIN, outputs=[(t.dtype, t.shape) for t in found.outputs]
+        found.identifier[1],
+        inputs,
+        domain=FUNCTION_DOMAIN,
+        outputs=[(t.dtype, t.shape) for t in found.outputs],
     )
     return tree.rebuild(found.result, iter(outputs))
 
@@ -208,13 +212,17 @@ def _signature(leaf: Any) -> Hashable:
 def _trace(graph: Graph, traced: Callable[..., Tree], arguments: Tree, given: list[Any]) -> Traced:
     with graph.body(traced.__name__.strip("<>"), is_function=True) as scope:
         scope.make_counter = lambda: graph.placeholder(KEY, (KEY_WORDS,), scope)
-        inside = [graph.placeholder(leaf.dtype, leaf.shape) if isinstance(leaf, Op) else leaf for leaf in given]
+        inside = [
+            graph.placeholder(leaf.dtype, leaf.shape) if isinstance(leaf, Op) else leaf for leaf in given
+        ]
         count = len(scope.ir.inputs)
         args, kwargs = tree.rebuild(arguments, iter(inside))
         result = traced(*args, **kwargs)
         outputs = [graph.tensor(leaf) for leaf in tree.leaves(result)]
         if not outputs:
-            raise ArgumentError("a function must give ops", expected="an op, or a tree of ops", received=repr(result))
+            raise ArgumentError(
+                "a function must give ops", expected="an op, or a tree of ops", received=repr(result)
+            )
         close(graph, scope, outputs)
     outer = {inner.value: op for op, inner in scope.captured.items()}
     made = ir.Function(FUNCTION_DOMAIN, str(scope.ir.name), graph=scope.ir, attributes=())
@@ -236,7 +244,12 @@ def close(graph: Graph, scope: Scope, outputs: list[Op]) -> None:
     """
     taken: set[ir.Value] = set()
     for op in outputs:
-        own = op.scope is scope and op.graph is graph and op.value.producer() is not None and op.value not in taken
+        own = (
+            op.scope is scope
+            and op.graph is graph
+            and op.value.producer() is not None
+            and op.value not in taken
+        )
         value = op.value if own else graph.apply("Identity", [op])[0].value
         taken.add(value)
         scope.ir.outputs.append(value)

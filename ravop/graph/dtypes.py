@@ -50,7 +50,9 @@ def from_ir(dtype: ir.DataType) -> DType:
     try:
         return _FROM_IR[dtype]
     except KeyError:
-        raise DTypeError("this ONNX element type is not supported", expected=_names(), received=dtype.name) from None
+        raise DTypeError(
+            "this ONNX element type is not supported", expected=_names(), received=dtype.name
+        ) from None
 
 
 def from_elem_type(elem_type: int) -> DType:
@@ -88,7 +90,11 @@ def as_array(value: Any, dtype: DTypeLike | None = None) -> Array:
             "this is not a tensor", expected="numbers, or lists of equal length", received=str(error)
         ) from error
     if array.dtype.kind not in "biuf":
-        raise DTypeError("this is not a tensor of numbers", expected=_names(), received=f"{type(value).__name__} of {array.dtype}")
+        raise DTypeError(
+            "this is not a tensor of numbers",
+            expected=_names(),
+            received=f"{type(value).__name__} of {array.dtype}",
+        )
     if dtype is not None:
         return array.astype(as_dtype(dtype))
     if array.dtype.kind == "f":

@@ -45,7 +45,9 @@ _DATA_LIMIT = 256
 
 def constant_type(array: Array) -> TensorType:
     """The type of a constant, with its value where that may decide the shape of something."""
-    return TensorType(array.dtype, array.shape, array if array.dtype.kind in "iu" and array.size <= _DATA_LIMIT else None)
+    return TensorType(
+        array.dtype, array.shape, array if array.dtype.kind in "iu" and array.size <= _DATA_LIMIT else None
+    )
 
 
 _memory: dict[tuple[Any, ...], tuple[TensorType, ...]] = {}
@@ -82,7 +84,9 @@ def _ask_onnx(
     try:
         schema = defs.get_schema(op_type, OPSET, "")
     except defs.SchemaError as error:
-        raise InvalidModelError(f"ONNX has no operator {op_type}", expected=f"an operator of opset {OPSET}") from error
+        raise InvalidModelError(
+            f"ONNX has no operator {op_type}", expected=f"an operator of opset {OPSET}"
+        ) from error
     names = [f"i{n}" if i is not None else "" for n, i in enumerate(inputs)]
     _check_types(schema, inputs)
     protos = {
@@ -102,7 +106,9 @@ def _ask_onnx(
         if i is not None and i.data is not None
     }
     try:
-        outputs = shape_inference.infer_node_outputs(schema, node, types, data, opset_imports=[onnx.helper.make_opsetid("", OPSET)])
+        outputs = shape_inference.infer_node_outputs(
+            schema, node, types, data, opset_imports=[onnx.helper.make_opsetid("", OPSET)]
+        )
     except (shape_inference.InferenceError, RuntimeError, onnx.checker.ValidationError) as error:
         raise ShapeError(
             f"{op_type} cannot take these inputs",
@@ -120,8 +126,12 @@ def _check_types(schema: defs.OpSchema, inputs: Sequence[TensorType | None]) -> 
     for position, given in enumerate(inputs):
         if given is None:
             continue
-        if position >= len(formal) and (not formal or formal[-1].option != defs.OpSchema.FormalParameterOption.Variadic):
-            raise ShapeError(f"{schema.name} takes at most {len(formal)} inputs", received=f"{len(inputs)} inputs")
+        if position >= len(formal) and (
+            not formal or formal[-1].option != defs.OpSchema.FormalParameterOption.Variadic
+        ):
+            raise ShapeError(
+                f"{schema.name} takes at most {len(formal)} inputs", received=f"{len(inputs)} inputs"
+            )
         parameter = formal[min(position, len(formal) - 1)]
         allowed = constraints.get(parameter.type_str, {parameter.type_str})
         text = f"tensor({onnx.helper.tensor_dtype_to_string(int(to_ir(given.dtype))).removeprefix('TensorProto.').lower()})"
@@ -129,13 +139,16 @@ def _check_types(schema: defs.OpSchema, inputs: Sequence[TensorType | None]) -> 
             raise DTypeError(
                 f"{schema.name} does not take {given.dtype} as {parameter.name!r}",
                 expected=", ".join(sorted(a.removeprefix("tensor(").removesuffix(")") for a in allowed)),
-                received=given.dtype, hint="convert it with .astype(...)",
+                received=given.dtype,
+                hint="convert it with .astype(...)",
             )
         if parameter.type_str in constraints and parameter.is_homogeneous:
             first = bound.setdefault(parameter.type_str, given.dtype)
             if first != given.dtype:
                 raise DTypeError(
-                    f"{schema.name} needs operands of one dtype", expected=first, received=given.dtype,
+                    f"{schema.name} needs operands of one dtype",
+                    expected=first,
+                    received=given.dtype,
                     hint="convert one of them with .astype(...)",
                 )
 
@@ -155,15 +168,26 @@ def _output_count(
 
 def _type(proto: onnx.TypeProto | None) -> TensorType:
     if proto is None or not proto.HasField("tensor_type"):
-        raise ShapeError("the type of an output cannot be inferred", hint="name the operator in a report, please")
+        raise ShapeError(
+            "the type of an output cannot be inferred", hint="name the operator in a report, please"
+        )
     tensor = proto.tensor_type
     dtype = from_elem_type(tensor.elem_type)
     if not tensor.HasField("shape"):
-        raise ShapeError("the rank of an output cannot be inferred", hint="use constants where the operator takes sizes")
-    dims = (dim.dim_value if dim.HasField("dim_value") else (dim.dim_param or None) for dim in tensor.shape.dim)
+        raise ShapeError(
+            "the rank of an output cannot be inferred", hint="use constants where the operator takes sizes"
+        )
+    dims = (
+        dim.dim_value if dim.HasField("dim_value") else (dim.dim_param or None) for dim in tensor.shape.dim
+    )
     return TensorType(dtype, tuple(dims))
 
 
 def _reason(text: str) -> str:
     """ONNX's message without its prefix: `[ShapeInferenceError] (op_type:…, …): reason`."""
-    return text.rsplit("): ", 1)[-1].removeprefix("[ShapeInferenceError] ").removeprefix("[TypeInferenceError] ").strip()
+    return (
+        text.rsplit("): ", 1)[-1]
+        .removeprefix("[ShapeInferenceError] ")
+        .removeprefix("[TypeInferenceError] ")
+        .strip()
+    )

@@ -81,7 +81,9 @@ class Op:
         """The shape, all dimensions known. Raises `ShapeError` where one is not."""
         if all(isinstance(dim, int) for dim in self.shape):
             return self.shape  # type: ignore[return-value]
-        raise ShapeError("this needs a fully known shape", received=list(self.shape), op=self.name, source=self.source)
+        raise ShapeError(
+            "this needs a fully known shape", received=list(self.shape), op=self.name, source=self.source
+        )
 
     @property
     def constant(self) -> Array | None:
@@ -126,7 +128,9 @@ class Op:
         return self.graph.run_state().status(self)
 
     def wait_till_computed(self, timeout: float | None = None) -> None:
-        """Return when the persisted op is computed. Raises what made the graph fail, `WaitTimeoutError` after `timeout` seconds."""
+        """Return when the persisted op is computed. Raises what made the graph fail, `WaitTimeoutError`
+        after `timeout` seconds.
+        """
         self.graph.run_state().wait(self, timeout)
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
@@ -149,7 +153,9 @@ class Op:
     def __bool__(self) -> bool:
         raise DTypeError(
             "an op has no truth value: nothing is computed while the script runs",
-            op=self.name, source=describe(user_line()), hint="use ravop.where(condition, a, b) instead of if",
+            op=self.name,
+            source=describe(user_line()),
+            hint="use ravop.where(condition, a, b) instead of if",
         )
 
     def __repr__(self) -> str:

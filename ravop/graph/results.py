@@ -25,7 +25,8 @@ def match(persisted: Sequence[Persisted], name: str) -> tuple[Persisted, tuple[i
     """What `name` stands for: a persisted op, and the index into its leading axes where it names an element of a series.
 
     A name is that of a persisted op, an element of a series such as `loss_epoch_2_batch_3` of `loss_epoch_{}_batch_{}`,
-    or the series itself, by its name with the `{}`; then, and for plain ops, the index is empty. Whether the index lies within the op's
+    or the series itself, by its name with the `{}`; then, and for plain ops, the index is empty. Whether
+    the index lies within the op's
     shape is not known here, except that it is not negative. Raises `UnknownNameError`.
     """
     series: list[Persisted] = []
@@ -37,7 +38,9 @@ def match(persisted: Sequence[Persisted], name: str) -> tuple[Persisted, tuple[i
     for entry in series:
         found = _pattern(entry.name).fullmatch(name)
         if found is not None:
-            index = tuple(int(number) - first for number, first in zip(found.groups(), entry.first, strict=True))
+            index = tuple(
+                int(number) - first for number, first in zip(found.groups(), entry.first, strict=True)
+            )
             if all(i >= 0 for i in index):
                 return entry, index
     raise unknown(persisted, name)
@@ -78,7 +81,9 @@ class Results(Mapping[str, Array]):
         if any(i >= size for i, size in zip(index, value.shape, strict=False)):
             last = [size - 1 + first for size, first in zip(value.shape, entry.first, strict=False)]
             raise UnknownNameError(
-                f"the series {entry.name!r} is shorter", expected=f"at most {_named(entry.name, last)}", received=repr(name)
+                f"the series {entry.name!r} is shorter",
+                expected=f"at most {_named(entry.name, last)}",
+                received=repr(name),
             )
         return np.asarray(value[index])
 
@@ -90,7 +95,9 @@ class Results(Mapping[str, Array]):
             shape = self._values[entry.value].shape[: entry.axes]
             for number in range(math.prod(shape)):
                 index = np.unravel_index(number, shape)
-                yield _named(entry.name, [int(i) + first for i, first in zip(index, entry.first, strict=True)])
+                yield _named(
+                    entry.name, [int(i) + first for i, first in zip(index, entry.first, strict=True)]
+                )
 
     def __len__(self) -> int:
         return sum(math.prod(self._values[e.value].shape[: e.axes]) for e in self._persisted)

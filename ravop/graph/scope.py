@@ -36,7 +36,9 @@ class Scope:
 
     @property
     def iteration(self) -> Op | None:
-        """The counter of this scope (in a loop an int64 scalar, in a function the key of the call), made on first use; None in the main graph."""
+        """The counter of this scope (in a loop an int64 scalar, in a function the key of the call), made
+        on first use; None in the main graph.
+        """
         if self._counter is None and self.make_counter is not None:
             self._counter = self.make_counter()
         return self._counter

@@ -24,7 +24,9 @@ def user_line() -> Line:
         filename = frame.f_code.co_filename
         internal = _internal_files.get(filename)
         if internal is None:
-            internal = _internal_files[filename] = filename.startswith(_INTERNAL) or filename.startswith("<frozen ")
+            internal = _internal_files[filename] = filename.startswith(_INTERNAL) or filename.startswith(
+                "<frozen "
+            )
         if not internal:
             return filename, frame.f_lineno
         if frame.f_back is None:
@@ -40,7 +42,11 @@ def describe(line: Line) -> str:
         return ""
     code = linecache.getline(filename, number).strip()
     path = Path(filename)
-    return f"{path.parent.name}/{path.name}:{number}: {code}" if path.parent.name else f"{path.name}:{number}: {code}"
+    return (
+        f"{path.parent.name}/{path.name}:{number}: {code}"
+        if path.parent.name
+        else f"{path.name}:{number}: {code}"
+    )
 
 
 def located(error: RavenError, op: str) -> RavenError:
@@ -49,5 +55,10 @@ def located(error: RavenError, op: str) -> RavenError:
     if p.source:
         return error
     return type(error)(
-        p.message, expected=p.expected, received=p.received, hint=p.hint, op=p.op or op, source=describe(user_line())
+        p.message,
+        expected=p.expected,
+        received=p.received,
+        hint=p.hint,
+        op=p.op or op,
+        source=describe(user_line()),
     )

@@ -1,4 +1,5 @@
-"""Trees of leaves: what loops and functions take and give. A tree is None, a leaf, or a tuple, named tuple, list or dict of trees.
+"""Trees of leaves: what loops and functions take and give. A tree is None, a leaf, or a tuple, named
+tuple, list or dict of trees.
 
 Everybody may use it. What a leaf is (an op, an array, a number) is the caller's business.
 """

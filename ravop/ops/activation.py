@@ -50,7 +50,9 @@ def log_softmax(x: Operand, axis: int = -1) -> Op:
 def _along(op_type: str, x: Operand, axis: int) -> Op:
     op = floats(x)
     if not op.ndim:
-        raise ShapeError(f"{op_type} needs an axis to sum along", expected="at least one axis", received="a scalar")
+        raise ShapeError(
+            f"{op_type} needs an axis to sum along", expected="at least one axis", received="a scalar"
+        )
     return node(op_type, [op], axis=axis_of(op, axis))
 
 
@@ -99,7 +101,6 @@ def silu(x: Operand) -> Op:
     """x · sigmoid(x)."""
     op = floats(x)
     return node("Mul", [op, node("Sigmoid", [op])])
-
 
 
 @operator

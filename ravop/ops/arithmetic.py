@@ -75,7 +75,9 @@ def mod(a: Operand, b: Operand) -> Op:
 def _truncated(x: Op, y: Op) -> tuple[Op, Op]:
     """The remainder of x / y with the sign of x, and where that is not the sign of y."""
     remainder = node("Mod", [x, y], fmod=1)
-    return remainder, node("Less", [node("Mul", [node("Sign", [remainder]), node("Sign", [y])]), scalar(x, 0)])
+    return remainder, node(
+        "Less", [node("Mul", [node("Sign", [remainder]), node("Sign", [y])]), scalar(x, 0)]
+    )
 
 
 @operator

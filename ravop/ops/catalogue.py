@@ -76,7 +76,9 @@ _KERNELS = {
 """Integer dtypes that ONNX Runtime computes these operators with; they take all floats that we use."""
 
 
-def exact(op_type: str, ops: Sequence[Op], before: Sequence[Op] = (), after: Sequence[Op] = (), **attributes: Any) -> Op:
+def exact(
+    op_type: str, ops: Sequence[Op], before: Sequence[Op] = (), after: Sequence[Op] = (), **attributes: Any
+) -> Op:
     """As `node` for `ops` of one dtype (`before` and `after` are further inputs), with a result of that dtype.
 
     Integers and booleans that engines have no kernel for are computed with as int64.
@@ -121,10 +123,7 @@ def _alike(values: tuple[Operand, ...]) -> TypeGuard[tuple[Op, ...]]:
     first = values[0]
     if not isinstance(first, Op):
         return False
-    for value in values:
-        if not isinstance(value, Op) or value.dtype is not first.dtype:
-            return False
-    return True
+    return all(isinstance(value, Op) and value.dtype is first.dtype for value in values)
 
 
 def _is_weak(value: Operand) -> bool:

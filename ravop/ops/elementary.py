@@ -12,8 +12,29 @@ from ravop.graph.op import Op, Operand
 from ravop.ops.catalogue import also, as_op, floats, node, numbers, operator, scalar
 
 __all__ = [
-    "arccos", "arcsin", "arctan", "ceil", "cos", "cosh", "cube_root", "erf", "exp", "expm1", "floor", "log", "log10",
-    "log1p", "log2", "natlog", "reciprocal", "round", "sin", "sinh", "sqrt", "square_root", "tan",
+    "arccos",
+    "arcsin",
+    "arctan",
+    "ceil",
+    "cos",
+    "cosh",
+    "cube_root",
+    "erf",
+    "exp",
+    "expm1",
+    "floor",
+    "log",
+    "log1p",
+    "log2",
+    "log10",
+    "natlog",
+    "reciprocal",
+    "round",
+    "sin",
+    "sinh",
+    "sqrt",
+    "square_root",
+    "tan",
 ]  # fmt: skip
 
 
@@ -86,7 +107,9 @@ def log1p(x: Operand) -> Op:
     tiny = node("Equal", [rest, scalar(op, 0)])
     ratio = node("Div", [op, node("Where", [tiny, scalar(op, 1), rest])])
     far = node("Greater", [op, scalar(op, 1)])
-    return node("Where", [tiny, op, node("Mul", [node("Log", [u]), node("Where", [far, scalar(op, 1), ratio])])])
+    return node(
+        "Where", [tiny, op, node("Mul", [node("Log", [u]), node("Where", [far, scalar(op, 1), ratio])])]
+    )
 
 
 @operator

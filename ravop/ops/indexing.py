@@ -109,7 +109,8 @@ def _checked(op: Op, part: _Part) -> Any:
     if isinstance(item, int | np.ndarray) and isinstance(length, int):
         low, high = (item, item) if isinstance(item, int) else (item.min(initial=0), item.max(initial=-1))
         if low < -length or high >= length:
-            raise ArgumentError("an index is out of range", expected=f"{-length} to {length - 1} for axis {part.axis} of {list(op.shape)}",
+            raise ArgumentError("an index is out of range",
+                expected=f"{-length} to {length - 1} for axis {part.axis} of {list(op.shape)}",
                                 received=low if low < -length else high)  # fmt: skip
         return item % length if isinstance(item, int) else np.where(item < 0, item + length, item)
     return item
@@ -188,7 +189,9 @@ def _gather_nd(op: Op, axes: list[int], items: list[Any]) -> tuple[Op, int]:
     ]
     width = max(item.ndim for item in ops)
     if any(item.shape != ops[0].shape for item in ops):
-        zeros = [node("Sub", [item, item]) for item in ops]  # adding them broadcasts axes of unknown length, too
+        zeros = [
+            node("Sub", [item, item]) for item in ops
+        ]  # adding them broadcasts axes of unknown length, too
         together = functools.reduce(lambda a, b: node("Add", [a, b]), zeros)
         ops = [node("Add", [item, together]) for item in ops]
     return node("GatherND", [op, concat([expand_dims(item, -1) for item in ops], axis=-1)]), width

@@ -14,7 +14,8 @@ def matmul(a: Operand, b: Operand) -> Op:
     """The matrix product of (…, n, k) and (…, k, m), batches broadcast, as NumPy's `@`; vectors as well."""
     x, y = (numbers(op) for op in common(a, b))
     if not x.ndim or not y.ndim:
-        raise ShapeError("matmul needs matrices or vectors", expected="at least 1 axis", received=f"{list(x.shape)} and {list(y.shape)}",
+        raise ShapeError("matmul needs matrices or vectors", expected="at least 1 axis",
+            received=f"{list(x.shape)} and {list(y.shape)}",
                          hint="multiply by a scalar with *")  # fmt: skip
     return exact("MatMul", [x, y])
 

@@ -19,7 +19,11 @@ def foreach(x: Operand, operation: str | Callable[[Op], Op]) -> Op:
     """The results of an operator, by name or as a function, on each element along the first axis of x, stacked."""
     function = CATALOGUE.get(operation) if isinstance(operation, str) else operation
     if function is None:
-        raise ArgumentError("there is no such operator", expected="the name of an operator, or a function", received=repr(operation))
+        raise ArgumentError(
+            "there is no such operator",
+            expected="the name of an operator, or a function",
+            received=repr(operation),
+        )
     _, results = scan(lambda _, element: (None, function(element)), None, as_op(x))
     return results  # type: ignore[no-any-return]
 

@@ -111,7 +111,9 @@ def permutation(n: int, key: Op | None = None) -> Op:
 def _sizes(size: Sizes) -> tuple[int, ...]:
     sizes = wholes(size, "a size")
     if any(s < 1 for s in sizes):
-        raise ArgumentError("random ops need at least one element", expected="sizes of 1 or more", received=list(sizes))
+        raise ArgumentError(
+            "random ops need at least one element", expected="sizes of 1 or more", received=list(sizes)
+        )
     return sizes
 
 
@@ -139,10 +141,16 @@ def _hash(graph: Graph, count: int, key: Op | None) -> Op:
     """
     columns = min(count, _COLUMNS)
     rows = -(-count // columns)
-    first, second = graph.apply("Split", [draw_key(graph) if key is None else key, graph.integers([1, 1])], {"axis": 0})
+    first, second = graph.apply(
+        "Split", [draw_key(graph) if key is None else key, graph.integers([1, 1])], {"axis": 0}
+    )
     across = node("BitwiseXor", [graph.constant(_words(np.arange(columns))), first])
     down = node("BitwiseXor", [_counters(graph, rows), second])
-    x = node("Add", [node("Reshape", [down, graph.integers([rows, 1])]), across]) if rows > 1 else node("Add", [down, across])
+    x = (
+        node("Add", [node("Reshape", [down, graph.integers([rows, 1])]), across])
+        if rows > 1
+        else node("Add", [down, across])
+    )
     x = node("BitwiseXor", [x, _right(x, _SHIFT_1)])
     x = node("Mul", [x, _word(graph, _FACTOR_1)])
     x = node("BitwiseXor", [x, _right(x, _SHIFT_2)])

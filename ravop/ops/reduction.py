@@ -130,7 +130,8 @@ def average(x: Operand, axis: Axes = None, weights: Operand | None = None, keepd
     if weight.shape != op.shape:
         axes = axes_of(op, axis)
         if axis is None or len(axes) != 1 or weight.shape != (op.shape[axes[0]],):
-            raise ShapeError("these weights do not fit", expected=f"{list(op.shape)}, or one weight for each element along one axis",
+            raise ShapeError("these weights do not fit",
+                expected=f"{list(op.shape)}, or one weight for each element along one axis",
                              received=list(weight.shape))  # fmt: skip
         others = [a for a in range(op.ndim) if a != axes[0]]
         weight = node("Unsqueeze", [weight, integers(op, others)]) if others else weight

@@ -31,7 +31,9 @@ def top_k(x: Operand, k: int, axis: int = -1, largest: bool = True) -> tuple[Op,
     if not 0 < count <= length:
         raise ArgumentError("top_k cannot give so many", expected=f"1 to {length}", received=k)
     key = op if op.dtype.name in _SORTABLE else cast(op, FLOAT if op.dtype.kind == "f" else INT)
-    values, positions = op.graph.apply("TopK", [key, integers(op, [count])], {"axis": a, "largest": int(largest)})
+    values, positions = op.graph.apply(
+        "TopK", [key, integers(op, [count])], {"axis": a, "largest": int(largest)}
+    )
     return cast(values, op.dtype), positions
 
 
@@ -66,13 +68,19 @@ def reverse(x: Operand, axis: int | list[int] | None = None) -> Op:
 def unique(x: Operand) -> Op:
     """The different elements of x in rising order: a vector whose length is known when it is computed."""
     op = as_op(x)
-    key = op if op.dtype.name in ("float32", "float64", "int64", "int8") else cast(op, FLOAT if op.dtype.kind == "f" else INT)
+    key = (
+        op
+        if op.dtype.name in ("float32", "float64", "int64", "int8")
+        else cast(op, FLOAT if op.dtype.kind == "f" else INT)
+    )
     return cast(node("Unique", [key], sorted=1), op.dtype)
 
 
 @operator
 def find_indices(x: Operand, value: Operand) -> Op:
-    """Where x equals `value`, in order, int64: positions for a vector, rows of (number of axes,) otherwise; as many as there are."""
+    """Where x equals `value`, in order, int64: positions for a vector, rows of (number of axes,)
+    otherwise; as many as there are.
+    """
     op = as_op(x)
     found = transpose(node("NonZero", [equal(op, value)]))
     return node("Squeeze", [found, integers(op, [1])]) if op.ndim == 1 else found
@@ -83,12 +91,20 @@ def set_value(x: Operand, key: Any, value: Operand) -> Op:
     """x with `x[key] = value` done: key as in `x[key]`, or a boolean op of the shape of x, or an int op along the first axis."""
     op = as_op(x)
     if isinstance(key, Op):
-        return where(key, _of_dtype(op, value), op) if key.dtype == BOOL else _set_rows(op, key, _of_dtype(op, value))
+        return (
+            where(key, _of_dtype(op, value), op)
+            if key.dtype == BOOL
+            else _set_rows(op, key, _of_dtype(op, value))
+        )
     positions = np.arange(op_count(op)).reshape(op.static_shape)
     try:
         chosen = positions[key]
     except (IndexError, TypeError) as error:
-        raise ArgumentError("this is no index of the op", expected=f"an index into shape {list(op.shape)}", received=str(error)) from None
+        raise ArgumentError(
+            "this is no index of the op",
+            expected=f"an index into shape {list(op.shape)}",
+            received=str(error),
+        ) from None
     new = flatten(broadcast_to(_of_dtype(op, value), chosen.shape))
     if not chosen.size:
         return op
@@ -119,7 +135,11 @@ def bincount(x: Operand, weights: Operand | None = None, minlength: int = 0, len
     """
     op = as_op(x)
     if op.ndim != 1 or op.dtype.kind not in "iu":
-        raise ShapeError("bincount counts a vector of integers", expected="integers, 1 axis", received=f"{op.dtype}{list(op.shape)}")
+        raise ShapeError(
+            "bincount counts a vector of integers",
+            expected="integers, 1 axis",
+            received=f"{op.dtype}{list(op.shape)}",
+        )
     values = cast(op, INT)
     if weights is None:
         added = cast(broadcast_to(op.graph.tensor(1), op.static_shape), INT)
@@ -129,7 +149,9 @@ def bincount(x: Operand, weights: Operand | None = None, minlength: int = 0, len
         bins = integers(op, [whole(length, "length")])
     else:
         highest = node("ReduceMax", [values, integers(op, [0])], keepdims=1)
-        bins = node("Max", [node("Add", [highest, integers(op, [1])]), integers(op, [whole(minlength, "minlength")])])
+        bins = node(
+            "Max", [node("Add", [highest, integers(op, [1])]), integers(op, [whole(minlength, "minlength")])]
+        )
     empty = node("ConstantOfShape", [bins], value=np.zeros(1, dtype=added.dtype))
     return node("ScatterElements", [empty, values, added], axis=0, reduction="add")
 
@@ -139,7 +161,9 @@ def one_hot(x: Operand, depth: int, dtype: DTypeLike = FLOAT) -> Op:
     """1 at the position that x tells, else 0, along a new last axis of length `depth`; all 0 where x is outside of it."""
     op = numbers(x)
     if op.dtype.kind not in "iu":
-        raise DTypeError("one_hot needs whole numbers", expected="integers", received=op.dtype, hint="use .astype('int64')")
+        raise DTypeError(
+            "one_hot needs whole numbers", expected="integers", received=op.dtype, hint="use .astype('int64')"
+        )
     count = whole(depth, "depth")
     if count < 1:
         raise ArgumentError("depth is the number of classes", expected="1 or more", received=depth)
@@ -148,4 +172,3 @@ def one_hot(x: Operand, depth: int, dtype: DTypeLike = FLOAT) -> Op:
 
 
 one_hot_encoding = also("one_hot_encoding", one_hot)
-

@@ -47,11 +47,7 @@ def reshape(x: Operand, shape: Sizes, *more: int) -> Op:
         rest = -math.prod(sizes)
         if rest and op_size(op) % rest == 0:
             sizes = tuple(op_size(op) // rest if s == -1 else s for s in sizes)
-    if (
-        -1 not in sizes
-        and all(isinstance(d, int) for d in op.shape)
-        and op_size(op) != math.prod(sizes)
-    ):
+    if -1 not in sizes and all(isinstance(d, int) for d in op.shape) and op_size(op) != math.prod(sizes):
         raise ShapeError("the elements do not fit the shape", expected=f"{op_size(op)} elements, of shape {list(op.shape)}",
                          received=f"shape {list(sizes)}")  # fmt: skip
     return (

@@ -25,7 +25,9 @@ def median(x: Operand, axis: Axes = None, keepdims: bool = False) -> Op:
 
 @operator
 def percentile(x: Operand, q: float | list[float], axis: Axes = None, keepdims: bool = False) -> Op:
-    """The value below which q per cent of the elements along `axis` lie, interpolated linearly; a new first axis for a list of q."""
+    """The value below which q per cent of the elements along `axis` lie, interpolated linearly; a new
+    first axis for a list of q.
+    """
     return quantile(x, (np.asarray(q, dtype=np.float64) / 100).tolist(), axis, keepdims)
 
 
@@ -34,17 +36,22 @@ def quantile(x: Operand, q: float | list[float], axis: Axes = None, keepdims: bo
     """As `percentile`, with q from 0 to 1."""
     wanted = np.asarray(q, dtype=np.float64)
     if wanted.ndim > 1 or not wanted.size or not ((wanted >= 0) & (wanted <= 1)).all():
-        raise ArgumentError("q is out of range", expected="a number from 0 to 100 per cent, or a list of them", received=q)
+        raise ArgumentError(
+            "q is out of range", expected="a number from 0 to 100 per cent, or a list of them", received=q
+        )
     op = floats(x)
     axes = axes_of(op, axis)
     ordered = sort(_last(op, axes), -1)
     count = ordered.static_shape[-1]
     if not count:
-        raise ArgumentError("nothing has no quantile", expected="at least one element", received=list(op.shape))
+        raise ArgumentError(
+            "nothing has no quantile", expected="at least one element", received=list(op.shape)
+        )
     place = wanted * (count - 1)
     below = np.floor(place).astype(np.int64)
     low, high = (
-        node("Gather", [ordered, op.graph.tensor(i)], axis=ordered.ndim - 1) for i in (below, np.minimum(below + 1, count - 1))
+        node("Gather", [ordered, op.graph.tensor(i)], axis=ordered.ndim - 1)
+        for i in (below, np.minimum(below + 1, count - 1))
     )
     part = op.graph.tensor(place - below, op.dtype)
     found = low + (high - low) * part if (place != below).any() else low
@@ -77,6 +84,6 @@ def _last(op: Op, axes: tuple[int, ...]) -> Op:
     others = [a for a in range(op.ndim) if a not in axes]
     sizes = op.static_shape
     moved = transpose(op, [*others, *axes]) if op.ndim else op
-    return reshape(moved, [*(sizes[a] for a in others), int(np.prod([sizes[a] for a in axes], dtype=np.int64))])
-
-
+    return reshape(
+        moved, [*(sizes[a] for a in others), int(np.prod([sizes[a] for a in axes], dtype=np.int64))]
+    )

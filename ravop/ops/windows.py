@@ -21,7 +21,13 @@ Pads = int | Sequence[int] | Literal["same"]
 
 @operator
 def conv2d(
-    x: Operand, w: Operand, b: Operand | None = None, strides: Pair = 1, pads: Pads = 0, dilations: Pair = 1, group: int = 1
+    x: Operand,
+    w: Operand,
+    b: Operand | None = None,
+    strides: Pair = 1,
+    pads: Pads = 0,
+    dilations: Pair = 1,
+    group: int = 1,
 ) -> Op:
     """The cross-correlation of x (N, C, H, W) with the filters w (M, C/group, kH, kW), plus b (M,): (N, M, H', W')."""
     inputs = _images(x, w, b)
@@ -41,18 +47,29 @@ def conv_transpose2d(
     """The gradient of a convolution, as an operator: x (N, C, H, W), w (C, M/group, kH, kW), b (M,): (N, M, H', W')."""
     inputs = _images(x, w, b)
     if inputs[0].shape[1] != inputs[1].shape[0]:
-        raise ShapeError("the filters do not fit the image", expected=f"{inputs[1].shape[0]} channels", received=list(inputs[0].shape))
+        raise ShapeError(
+            "the filters do not fit the image",
+            expected=f"{inputs[1].shape[0]} channels",
+            received=list(inputs[0].shape),
+        )
     attributes = _window(inputs[0], inputs[1].static_shape[2:], strides, pads, dilations)
     extra = _pair(output_padding, "output_padding", 0)
     return node("ConvTranspose", inputs, **attributes, group=group, output_padding=extra)
 
 
 @operator
-def max_pool2d(x: Operand, kernel: Pair, strides: Pair | None = None, pads: Pads = 0, dilations: Pair = 1) -> Op:
+def max_pool2d(
+    x: Operand, kernel: Pair, strides: Pair | None = None, pads: Pads = 0, dilations: Pair = 1
+) -> Op:
     """The largest element of each window; padding counts as −inf. `strides` None: windows side by side."""
     (op,) = _images(x)
     size = _pair(kernel, "kernel", 1)
-    return node("MaxPool", [op], kernel_shape=size, **_window(op, size, size if strides is None else strides, pads, dilations))
+    return node(
+        "MaxPool",
+        [op],
+        kernel_shape=size,
+        **_window(op, size, size if strides is None else strides, pads, dilations),
+    )
 
 
 @operator
@@ -63,14 +80,20 @@ def average_pool2d(
     (op,) = _images(x)
     size = _pair(kernel, "kernel", 1)
     attributes = _window(op, size, size if strides is None else strides, pads, 1)
-    return node("AveragePool", [op], kernel_shape=size, **attributes, count_include_pad=int(count_include_pad))
+    return node(
+        "AveragePool", [op], kernel_shape=size, **attributes, count_include_pad=int(count_include_pad)
+    )
 
 
 def _images(x: Operand, *others: Operand | None) -> list[Op]:
     ops = [floats(op) for op in common(*(op for op in (x, *others) if op is not None))]
     for op, axes, what in zip(ops, (4, 4, 1), ("x", "w", "b"), strict=False):
         if op.ndim != axes:
-            raise ShapeError(f"{what} has another number of axes", expected=axes, received=f"{op.ndim}, shape {list(op.shape)}")
+            raise ShapeError(
+                f"{what} has another number of axes",
+                expected=axes,
+                received=f"{op.ndim}, shape {list(op.shape)}",
+            )
     return ops
 
 
@@ -78,7 +101,9 @@ def _pair(value: Pair, what: str, least: int) -> list[int]:
     numbers = wholes(value, what)
     numbers = numbers * 2 if len(numbers) == 1 else numbers
     if len(numbers) != 2 or min(numbers) < least:
-        raise ArgumentError(f"{what} does not fit", expected=f"a number or a pair, of {least} or more", received=value)
+        raise ArgumentError(
+            f"{what} does not fit", expected=f"a number or a pair, of {least} or more", received=value
+        )
     return list(numbers)
 
 
@@ -88,11 +113,16 @@ def _window(op: Op, kernel: Sequence[int], strides: Pair, pads: Pads, dilations:
     extent = [(k - 1) * gap + 1 for k, gap in zip(kernel, gaps, strict=True)]
     sizes = op.static_shape[2:]
     if pads == "same":
-        missing = [max(0, (-(-n // step) - 1) * step + e - n) for n, step, e in zip(sizes, steps, extent, strict=True)]
+        missing = [
+            max(0, (-(-n // step) - 1) * step + e - n)
+            for n, step, e in zip(sizes, steps, extent, strict=True)
+        ]
         edges = [m // 2 for m in missing] + [m - m // 2 for m in missing]
     else:
         edges = list(wholes(pads, "pads"))
         edges = edges * 4 if len(edges) == 1 else edges * 2 if len(edges) == 2 else edges
         if len(edges) != 4 or min(edges) < 0:
-            raise ArgumentError("pads does not fit", expected='"same", or 1, 2 or 4 numbers of 0 or more', received=pads)
+            raise ArgumentError(
+                "pads does not fit", expected='"same", or 1, 2 or 4 numbers of 0 or more', received=pads
+            )
     return {"strides": steps, "pads": edges, "dilations": gaps}

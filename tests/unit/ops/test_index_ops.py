@@ -9,16 +9,19 @@ from hypothesis.extra.numpy import array_shapes, basic_indices, integer_array_in
 import ravop as R
 from ravop.errors import ArgumentError, DTypeError, ShapeError
 
-EXAMPLES = settings(max_examples=40, deadline=None)
+EXAMPLES = settings(max_examples=15, deadline=None)
 A = np.arange(120, dtype=np.float32).reshape(4, 5, 6)
 I, J = np.array([0, -2]), np.array([[1], [3]])  # noqa: E741
 MASK = A[:, :, 0] > 50
 
 KEYS = [
-    np.s_[0], np.s_[-1], np.s_[1:3], np.s_[::-1], np.s_[::-2, 3:0:-1], np.s_[..., 0], np.s_[None, ..., None, 2], np.s_[()], np.s_[...],
-    np.s_[1, 2, 3], np.s_[:, :0], np.s_[-3:-1, ..., -2:], np.s_[10:, 2:100], np.s_[:, ::3, None], np.s_[I], np.s_[:, I], np.s_[I, I],
+    np.s_[0], np.s_[-1], np.s_[1:3], np.s_[::-1], np.s_[::-2, 3:0:-1], np.s_[..., 0],
+    np.s_[None, ..., None, 2], np.s_[()], np.s_[...],
+    np.s_[1, 2, 3], np.s_[:, :0], np.s_[-3:-1, ..., -2:], np.s_[10:, 2:100], np.s_[:, ::3, None], np.s_[I],
+    np.s_[:, I], np.s_[I, I],
     np.s_[:, I, I], np.s_[I, :, I], np.s_[0, :, I], np.s_[I, J], np.s_[:, [0, 1]], np.s_[None, I, None, J], np.s_[:, 0, I],
-    np.s_[I, None, :, I], np.s_[MASK], np.s_[:, np.array([True, False, True, False, False])], np.s_[MASK, 0], np.s_[..., I], np.s_[J, ..., 1:3],
+    np.s_[I, None, :, I], np.s_[MASK], np.s_[:, np.array([True, False, True, False, False])], np.s_[MASK, 0],
+    np.s_[..., I], np.s_[J, ..., 1:3],
     np.s_[[]], np.s_[np.zeros((4, 5, 6), dtype=bool)], np.s_[np.int32(2)], np.s_[1:2, I, 1:5:2], np.s_[None, 1],
 ]  # fmt: skip
 
@@ -85,7 +88,8 @@ def test_gather_slice_and_moving_window(evaluate):
         np.testing.assert_array_equal(value, expected)
 
 
-SET_KEYS = [np.s_[0], np.s_[1:3], np.s_[::-1, 0], np.s_[..., -1], np.s_[I], np.s_[I, I], np.s_[MASK], np.s_[0, 0, 0], np.s_[:, :0]]
+SET_KEYS = [np.s_[0], np.s_[1:3], np.s_[::-1, 0], np.s_[..., -1], np.s_[I], np.s_[I, I], np.s_[MASK],
+    np.s_[0, 0, 0], np.s_[:, :0]]
 
 
 @pytest.mark.parametrize("key", SET_KEYS, ids=range(len(SET_KEYS)))
@@ -162,16 +166,20 @@ def test_one_hot(evaluate):
     ("wrong", "error"),
     [
         (lambda x: x[4], ArgumentError), (lambda x: x[-5], ArgumentError), (lambda x: x[0, 0, 0, 0], ArgumentError),
-        (lambda x: x[..., ...], ArgumentError), (lambda x: x[1.5], DTypeError), (lambda x: x["a"], DTypeError), (lambda x: x[True], DTypeError),
+        (lambda x: x[..., ...], ArgumentError), (lambda x: x[1.5], DTypeError),
+        (lambda x: x["a"], DTypeError), (lambda x: x[True], DTypeError),
         (lambda x: x[[0, 9]], ArgumentError), (lambda x: x[np.array([0.5])], DTypeError), (lambda x: x[R.t(0.5)], DTypeError),
         (lambda x: x[::0], ArgumentError), (lambda x: x["a":], DTypeError), (lambda x: x[[0, 1], [0, 1, 2]], ArgumentError),
-        (lambda x: R.gather(x, [0.5]), DTypeError), (lambda x: R.gather(x, [0], axis=3), ArgumentError), (lambda x: R.slice(x, [0, 0], [1]), ArgumentError),
-        (lambda x: R.set_value(x, 9, 0), ArgumentError), (lambda x: R.set_value(x, 0, np.ones(5)), ShapeError), (lambda x: R.top_k(x, 7), ArgumentError),
-        (lambda x: R.one_hot(x, 3), DTypeError), (lambda x: R.one_hot(R.t([1]), 0), ArgumentError), (lambda x: R.bincount(x), ShapeError),
+        (lambda x: R.gather(x, [0.5]), DTypeError), (lambda x: R.gather(x, [0], axis=3), ArgumentError),
+        (lambda x: R.slice(x, [0, 0], [1]), ArgumentError),
+        (lambda x: R.set_value(x, 9, 0), ArgumentError), (lambda x: R.set_value(x, 0, np.ones(5)),
+            ShapeError), (lambda x: R.top_k(x, 7), ArgumentError),
+        (lambda x: R.one_hot(x, 3), DTypeError), (lambda x: R.one_hot(R.t([1]), 0), ArgumentError),
+        (lambda x: R.bincount(x), ShapeError),
         (lambda x: R.set_value(x, R.t([0.5]), 0), DTypeError),
     ],
 )  # fmt: skip
 def test_wrong_indices(wrong, error):
     R.Graph()
-    with pytest.raises(error, match="test_index_ops.py:"):
+    with pytest.raises(error, match=r"test_index_ops\.py:"):
         wrong(R.t(A))
