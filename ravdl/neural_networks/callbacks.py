@@ -1,10 +1,9 @@
 """Callbacks: how a script follows a training run.
 
 A run may be computed elsewhere, long after `fit` returned, and by several machines at a time. So callbacks do
-not run inside
-it: `on_train_begin` is called by `fit`, when the run is defined, and the others when its results are read,
-that is, by whatever reads the `History` (`history["loss"]`, `history.update()`), each epoch once and in
-order.
+not run inside it: `on_train_begin` is called by `fit`, when the run is defined, and the others when its
+results are read, that is, by whatever reads the `History` (`history["loss"]`, `history.update()`), each epoch
+once and in order.
 """
 
 from __future__ import annotations

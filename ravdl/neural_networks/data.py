@@ -54,8 +54,7 @@ def _part(values: Array | Op, start: int, stop: int, shape: tuple[int, ...]) -> 
 
 
 def checked_inputs(x: object, input_shape: Shape) -> Array | Op:
-    """Inputs of a model. Floats become float32; small integers (images in bytes) stay until the step converts
-    them.
+    """Inputs of a model. Floats become float32; bytes (of images) stay until the step converts them.
 
     NaN and infinities are data, and pass. Raises `ShapeError` for another shape than (samples, *input_shape),
     `ArgumentError` for no samples, `DTypeError`.
@@ -88,8 +87,9 @@ def _shape_hint(received: tuple[object, ...], input_shape: Shape) -> str:
 def checked_samples(
     x: object, y: object, input_shape: Shape, output_shape: Shape, loss: Loss, activation: str
 ) -> Samples:
-    """Inputs with their targets. Raises what `checked_inputs` and the loss raise, and `ArgumentError` for
-    different lengths.
+    """Inputs with their targets.
+
+    Raises what `checked_inputs` and the loss raise, and `ArgumentError` for different lengths.
     """
     inputs = checked_inputs(x, input_shape)
     targets = loss.targets(y, output_shape, activation)
@@ -110,9 +110,7 @@ def checked_pair(data: Any, what: str) -> tuple[object, object]:
 
 
 class Epoch(NamedTuple):
-    """The batches of one epoch: what a scan walks along, how one of its elements becomes a batch, and the
-    smaller last one.
-    """
+    """The batches of one epoch: what a scan walks along, how an element of it becomes a batch, the last one."""
 
     xs: Any
     batch: Callable[[Any], Batch]
@@ -120,9 +118,7 @@ class Epoch(NamedTuple):
 
 
 class Batches(Protocol):
-    """Data cut into batches. `steps` counts those of full size in one epoch, `sizes` samples in a full and in
-    the last batch.
-    """
+    """Data cut into batches: `steps` of full size in an epoch, `sizes` of a full and of the last batch."""
 
     steps: int
     sizes: tuple[int, int]

@@ -19,9 +19,7 @@ TRAINING, VALIDATION = "training_", "val_"
 
 
 def prefix_in(graph: Graph) -> str:
-    """What the names of the next run in this graph begin with: nothing for the first, `fit_2_` for the
-    second, and so on.
-    """
+    """What the names of the next run in this graph begin with: nothing, then `fit_2_`, and so on."""
     count, prefix = 1, ""
     while f"{prefix}{TRAINING}loss_epoch_{{}}" in graph.persisted:
         count += 1
@@ -54,8 +52,7 @@ def persist(graph: Graph, trained: Trained, prefix: str) -> tuple[str, ...]:
 class History:
     """The course of one `fit`: `history["loss"]`, `history["accuracy"]`, `history["val_loss"]`, … by epoch.
 
-    Nothing is fetched before it is read. While the run goes on, reading gives the epochs that are computed so
-    far.
+    Nothing is fetched before it is read. While the run goes on, reading gives the epochs computed so far.
 
     Attributes:
         epochs: of the run.
@@ -87,15 +84,14 @@ class History:
         return {**self.__dict__, "_fetch": None, "_callbacks": ()}
 
     def read_from(self, fetch: Fetch) -> History:
-        """Read from elsewhere than the coordinator: `history.read_from(ravop.run_local().__getitem__)`. →
-        itself.
-        """
+        """Read from elsewhere than the coordinator, such as `ravop.run_local().__getitem__`. → itself."""
         self._fetch = fetch
         return self
 
     def __getitem__(self, key: str) -> Array:
-        """A measure by epoch, float32: those epochs that are computed. Raises `UnknownNameError`, and what
-        fetching raises.
+        """A measure by epoch, float32, as far as it is computed.
+
+        Raises `UnknownNameError`, and what fetching raises.
         """
         if key not in self.keys:
             raise UnknownNameError("this was not measured", expected=", ".join(self.keys), received=repr(key))

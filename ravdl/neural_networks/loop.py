@@ -1,5 +1,4 @@
-"""The loops around the training step: epochs over batches, validation after each, and inference over large
-inputs.
+"""The loops around the training step: epochs over batches, validation, and inference over large inputs.
 
 A training run is one outer `scan` over epochs whose body is an inner `scan` over the full batches, one more
 step for the last, smaller batch, and the validation; so the graph does not grow with the epochs.
@@ -68,9 +67,7 @@ def _means(measured: Measures, last: Measures, sizes: tuple[int, int]) -> Measur
 
 
 def evaluation(measure: Measure, samples: Samples) -> Callable[[dict[str, Op]], Measures]:
-    """A function of weights that measures all samples, to be called where the result is wanted; the data is
-    bound now.
-    """
+    """A function of weights that measures all samples. The data is bound now, not where it is called."""
     if samples.count <= INFERENCE_BATCH:
         whole = samples.slice(0, samples.count)
         return lambda weights: measure(weights, whole)

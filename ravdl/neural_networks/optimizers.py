@@ -24,6 +24,10 @@ class Optimizer:
 
     slots: ClassVar[tuple[str, ...]] = ()
 
+    def scales(self) -> tuple[float, ...]:
+        """What each slot is multiplied by to be the quantity of its name, as it is stored between runs."""
+        return (1.0,) * len(self.slots)
+
     def config(self) -> dict[str, Any]:
         """The constructor's arguments."""
         return dict(vars(self))
@@ -48,7 +52,7 @@ class RMSprop(Optimizer):
     """v ← rho v + (1 - rho) g²;  w ← w - learning_rate g / (√v + epsilon), as `torch.optim.RMSprop` (Hinton
     2012).
 
-    The slot holds v / (1 - rho), which saves a pass over the weights.
+    While training, the slot holds v / (1 - rho), which saves a pass over the weights.
 
     Args:
         learning_rate: above 0.
@@ -62,6 +66,9 @@ class RMSprop(Optimizer):
         self.learning_rate = above_zero(learning_rate, "learning_rate")
         self.rho = fraction(rho, "rho")
         self.epsilon = above_zero(epsilon, "epsilon")
+
+    def scales(self) -> tuple[float, ...]:
+        return (1 - self.rho,)
 
     def change(
         self, gradient: Op, slots: tuple[Op, ...], factors: tuple[Op, ...]
@@ -77,7 +84,7 @@ class Adam(Optimizer):
     m ← b1 m + (1 - b1) g;  v ← b2 v + (1 - b2) g²;  w ← w - learning_rate m̂ / (√v̂ + epsilon),
     where m̂ = m / (1 - b1ᵗ) and v̂ = v / (1 - b2ᵗ).
 
-    Computed with fewer passes over the weights: the slots hold m / (1 - b1) and v / (1 - b2), and with
+    Computed with fewer passes over the weights: while training, the slots hold m / (1 - b1) and v / (1 - b2), and with
     c = √((1 - b2ᵗ) / (1 - b2)) the same step is learning_rate c (1 - b1) / (1 - b1ᵗ) * m / (√v + epsilon c)
     of these; the two factors are scalars, taken in float64.
 
@@ -96,6 +103,9 @@ class Adam(Optimizer):
         self.b1 = fraction(b1, "b1")
         self.b2 = fraction(b2, "b2")
         self.epsilon = above_zero(epsilon, "epsilon")
+
+    def scales(self) -> tuple[float, ...]:
+        return (1 - self.b1, 1 - self.b2)
 
     def factors(self, step: Op) -> tuple[Op, ...]:
         t = R.astype(step, np.float64)

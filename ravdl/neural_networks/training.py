@@ -54,9 +54,7 @@ class Recipe:
     """Of all trained weights."""
 
     def state(self, weights: dict[str, Op], known: Callable[[str], Op | None]) -> State:
-        """The state before the next step. `known` gives what `tensors` gave before, by name, as far as there
-        is any.
-        """
+        """The state before the next step; `known` gives what `tensors` gave, by name, as far as there is any."""
         if not self.packs:
             raise ArgumentError(
                 "there is nothing to train",
@@ -65,28 +63,28 @@ class Recipe:
                 hint="call set_trainable(True), or add a layer such as Dense",
             )
         slots = {
-            pack.key: tuple(self._slot(pack, slot, known) for slot in self.optimizer.slots)
+            pack.key: tuple(self._slot(pack, slot, scale, known) for slot, scale in self._slots())
             for pack in self.packs
         }
         step = known(STEP)
         return State(weights, slots, R.t(np.array(0, np.int64)) if step is None else step)
 
-    def _slot(self, pack: Pack, slot: str, known: Callable[[str], Op | None]) -> Op:
+    def _slots(self) -> list[tuple[str, float]]:
+        return list(zip(self.optimizer.slots, self.optimizer.scales(), strict=True))
+
+    def _slot(self, pack: Pack, slot: str, scale: float, known: Callable[[str], Op | None]) -> Op:
         found = {name: known(f"{name}_{slot}") for name in pack.shapes}
         if all(op is None for op in found.values()):
             return R.zeros(pack.shape)
-        return pack.join(
-            {name: R.zeros(pack.shapes[name]) if op is None else op for name, op in found.items()}
-        )
+        tensors = {name: R.zeros(pack.shapes[name]) if op is None else op for name, op in found.items()}
+        return pack.join(tensors) * (1 / scale)
 
     def tensors(self, state: State) -> dict[str, Op]:
-        """The whole state under flat names: weights, the optimizer's memory of each (`Dense_1_W_m`), and the
-        step.
-        """
+        """The whole state by flat names: weights, what the optimizer remembers (`Dense_1_W_m`), the step."""
         found = state.weights | {STEP: state.step}
         for pack in self.packs:
-            for slot, values in zip(self.optimizer.slots, state.slots[pack.key], strict=True):
-                found |= {f"{name}_{slot}": value for name, value in pack.part(values).items()}
+            for (slot, scale), values in zip(self._slots(), state.slots[pack.key], strict=True):
+                found |= {f"{name}_{slot}": value for name, value in pack.part(values * scale).items()}
         return found
 
     def step(self, state: State, frozen: dict[str, Op], batch: Batch) -> tuple[State, Measures]:

@@ -1,5 +1,4 @@
-"""Where a model's weights are: as arrays here, as ops of a graph being defined, or computed by a graph and
-kept there.
+"""Where a model's weights are: arrays here, ops of a graph being defined, or computed and kept by a graph.
 
 All that training changes has one flat name each: weights (`Dense_1_W`), what the optimizer remembers of them
 (`Dense_1_W_m`) and `training_step`. Only for the model.
@@ -92,8 +91,9 @@ class Weights:
             everything[name].persist_op(prefix + name)
 
     def fetch(self, fetch: Fetch) -> None:
-        """Make `values` the newest. Raises `GraphStateError` when the newest were not saved, and what `fetch`
-        raises.
+        """Make `values` the newest.
+
+        Raises `GraphStateError` when the newest were not saved, and what `fetch` raises.
         """
         if self.source is None:
             return
@@ -108,8 +108,9 @@ class Weights:
         self.source = None
 
     def replace(self, names: Sequence[str], arrays: Sequence[object]) -> None:
-        """Give the weights `names` new values; the optimizer's memory stays. Raises `ArgumentError`,
-        `ShapeError`.
+        """Give the weights `names` new values; the optimizer's memory stays as last known.
+
+        Raises `ArgumentError`, `ShapeError`.
         """
         if len(arrays) != len(names):
             raise ArgumentError(

@@ -1,6 +1,4 @@
-"""The geometry of a window that slides over an image: padding, strides, sizes. Shared by convolution and
-pooling.
-"""
+"""The geometry of a window that slides over an image: padding, strides, sizes; for convolution and pooling."""
 
 from __future__ import annotations
 
@@ -23,8 +21,7 @@ NAMED = ("same", "valid")
 
 @dataclass(frozen=True)
 class Window:
-    """A window of `size` that moves by `stride`; `padding` is `"same"`, `"valid"` or ((top, bottom), (left,
-    right)).
+    """A window of `size` that moves by `stride`; `padding` is a name or ((top, bottom), (left, right)).
 
     `"same"` gives ceil(size / stride) positions, and puts the odd row or column of padding at the end (Keras'
     and TensorFlow's rule, ONNX's SAME_UPPER). `"valid"` does not pad.
@@ -48,9 +45,7 @@ class Window:
         return total // 2, total - total // 2
 
     def positions(self, height: int, width: int) -> tuple[int, int]:
-        """How many rows and columns of positions the window has. Raises `ShapeError` where it does not fit
-        in.
-        """
+        """How many rows and columns of positions the window has. Raises `ShapeError` for none."""
         counts = tuple(
             (length + sum(pads) - size) // stride + 1
             for length, pads, size, stride in zip(
