@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from coordinators import serving
+from coordinators import branches, expected, loop, serving
 
 import ravop as R
 from ravop.errors import (
@@ -16,31 +16,6 @@ from ravop.errors import (
 )
 from ravop.protocol import messages as m
 from ravop.protocol.tensors import sha256
-
-
-def branches(count: int, size: int = 8, unit_seconds: float = 0.0) -> R.Graph:
-    """`count` independent products, persisted as `branch_0`, …; as many tasks or more."""
-    graph = R.Graph(name="branches", rules={"unit_seconds": unit_seconds})
-    data = np.arange(size * size, dtype=np.float32).reshape(size, size) / size
-    for index in range(count):
-        R.matmul(R.t(data), R.t(data + index)).persist_op(name=f"branch_{index}")
-    return graph
-
-
-def expected(index: int, size: int = 8) -> np.ndarray:
-    data = np.arange(size * size, dtype=np.float32).reshape(size, size) / size
-    return data @ (data + index)
-
-
-def loop(length: int, width: int = 4) -> R.Graph:
-    """A loop that adds: `sums` is a series, `total` its last value."""
-    graph = R.Graph(name="loop")
-    carry, sums = R.scan(lambda c, x: (c + x, R.sum(c + x)), R.t(np.zeros(width, np.float32)),
-                         np.ones((length, width), np.float32))  # fmt: skip
-    sums.persist_each("sum_{}", first=(1,))
-    carry.persist_op(name="total")
-    graph.report("sum", sums)
-    return graph
 
 
 async def test_a_graph_is_activated_executed_computed_and_fetched(tmp_path: Path) -> None:

@@ -262,3 +262,28 @@ class FakeProvider:
 async def load(blobs: BlobClient, ref: TensorRef) -> Array:
     arrays = {blob.sha: decode_tensor(await blobs.get(blob.sha, blob.size)) for blob in blobs_of(ref)}
     return resolve(ref, lambda blob: arrays[blob.sha])
+
+
+def branches(count: int, size: int = 8, unit_seconds: float = 0.0) -> R.Graph:
+    """`count` independent products, persisted as `branch_0`, …; as many tasks or more."""
+    graph = R.Graph(name="branches", rules={"unit_seconds": unit_seconds})
+    data = np.arange(size * size, dtype=np.float32).reshape(size, size) / size
+    for index in range(count):
+        R.matmul(R.t(data), R.t(data + index)).persist_op(name=f"branch_{index}")
+    return graph
+
+
+def expected(index: int, size: int = 8) -> np.ndarray:
+    data = np.arange(size * size, dtype=np.float32).reshape(size, size) / size
+    return data @ (data + index)
+
+
+def loop(length: int, width: int = 4) -> R.Graph:
+    """A loop that adds: `sums` is a series, `total` its last value."""
+    graph = R.Graph(name="loop")
+    carry, sums = R.scan(lambda c, x: (c + x, R.sum(c + x)), R.t(np.zeros(width, np.float32)),
+                         np.ones((length, width), np.float32))  # fmt: skip
+    sums.persist_each("sum_{}", first=(1,))
+    carry.persist_op(name="total")
+    graph.report("sum", sums)
+    return graph
