@@ -173,8 +173,8 @@ class UploadDisplay:
 class ProgressDisplay:
     """Shows the progress of one graph; a context manager. Call `info` and `lost` with the news."""
 
-    def __init__(self, title: str) -> None:
-        self._title = title
+    def __init__(self) -> None:
+        self._title = "ravenverse"
         self._screen = console()
         self._live: Progress | None = None
         self._printed = -PLAIN_SECONDS
@@ -201,6 +201,7 @@ class ProgressDisplay:
             self._live.stop()
 
     def info(self, info: GraphInfo) -> None:
+        self._title = info.name
         self._show(progress_line(info), info.fraction, f"{info.state} {info.waiting}")
 
     def lost(self, reason: str) -> None:
@@ -209,7 +210,7 @@ class ProgressDisplay:
     def _show(self, line: str, fraction: float | None, state: str) -> None:
         """`state`: a plain line is printed at once when it changes, and else only now and then."""
         if self._live is not None:
-            self._live.update(self._task, completed=fraction, line=line)
+            self._live.update(self._task, description=self._title, completed=fraction, line=line)
             return
         now = time.monotonic()
         if state != self._state or now - self._printed >= PLAIN_SECONDS:

@@ -68,16 +68,8 @@ class Run:
         display, not the graph. Raises `GraphStateError` before `execute`, `GraphFailedError` with the
         provider's error, the op and the user's line, `GraphCancelledError`.
         """
-        info = self.info()
-        if info.state == "active":
-            raise GraphStateError(
-                "the graph is not executing",
-                expected="a graph that was executed",
-                received=f"graph {info.name!r}, active",
-                hint="call ravop.execute() first",
-            )
         try:
-            info = self._show(info)
+            info = self._show()
         except KeyboardInterrupt:
             say(
                 f"Stopped watching; graph {self.graph_id} was not cancelled. To see it again: "
@@ -117,14 +109,21 @@ class Run:
             source=op.source,
         )
 
-    def _show(self, info: GraphInfo) -> GraphInfo:
-        with ProgressDisplay(info.name) as display:
+    def _show(self) -> GraphInfo:
+        with ProgressDisplay() as display:
             for news in self.session.watch(self.graph_id):
                 if isinstance(news, Lost):
                     display.lost(news.reason)
-                else:
-                    info = self._seen(news)
-                    display.info(info)
+                    continue
+                info = self._seen(news)
+                if info.state == "active":
+                    raise GraphStateError(
+                        "the graph is not executing",
+                        expected="a graph that was executed",
+                        received=f"graph {info.name!r}, active",
+                        hint="call ravop.execute() first",
+                    )
+                display.info(info)
         return info
 
     def _seen(self, info: GraphInfo) -> GraphInfo:

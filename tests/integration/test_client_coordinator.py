@@ -155,7 +155,7 @@ def test_wrong_tokens_are_told_from_wrong_roles(town: Lab) -> None:
     with pytest.raises(RoleError):
         R.initialize(town.token("provider", "volunteer"), url=town.url)
     revoked = town.token("requester", "gone")
-    town.module("ravsock", "token", "revoke", "gone", "--data", str(town.data)).result()
+    town.ravsock("token", "revoke", "gone")
     with pytest.raises(TokenError):
         R.initialize(revoked, url=town.url)
 

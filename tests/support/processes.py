@@ -170,19 +170,21 @@ class Lab:
         self.url = process.wait_for(r"http://127\.0\.0\.1:\d+")[0]
         return process
 
+    def ravsock(self, *arguments: str) -> str:
+        """What `ravsock arguments…` prints about this coordinator; in this process, which saves a start."""
+        ended = CliRunner().invoke(ravsock_command, [*arguments, "--data", str(self.data)])
+        assert ended.exit_code == 0, ended.output
+        return ended.stdout.strip()
+
     def token(self, role: str, name: str) -> str:
-        """`ravsock token create`, within this process, which saves the start of another."""
-        arguments = ["token", "create", "--role", role, "--name", name, "--data", str(self.data)]
-        created = CliRunner().invoke(ravsock_command, arguments, catch_exceptions=False)
-        assert created.exit_code == 0, created.output
-        return created.stdout.strip()
+        return self.ravsock("token", "create", "--role", role, "--name", name)
 
     def provider(self, token: str, name: str, *options: str) -> Process:
         """Start a provider; it is registered when this returns."""
         process = self.module(
             "provider", "start", "--url", self.url, "--token", token, "--name", name, *options
         )
-        process.wait_for("registered")
+        process.wait_for("connected to")
         return process
 
     def script(

@@ -90,7 +90,7 @@ def test_a_large_plan_shows_its_heaviest_subgraphs_and_counts_the_rest(
 def test_off_a_terminal_a_line_is_printed_when_the_state_changes_and_not_for_every_event(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    with ProgressDisplay("digits") as display:
+    with ProgressDisplay() as display:
         for step in range(100):
             display.info(info(steps_done=step))
         display.info(info(providers=0, waiting="waiting for a provider"))
