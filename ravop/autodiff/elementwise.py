@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from ravop.autodiff.rules import Grads, NodeView, number, rule, sum_to
 from ravop.graph.op import Op
-from ravop.ops.catalogue import node
+from ravop.ops.catalogue import cast, node
 
 Derivative = Callable[[Op, Op, Op], Op]
 """(input, output, output's gradient) → the input's gradient."""
@@ -31,7 +31,7 @@ ONE_OPERAND: dict[str, Derivative] = {
     "Reciprocal": lambda x, y, g: -(g * y * y),
     # The slope at 0 is 0, as everybody has it. From the output, so that a fused operator need not keep the input; and
     # as a product, because the engine's Where takes longer than Cast and Mul together.
-    "Relu": lambda x, y, g: g * (y > 0).astype(g.dtype),
+    "Relu": lambda x, y, g: g * cast(y > 0, g.dtype),
     "Sigmoid": lambda x, y, g: g * (y * (1 - y)),
     "Sin": lambda x, y, g: g * node("Cos", [x]),
     "Sinh": lambda x, y, g: g * node("Cosh", [x]),
@@ -63,8 +63,8 @@ def one_operand(n: NodeView, g: Op) -> Grads:
 
 
 @rule("Cast", "CastLike")
-def cast(n: NodeView, g: Op) -> Grads:
-    return [g.astype(n.x.dtype)]
+def cast_rule(n: NodeView, g: Op) -> Grads:
+    return [cast(g, n.x.dtype)]
 
 
 @rule("Add", "Sum")
@@ -100,13 +100,13 @@ def div(n: NodeView, g: Op) -> Grads:
 def power(n: NodeView, g: Op) -> Grads:
     """d x^e = e·x^(e-1) dx + x^e·ln(x) de; the second part is 0 where x is 0, as PyTorch has it."""
     x, e = n.x, n.input(1)
-    exponent = e.astype(x.dtype)
+    exponent = cast(e, x.dtype)
     by_x = by_e = None
     if n.wanted(0):
         by_x = sum_to(g * (x * 2 if _is_two(e) else exponent * node("Pow", [x, exponent - 1])), x)
     if n.wanted(1):
         log = node("Log", [node("Where", [node("Equal", [x, number(x, 0)]), number(x, 1), x])])
-        by_e = sum_to(g * n.y * log, e).astype(e.dtype)
+        by_e = cast(sum_to(g * n.y * log, e), e.dtype)
     return [by_x, by_e]
 
 
@@ -127,7 +127,7 @@ def mod(n: NodeView, g: Op) -> Grads:
 def extremum(n: NodeView, g: Op) -> Grads:
     """To the operand that was chosen; shared evenly where several are equal, as PyTorch has it."""
     ops = [n.input(i) for i in range(len(n.inputs))]
-    chosen = [node("Equal", [op, n.y]).astype(g.dtype) for op in ops]
+    chosen = [cast(node("Equal", [op, n.y]), g.dtype) for op in ops]
     if len(ops) > 1:
         g = g / node("Sum", chosen)
     return [sum_to(g * mask, op) if wanted else None for op, mask, wanted in zip(ops, chosen, n.wants, strict=True)]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from ravop.autodiff.rules import Grads, NodeView, expand, number, permute, reshape, rule, zeros
 from ravop.autodiff.shape import pad
+from ravop.graph.dtypes import INT
 from ravop.graph.op import Op
-from ravop.ops.catalogue import integers, node
+from ravop.ops.catalogue import cast, integers, node
 
 
 @rule("Gather")
@@ -22,7 +23,7 @@ def gather(n: NodeView, g: Op) -> Grads:
     picked = indices.ndim
     front = permute(g, [*range(axis, axis + picked), *range(axis), *range(axis + picked, g.ndim)])
     target = (shape[axis], *shape[:axis], *shape[axis + 1 :])
-    positions = reshape(indices, (*indices.shape, 1)).astype("int64")
+    positions = cast(reshape(indices, (*indices.shape, 1)), INT)
     summed = node("ScatterND", [expand(number(g, 0), target), positions, front], reduction="add")
     return [permute(summed, [*range(1, axis + 1), 0, *range(axis + 1, x.ndim)])]
 

@@ -50,13 +50,12 @@ def _with_batch_statistics(n: NodeView, g: Op) -> Grads:
 
 
 def _batch_statistics(n: NodeView) -> tuple[Op, Op]:
-    """The mean and biased variance of each channel: the node's own outputs where it mixes nothing else in."""
+    """The mean and biased variance of each channel: what a node gives that mixes nothing else into them."""
     if n.attribute("momentum", 0.9) == 0:
         return n.outputs[1], n.outputs[2]
-    share = n.x.static_shape[1] / math.prod(n.x.static_shape)
-    mean = channel_sum(n.x) * share
-    centred = n.x - _per_channel(mean, n.x)
-    return mean, channel_sum(centred * centred) * share
+    inputs = [n.input(position) for position in range(5)]
+    _, mean, var = n.x.graph.apply("BatchNormalization", inputs, {"training_mode": 1, "momentum": 0.0})
+    return mean, var
 
 
 def _per_channel(values: Op, like: Op) -> Op:

@@ -11,7 +11,7 @@ from ravop.autodiff.rules import Grads, NodeView, expand, number, reshape, rule
 from ravop.autodiff.windows import Windows, windows_of
 from ravop.graph.dtypes import FLOAT, INT
 from ravop.graph.op import Op
-from ravop.ops.catalogue import integers, node
+from ravop.ops.catalogue import cast, integers, node
 
 
 @rule("MaxPool")
@@ -33,11 +33,11 @@ def _to_blocks(n: NodeView, g: Op, windows: Windows) -> Op:
     x, (height, width) = n.x, windows.kernel
     early_high = np.arange(height * width, 0, -1, dtype=g.dtype).reshape(height, width)
     row_of_blocks = g.graph.constant(np.tile(early_high, (1, windows.count[1])))
-    equal = node("Equal", [x, _enlarged(n.y, windows)]).astype(g.dtype)
+    equal = cast(node("Equal", [x, _enlarged(n.y, windows)]), g.dtype)
     numbers = reshape(reshape(equal, (-1, height, x.shape[3])) * row_of_blocks, x.shape)
     highest = node("MaxPool", [numbers], kernel_shape=windows.kernel, strides=windows.strides)
     chosen = node("Equal", [numbers, _enlarged(highest, windows)])
-    return _enlarged(g, windows) * chosen.astype(g.dtype)
+    return _enlarged(g, windows) * cast(chosen, g.dtype)
 
 
 def _enlarged(op: Op, windows: Windows) -> Op:
@@ -111,6 +111,6 @@ def global_average_pool(n: NodeView, g: Op) -> Grads:
 
 @rule("GlobalMaxPool")
 def global_max_pool(n: NodeView, g: Op) -> Grads:
-    chosen = node("Equal", [n.x, n.y]).astype(g.dtype)
+    chosen = cast(node("Equal", [n.x, n.y]), g.dtype)
     axes = integers(g, range(2, g.ndim))
     return [chosen * (g / node("ReduceSum", [chosen, axes], keepdims=1))]

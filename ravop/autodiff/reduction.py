@@ -6,7 +6,7 @@ import math
 
 from ravop.autodiff.rules import Grads, NodeView, expand, number, reduce_sum, reshape, rule, zeros
 from ravop.graph.op import Op
-from ravop.ops.catalogue import integers, node
+from ravop.ops.catalogue import cast, integers, node
 
 
 def _kept(n: NodeView, op: Op) -> Op:
@@ -33,7 +33,7 @@ def reduce_mean(n: NodeView, g: Op) -> Grads:
 @rule("ReduceMax", "ReduceMin")
 def reduce_extremum(n: NodeView, g: Op) -> Grads:
     """To the elements that were chosen, shared evenly where several are equal, as PyTorch's `amax` has it."""
-    chosen = node("Equal", [n.x, _kept(n, n.y)]).astype(g.dtype)
+    chosen = cast(node("Equal", [n.x, _kept(n, n.y)]), g.dtype)
     return [chosen * (_kept(n, g) / reduce_sum(chosen, n.axes(), keepdims=True))]
 
 
@@ -43,9 +43,9 @@ def reduce_prod(n: NodeView, g: Op) -> Grads:
     x, axes = n.x, n.axes()
     zero = node("Equal", [x, number(x, 0)])
     filled = node("Where", [zero, number(x, 1), x])
-    zeros_there = reduce_sum(zero.astype(x.dtype), axes, keepdims=True)
+    zeros_there = reduce_sum(cast(zero, x.dtype), axes, keepdims=True)
     product = node("ReduceProd", [filled, integers(x, axes)], keepdims=1)
-    others = node("Where", [node("Equal", [zeros_there, zero.astype(x.dtype)]), product / filled, number(x, 0)])
+    others = node("Where", [node("Equal", [zeros_there, cast(zero, x.dtype)]), product / filled, number(x, 0)])
     return [_kept(n, g) * others]
 
 

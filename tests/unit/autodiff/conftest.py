@@ -18,7 +18,8 @@ def load(graph):
     try:
         return Session(data)
     except ComputeError as error:
-        assert "NOT_IMPLEMENTED" in str(error), error
+        if "NOT_IMPLEMENTED" not in str(error):
+            raise
         return Session(data, engine="reference")
 
 

@@ -18,8 +18,10 @@ def spread(shape, low=0.3, high=1.8, seed=0):
     return np.random.default_rng(seed).permutation(values).reshape(shape)
 
 
-ANYWHERE = ("Abs Asinh Atan Cos Cosh Exp Identity Mish Neg Relu Sigmoid Sin Sinh Softplus Softsign Tan Tanh "
-            "LeakyRelu Elu Selu HardSwish HardSigmoid ThresholdedRelu").split()  # fmt: skip
+ANYWHERE = (
+    "Abs", "Asinh", "Atan", "Cos", "Cosh", "Exp", "Identity", "Mish", "Neg", "Relu", "Sigmoid", "Sin", "Sinh", "Softplus",
+    "Softsign", "Tan", "Tanh", "LeakyRelu", "Elu", "Selu", "HardSwish", "HardSigmoid", "ThresholdedRelu",
+)  # fmt: skip
 POSITIVE = ("Log", "Reciprocal", "Sqrt")
 INSIDE = ("Acos", "Asin", "Atanh")
 

@@ -3,12 +3,11 @@
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F  # noqa: N812
+import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ravop.autodiff import grad
-from ravop.graph import Graph
 from ravop.ops.catalogue import node
 
 few = settings(max_examples=25, deadline=None)
@@ -41,7 +40,8 @@ def test_conv(check_torch, data):
 
 @pytest.mark.parametrize(
     ("batch", "channels", "filters", "size", "kernel", "pad"),
-    [(32, 1, 16, 8, 3, 1), (32, 16, 32, 4, 3, 1), (4, 3, 32, 32, 3, 1), (4, 32, 64, 16, 3, 1), (4, 20, 6, 12, 5, 0), (3, 8, 4, 6, 1, 0)],
+    [(32, 1, 16, 8, 3, 1), (32, 16, 32, 4, 3, 1), (4, 3, 32, 32, 3, 1), (4, 32, 64, 16, 3, 1), (4, 20, 6, 12, 5, 0),
+     (3, 8, 4, 6, 1, 0)],
 )  # fmt: skip
 def test_conv_of_the_sizes_that_networks_have(check_torch, batch, channels, filters, size, kernel, pad):
     check_torch(

@@ -7,7 +7,7 @@ import torch
 from ravop.ops.catalogue import node
 
 ACTIVATIONS = {
-    "Celu": (dict(alpha=0.7), lambda x: torch.nn.functional.celu(x, 0.7)),
+    "Celu": ({"alpha": 0.7}, lambda x: torch.nn.functional.celu(x, 0.7)),
     "Erf": ({}, torch.erf),
     "Gelu": ({}, torch.nn.functional.gelu),
     "HardSwish": ({}, torch.nn.functional.hardswish),

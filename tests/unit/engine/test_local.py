@@ -39,7 +39,7 @@ def expected(data):
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_a_training_loop(engine):
-    graph, data = descend()
+    _, data = descend()
     got = R.run_local(engine=engine)
     w, losses = expected(data)
     assert set(got) == {"weights", "again", "v1", *(f"loss_{i}" for i in range(1, 6))}
@@ -51,7 +51,7 @@ def test_a_training_loop(engine):
 
 
 def test_the_same_loop_exported(tmp_path):
-    graph, data = descend()
+    graph, _ = descend()
     path = R.export_onnx(tmp_path / "descent.onnx")
     onnx.checker.check_model(str(path), full_check=True)
     names = ["loss_{}", "weights", "again", "v1"]
