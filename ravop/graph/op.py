@@ -158,11 +158,14 @@ class Op:
             hint="use ravop.where(condition, a, b) instead of if",
         )
 
+    def __invert__(self) -> Op:
+        """The inverse of a matrix; of booleans, which one is false."""
+        return CATALOGUE["logical_not" if self.dtype.kind == "b" else "inv"](self)  # type: ignore[no-any-return]
+
     def __repr__(self) -> str:
         return f"<Op {self.name} {self.dtype}{list(self.shape)}>"
 
     __neg__, __pos__, __abs__ = _unary("neg"), _unary("pos"), _unary("abs")
-    __invert__ = _unary("inv")
     __add__, __radd__ = _binary("add"), _reflected("add")
     __sub__, __rsub__ = _binary("sub"), _reflected("sub")
     __mul__, __rmul__ = _binary("mul"), _reflected("mul")

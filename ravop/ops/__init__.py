@@ -15,6 +15,7 @@ from ravop.ops import (
     indexing,
     linalg,
     lists,
+    nn,
     randomness,
     reduction,
     selection,
@@ -30,6 +31,7 @@ from ravop.ops.elementary import *  # noqa: F403
 from ravop.ops.indexing import *  # noqa: F403
 from ravop.ops.linalg import *  # noqa: F403
 from ravop.ops.lists import *  # noqa: F403
+from ravop.ops.nn import *  # noqa: F403
 from ravop.ops.randomness import *  # noqa: F403
 from ravop.ops.reduction import *  # noqa: F403
 from ravop.ops.selection import *  # noqa: F403
@@ -47,6 +49,7 @@ if not TYPE_CHECKING:  # a type checker takes what the stars bring; sums of list
         indexing,
         linalg,
         lists,
+        nn,
         randomness,
         reduction,
         selection,

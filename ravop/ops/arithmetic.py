@@ -12,7 +12,7 @@ from ravop.graph.op import Op, Operand
 from ravop.ops.catalogue import also, as_op, common, exact, node, numbers, operator, scalar
 
 __all__ = [
-    "abs", "add", "cube", "div", "floor_div", "inv", "mod", "mul", "multiply", "neg", "pos", "pow", "sign", "square", "sub",
+    "abs", "add", "cube", "div", "floor_div", "mod", "mul", "multiply", "neg", "pos", "pow", "sign", "square", "sub",
 ]  # fmt: skip
 
 
@@ -130,18 +130,3 @@ def cube(x: Operand) -> Op:
     """x³."""
     op = numbers(x)
     return node("Mul", [node("Mul", [op, op]), op])
-
-
-@operator
-def inv(x: Operand) -> Op:
-    """The inverse of a square matrix: no standard ONNX operator computes it.
-
-    Raises `DTypeError` always, so that `~op` on a boolean, where Python's habit means "not", is explained as well.
-    """
-    op = as_op(x)
-    raise DTypeError(
-        "~ is the matrix inverse, and ONNX has no operator for it",
-        expected="an operator that ONNX can carry",
-        received=f"~{op!r}",
-        hint="use ravop.logical_not(op) for a boolean; invert a constant matrix with NumPy before giving it to ravop.t",
-    )

@@ -11,7 +11,7 @@ from numpy.typing import DTypeLike
 
 from ravop.errors import ArgumentError, DTypeError
 from ravop.graph.dtypes import FLOAT, as_array, as_dtype
-from ravop.graph.graph import current_graph
+from ravop.graph.graph import Graph, current_graph
 from ravop.graph.op import STOP_GRADIENT, Op, Operand
 from ravop.ops.catalogue import as_op, creator, make_dtype, node, operator, wholes
 from ravop.ops.catalogue import cast as to_dtype
@@ -71,18 +71,22 @@ def stop_gradient(x: Operand) -> Op:
 @creator
 def full(shape: int | Sequence[int], value: float | bool, dtype: DTypeLike | None = None) -> Op:
     """A tensor of this shape, all elements `value`; float32 for a float, int64 for an int, bool for a bool."""
+    return filled(current_graph(), shape, value, dtype)
+
+
+def filled(graph: Graph, shape: int | Sequence[int], value: float | bool, dtype: DTypeLike | None = None) -> Op:
+    """As `full`, in a graph that need not be the current one."""
     sizes = _sizes(shape)
     filling = as_array(value, dtype)
     if filling.ndim:
-        raise ArgumentError(
-            "full takes one value", expected="a number", received=f"shape {list(filling.shape)}"
-        )
-    if math.prod(sizes) <= 16:
-        return current_graph().tensor(np.full(sizes, filling))
-    graph = current_graph()
-    return graph.apply(
-        "ConstantOfShape", [graph.constant(np.array(sizes, dtype=np.int64))], {"value": filling.reshape(1)}
-    )[0]
+        raise ArgumentError("full takes one value", expected="a number", received=f"shape {list(filling.shape)}")
+    if math.prod(sizes) <= _SMALL:
+        return graph.constant(np.full(sizes, filling))
+    return graph.apply("ConstantOfShape", [graph.integers(sizes)], {"value": filling.reshape(1)})[0]
+
+
+_SMALL = 16
+"""Elements up to which a constant is smaller than a node that makes it."""
 
 
 @creator
@@ -101,7 +105,7 @@ def ones(shape: int | Sequence[int], dtype: DTypeLike | None = None) -> Op:
 def full_like(x: Operand, value: float | bool, dtype: DTypeLike | None = None) -> Op:
     """A tensor of the shape and dtype of x, all elements `value`."""
     op = as_op(x)
-    return full(op.static_shape, value, make_dtype(dtype, op.dtype))
+    return filled(op.graph, op.static_shape, value, make_dtype(dtype, op.dtype))
 
 
 @operator

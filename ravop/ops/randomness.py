@@ -23,7 +23,7 @@ from ravop.graph.op import Op, Operand
 from ravop.ops.arithmetic import add, mul, sub
 from ravop.ops.catalogue import as_op, cast, creator, node, whole, wholes
 from ravop.ops.compare import less
-from ravop.ops.create import full
+from ravop.ops.create import filled
 from ravop.protocol.tensors import Array
 
 __all__ = ["bernoulli", "permutation", "random", "random_key", "random_normal", "random_uniform"]
@@ -94,7 +94,7 @@ def bernoulli(p: Operand = 0.5, size: Sizes = (), dtype: DTypeLike = BOOL, key: 
         raise ArgumentError("p is a probability", expected="0 to 1", received=p)
     threshold = round(p * 2**32)
     if threshold == 2**32:
-        return full(sizes, 1, wanted)
+        return filled(graph, sizes, 1, wanted)
     chosen = node("Less", [_hash(graph, math.prod(sizes), key), _word(graph, threshold)])
     return cast(_formed(chosen, math.prod(sizes), sizes), wanted)
 

@@ -53,6 +53,20 @@ def test_ops_of_two_graphs_do_not_mix():
         R.scan(lambda c, _: (c + one, None), two, length=2)
 
 
+def test_operators_stay_in_the_graph_of_their_operands(compute):
+    graph = R.Graph()
+    x = R.t([[2.0, 0.0], [0.0, 4.0]])
+    R.Graph(name="another")
+    made = [~x, R.mode(x), R.zeros_like(x), R.one_hot(R.astype(x, "int64"), 5), x.pad(1), x[[0, 1]]]
+    made += [R.bincount(x[0].astype("int64"))]
+    made += [R.bernoulli(x / 4), R.percentile(x, 30), R.set_value(x, 0, 1)]
+    made += [x.foreach("sum"), R.repeat(x, 20), x.tile(50), 3 - x, x // 2]
+    for number, op in enumerate(made):
+        assert op.graph is graph
+        op.persist_op(str(number))
+    np.testing.assert_array_equal(compute(graph)["0"], [[0.5, 0], [0, 0.25]])
+
+
 def test_names_of_persisted_ops():
     R.Graph()
     x = R.t([1.0, 2.0]) + 1

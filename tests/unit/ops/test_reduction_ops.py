@@ -152,6 +152,26 @@ def test_outer_and_einsum(evaluate):
     np.testing.assert_array_equal(got[2], 3 * b)
 
 
+@pytest.mark.parametrize("shape", [(1, 1), (2, 2), (5, 5), (3, 2, 4, 4)], ids=str)
+def test_inverse(evaluate, shape):
+    a = np.random.default_rng(6).normal(size=shape).astype(np.float32)
+    R.Graph()
+    got, not_one = evaluate(~R.t(a), ~R.equal(R.t(a), a), rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(got, np.linalg.inv(a), rtol=1e-3, atol=1e-3)
+    assert not not_one.any()
+
+
+def test_inverse_exchanges_rows_and_shows_singular_matrices(evaluate):
+    rotated = np.array([[0, 2, 0], [0, 0, 4], [8, 0, 0]])
+    R.Graph()
+    (got,) = evaluate(R.inv(R.t(rotated)))
+    np.testing.assert_array_equal(got, np.linalg.inv(rotated))
+    R.Graph()
+    with np.errstate(all="ignore"):
+        (singular,) = evaluate(~R.t([[1.0, 2.0], [2.0, 4.0]]))
+    assert not np.isfinite(singular).all()
+
+
 @pytest.mark.parametrize(
     ("wrong", "error"),
     [

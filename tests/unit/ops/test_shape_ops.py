@@ -103,7 +103,7 @@ def test_split_and_join(evaluate, shape, data):
         (lambda x: R.t("text"), DTypeError), (lambda x: R.t([[1, 2], [3]]), DTypeError), (lambda x: R.t(None), DTypeError),
         (lambda x: R.t(["a"]), DTypeError), (lambda x: x.astype("complex64"), DTypeError), (lambda x: x + "a", DTypeError),
         (lambda x: R.arange(0, 1, 0), ArgumentError), (lambda x: R.ones(3, dtype="uint8") + 300,
-            ArgumentError), (lambda x: ~x, DTypeError),
+            ArgumentError), (lambda x: ~x, ShapeError),
         (lambda x: R.reshape(x, R.sum(x).astype("int64")), ArgumentError), (lambda x: R.foreach(x, "nothing"), ArgumentError),
         (lambda x: x + R.t([1.0, 2.0, 3.0]), ShapeError), (lambda x: bool(x), DTypeError), (lambda x: -R.t(True), DTypeError),
     ],
