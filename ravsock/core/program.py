@@ -79,6 +79,8 @@ class Program:
         self.plan = plan
         self.scopes: dict[Key, Scope] = {}
         self._homes: dict[str, Key] = dict.fromkeys(plan.inputs, ())
+        self.counts_units = not any(isinstance(unit, Loop) for unit in plan.main.units)
+        """A graph without loops: its steps are its units."""
         self._add(plan.main, ())
         self._check(plan.main, (), ())
 

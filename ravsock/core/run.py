@@ -239,7 +239,7 @@ def _subgraph_finished(program: Program, path: str, index: int) -> list[Instruct
     made: list[Instruction] = [
         Bind(Place(path, port.value), Output(port.name)) for port in _output_ports(unit)
     ]
-    return [*made, Count(work_of(unit), 0, 1), *_done(program, path, index)]
+    return [*made, Count(work_of(unit), int(program.counts_units), 1), *_done(program, path, index)]
 
 
 def _chunk_finished(program: Program, path: str, index: int, start: int, stop: int) -> list[Instruction]:

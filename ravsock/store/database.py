@@ -21,7 +21,7 @@ from alembic.script import ScriptDirectory
 from alembic.util.exc import CommandError
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import ArgumentError as BadUrl
-from sqlalchemy.exc import DBAPIError, NoSuchModuleError, OperationalError
+from sqlalchemy.exc import DatabaseError, DBAPIError, NoSuchModuleError, OperationalError
 
 from ravop.errors import ArgumentError, RavenError, StorageFullError, UnreachableError, VersionError
 
@@ -158,9 +158,9 @@ def _engine(url: str) -> sa.Engine:
 def _set_up_sqlite(connection: Any, _record: object) -> None:
     connection.isolation_level = None  # the driver's own transactions would begin too late: see _begin_sqlite
     for pragma in (
+        f"busy_timeout={BUSY_SECONDS * 1000}",
         "journal_mode=WAL",
         "synchronous=FULL",
-        f"busy_timeout={BUSY_SECONDS * 1000}",
         "foreign_keys=ON",
     ):
         connection.execute(f"PRAGMA {pragma}")
@@ -209,7 +209,7 @@ def _in_our_words(error: DBAPIError) -> RavenError | DBAPIError:
         return ConflictError("the database ended a transaction for the sake of another one", received=text)
     if any(words in text.lower() for words in _FULL):
         return storage_full(text)
-    if isinstance(error, OperationalError):
+    if isinstance(error, OperationalError) or type(error) is DatabaseError:
         return UnreachableError(
             "the database does not answer",
             received=text,

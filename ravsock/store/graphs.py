@@ -68,6 +68,11 @@ class Graphs(Tokens):
         with self.read() as connection:
             return self._known(connection, self._row(connection, graph_id, owner).number).program.plan
 
+    def manifest(self, graph_id: str, owner: int | None = None) -> Manifest:
+        """Raises as `graph` does."""
+        with self.read() as connection:
+            return self._known(connection, self._row(connection, graph_id, owner).number).manifest
+
     def _row(self, connection: sa.Connection, graph_id: str, owner: int | None, lock: bool = False) -> Any:
         query = sa.select(*_COLUMNS).where(graphs.c.id == graph_id)
         row = connection.execute(query.with_for_update() if lock else query).one_or_none()
@@ -91,7 +96,7 @@ class Graphs(Tokens):
                 row.owner,
                 program,
                 decode_manifest(row.manifest),
-                dict(sizes.tuples().all()),
+                dict(sizes.all()),
             )
             self._remembered[number] = known
             if len(self._remembered) > REMEMBERED:
@@ -159,7 +164,7 @@ class Graphs(Tokens):
             .values(touched=now)
             .returning(blobs.c.sha, blobs.c.size)
         )
-        sizes: dict[str, int] = dict(found.tuples().all())
+        sizes: dict[str, int] = dict(found.all())
         owned = set(
             connection.execute(
                 sa.select(blob_owners.c.sha).where(

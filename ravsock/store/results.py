@@ -109,7 +109,7 @@ def _why_not(row: Any, name: str) -> RavenError:
 def _task_counts(connection: sa.Connection, number: int) -> dict[str, int]:
     """How many tasks are in each state."""
     query = sa.select(tasks.c.state, sa.func.count()).where(tasks.c.graph == number).group_by(tasks.c.state)
-    return dict(connection.execute(query).tuples().all())
+    return dict(connection.execute(query).all())
 
 
 def _eta(row: Any, total: float, now: float) -> float | None:

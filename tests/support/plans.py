@@ -3,6 +3,7 @@ providers that compute them for a store. Nothing here knows how a graph advances
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -38,6 +39,8 @@ from ravsock.core.plan import (
 )
 from ravsock.store import Lease, Outcome, Result, Store
 
+_NUMBERS = itertools.count()
+
 Kernel = Callable[[dict[str, Array]], dict[str, Array]]
 Step = Callable[..., tuple[list[Array], list[Array]]]
 """(carries…, slices…, captured…) → new carries, what is stacked."""
@@ -64,8 +67,7 @@ class Workshop:
     steps: dict[str, Step] = field(default_factory=dict)
 
     def model(self, label: str, kernel: Kernel) -> str:
-        sha = sha256(label.encode())
-        assert sha not in self.kernels
+        sha = sha256(f"{next(_NUMBERS)} {label}".encode())
         self.kernels[sha] = kernel
         return sha
 
@@ -290,7 +292,7 @@ def chain(length: int = 3) -> Case:
         shop.subgraph(f"chain {i}", lambda v: [v * 2 + 1], [names[i]], [names[i + 1]]) for i in range(length)
     ]
     types = {name: float_type(4) for name in names}
-    return make_case(shop, units, types, {"x": np.arange(4.0)}, [one("result", names[-1])])
+    return make_case(shop, units, types, {"x": np.arange(4.0)}, [one("result", names[-1])], steps=length)
 
 
 def wide(width: int = 6) -> Case:
@@ -303,7 +305,7 @@ def wide(width: int = 6) -> Case:
     reads = ["x", "x", *(f"{letter}{i}" for i in range(width) for letter in "ab")]
     units.append(shop.subgraph("mean", lambda *vs: [sum(vs) / len(vs)], reads, ["m"]))
     types = {name: float_type(4) for name in {*reads, "m"}}
-    return make_case(shop, units, types, {"x": np.arange(4.0)}, [one("mean", "m"), one("first", "a1")])
+    return make_case(shop, units, types, {"x": np.arange(4.0)}, [one("mean", "m"), one("first", "a1")], steps=width + 1)
 
 
 def training(length: int = 7, size: int = 3) -> Case:

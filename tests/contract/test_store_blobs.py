@@ -1,0 +1,129 @@
+"""Who may read which blob, and that what is collected is exactly what nothing needs."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+
+import numpy as np
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from plans import CASES, PROFILE, Bench, training
+
+from ravop.protocol.tensors import Blob, blobs_of
+from ravsock.store import Identity
+
+GRACE = 100.0
+
+
+def requester(bench: Bench, name: str) -> Identity:
+    return bench.store.authenticate(bench.store.create_token("requester", name, bench.now))
+
+
+def test_requesters_read_what_they_uploaded_and_what_their_graphs_gave(bench: Bench) -> None:
+    ann = Identity(token_id=bench.owner, role="requester", name="ann")
+    eve = requester(bench, "eve")
+    case = training(4, 20_000)
+    bench.start(case, "g")
+    inputs = {b.sha for b in bench.store.manifest("g").bindings}
+    bench.drive(case)
+    result = bench.store.fetch("g", bench.owner, "weights")
+    assert isinstance(result, Blob)
+    for sha in inputs | {result.sha}:
+        assert bench.store.may_read(ann, sha)
+        assert not bench.store.may_read(eve, sha)
+    secret = bench.upload(b"eve's own", eve.token_id)
+    assert bench.store.may_read(eve, secret.sha) and not bench.store.may_read(ann, secret.sha)
+    bench.upload(b"eve's own", ann.token_id)
+    assert bench.store.may_read(ann, secret.sha)
+    assert not bench.store.may_read(ann, "0" * 64)
+
+
+def test_providers_read_what_the_tasks_they_hold_need(bench: Bench) -> None:
+    bob = Identity(token_id=bench.provider_token, role="provider", name="bob")
+    mallory = bench.store.authenticate(bench.store.create_token("provider", "mallory", bench.now))
+    bench.store.register_provider("m1", mallory.token_id, PROFILE, bench.now)
+    case = training(4, 20_000)
+    bench.start(case, "g")
+    inputs = {b.sha for b in bench.store.manifest("g").bindings}
+    ready = bench.store.ready(1)[0]
+    manifest = bench.store.graph("g").manifest_sha
+    for sha in {ready.model, *inputs}:
+        assert not bench.store.may_read(bob, sha)
+    task = bench.lease(ready.task_id, stop=2)
+    assert task is not None
+    for sha in {ready.model, *inputs}:
+        assert bench.store.may_read(bob, sha)
+        assert not bench.store.may_read(mallory, sha)
+    assert not bench.store.may_read(bob, manifest)
+    assert bench.complete(bench.compute(case.workshop.kernels, task)).accepted
+    assert not any(bench.store.may_read(bob, sha) for sha in inputs)
+    again = bench.lease(ready.task_id)
+    assert again is not None
+    carried = {b.sha for i in again.inputs for b in blobs_of(i.ref)} - inputs
+    assert carried and all(bench.store.may_read(bob, sha) for sha in carried)
+
+
+def test_admins_read_everything(bench: Bench) -> None:
+    root = bench.store.authenticate(bench.store.create_token("admin", "root", bench.now))
+    assert bench.store.may_read(root, "0" * 64)
+
+
+def test_a_blob_is_kept_while_it_is_fresh_or_used_and_goes_with_its_graph(bench: Bench) -> None:
+    case = training(4, 20_000)
+    bench.start(case, "g")
+    loose = bench.upload(b"nobody needs this", bench.owner)
+    assert bench.store.collect(bench.now + GRACE / 2, GRACE) == []
+    bench.now += 2 * GRACE
+    assert bench.store.collect(bench.now, GRACE) == [loose.sha]
+    assert bench.store.blob_size(loose.sha) is None
+    bench.drive(case, 1)
+    bench.now += 2 * GRACE
+    gone = bench.store.collect(bench.now, GRACE)
+    assert gone, "the carries of earlier chunks"
+    np.testing.assert_allclose(bench.fetch("g", "weights"), case.expected()["w_end"])
+    bench.store.flush(bench.owner)
+    assert set(bench.store.collect(bench.now, GRACE)) == bench.blobs.keys() - set(gone) - {loose.sha} | set(
+        case.workshop.kernels
+    )
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    name=st.sampled_from(["training with blobs", "epochs", "wide"]),
+    actions=st.lists(st.sampled_from(["step", "lease", "collect", "loose", "add and flush"]), max_size=12),
+)
+def test_nothing_that_is_needed_is_ever_collected(
+    fresh_bench: Callable[[], AbstractContextManager[Bench]], name: str, actions: list[str]
+) -> None:
+    """Whatever happens in between, the graph runs to the right end with the blobs that are left."""
+    with fresh_bench() as bench:
+        case, eve = CASES[name](), requester(bench, "eve").token_id
+        bench.start(case, "g")
+        for action in actions:
+            if action == "step":
+                bench.step(case, chunk=1)
+            elif action == "lease" and (ready := bench.store.ready(1)):
+                assert bench.lease(ready[0].task_id, "p2", seconds=1.0) is not None
+            elif action == "loose":
+                bench.upload(uuid.uuid4().bytes, bench.owner)
+            elif action == "add and flush":
+                bench.add(training(3, 20_000), "x", eve)
+                bench.store.flush(eve)
+            elif action == "collect":
+                collect(bench)
+        collect(bench)
+        bench.store.expire(bench.now)
+        bench.drive(case)
+        for persisted in case.persisted:
+            np.testing.assert_allclose(bench.fetch("g", persisted.name), case.expected()[persisted.value], rtol=1e-12)
+        bench.store.flush(bench.owner)
+        collect(bench)
+        assert bench.blobs == {}
+
+
+def collect(bench: Bench) -> None:
+    bench.now += 2 * GRACE
+    for sha in bench.store.collect(bench.now, GRACE):
+        bench.blobs.pop(sha, None)
