@@ -85,8 +85,11 @@ class Coordinator:
         ]
 
     def prepare_to_stop(self) -> None:
-        """Connections that end from now on end because of the coordinator."""
+        """Hand out nothing more; connections that end from now on end because of the coordinator."""
         self._stopping = True
+        for task in self._tasks:
+            task.cancel()
+        self._dispatcher.stop()
 
     async def stop(self) -> None:
         """Close all connections and finish what is being committed.
@@ -94,8 +97,6 @@ class Coordinator:
         Providers keep their leases: they will be back when the coordinator is.
         """
         self.prepare_to_stop()
-        for task in self._tasks:
-            task.cancel()
         for task in self._tasks:
             with suppress(asyncio.CancelledError):
                 await task

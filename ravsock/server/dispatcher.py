@@ -57,7 +57,7 @@ class Dispatcher:
         self._touch = touch
         self._awake = asyncio.Event()
         self._paces: OrderedDict[str, Pace] = OrderedDict()
-        self._sending: set[asyncio.Task[None]] = set()
+        self._sending: set[asyncio.Future[None]] = set()
 
     def wake(self) -> None:
         """A task became ready, or room for one."""
@@ -73,7 +73,12 @@ class Dispatcher:
                     pass
             except Exception:
                 log.exception("tasks could not be handed out; trying again in a second")
-                asyncio.get_running_loop().call_later(1.0, self.wake)
+                self._wake_after(1.0)
+
+    def stop(self) -> None:
+        """Send nothing more. What was leased stays leased."""
+        for task in self._sending:
+            task.cancel()
 
     async def _hand_out(self) -> bool:
         """One round; whether another may give more."""
@@ -150,7 +155,7 @@ class Dispatcher:
             await self.fail(provider_id, held, error)
         except RavenError as error:
             log.info("provider %s did not take task %d: %s", provider_id, task.task_id, error)
-            self.rest(provider)
+            self.rest_after_failure(provider)
             await self.release(provider_id, [held])
         return None
 
@@ -193,9 +198,15 @@ class Dispatcher:
         self.settle(outcome)
         return outcome
 
-    def rest(self, provider: Provider) -> None:
-        """It failed: no work for a while, longer each time in a row."""
-        seconds = provider.failed(time.monotonic())
+    def rest_after_failure(self, provider: Provider) -> None:
+        """No work for a while, longer after each failure in a row."""
+        self._wake_after(provider.failed(time.monotonic()))
+
+    def rest(self, provider: Provider, seconds: float, why: str) -> None:
+        """No work for so long."""
+        self._wake_after(provider.rest(seconds, why, time.monotonic()))
+
+    def _wake_after(self, seconds: float) -> None:
         asyncio.get_running_loop().call_later(seconds, self.wake)
 
     def settle(self, outcome: Outcome) -> None:

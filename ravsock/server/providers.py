@@ -71,6 +71,7 @@ class Provider:
     failures: int = 0
     """In a row."""
     resting_until: float = 0.0
+    resting_why: str = ""
     held: dict[int, Holding] = field(default_factory=dict)
     blobs: RecentBlobs = field(default_factory=RecentBlobs)
 
@@ -95,7 +96,6 @@ class Provider:
 
     def info(self, now: float, tasks_done: int) -> ProviderInfo:
         """What people are shown."""
-        rest = self.resting_until - now
         return ProviderInfo(
             provider_id=self.provider_id,
             name=self.profile.name,
@@ -105,7 +105,7 @@ class Provider:
             busy=min(len(self.held), self.profile.slots),
             tasks_done=tasks_done,
             software=_software(self.profile),
-            resting=f"for {rest:.0f} s more after {self.failures} failures in a row" if rest > 0 else "",
+            resting=self.resting(now),
         )
 
     def holds(self, task_id: int, attempt: int) -> bool:
@@ -115,9 +115,19 @@ class Provider:
     def failed(self, now: float) -> float:
         """One more failure in a row; the seconds it rests."""
         self.failures += 1
-        seconds = deadlines.rest_seconds(self.failures)
-        self.resting_until = now + seconds
+        return self.rest(
+            deadlines.rest_seconds(self.failures), f"after {self.failures} failures in a row", now
+        )
+
+    def rest(self, seconds: float, why: str, now: float) -> float:
+        """No work for so long."""
+        self.resting_until, self.resting_why = now + seconds, why
         return seconds
+
+    def resting(self, now: float) -> str:
+        """Why it gets no work and for how long; empty when it may get some."""
+        left = self.resting_until - now
+        return f"resting for {left:.0f} s {self.resting_why}" if left > 0 else ""
 
     def succeeded(self) -> None:
         self.failures = 0
@@ -146,7 +156,7 @@ class Providers:
         if earlier is not None:
             self.remove(earlier, provider.heard)
             provider.blobs, provider.failures = earlier.blobs, earlier.failures
-            provider.resting_until = earlier.resting_until
+            provider.resting_until, provider.resting_why = earlier.resting_until, earlier.resting_why
         self._by_id[provider.provider_id] = provider
         self._by_sid[provider.sid] = provider
         return earlier

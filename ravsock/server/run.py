@@ -59,9 +59,9 @@ def serve(options: Options) -> None:
     _warn_if_open(options)
     with data_folder(options.data, options.database_url) as (store, blobs):
         store.migrate()
-        with closing(listen(options.host, options.port)) as listening:
-            with asyncio.Runner(loop_factory=_fast_loop()) as runner:
-                runner.run(_Process(options, store, blobs, listening).run())
+        listening = listen(options.host, options.port)
+        with closing(listening), asyncio.Runner(loop_factory=_fast_loop()) as runner:
+            runner.run(_Process(options, store, blobs, listening).run())
 
 
 @contextmanager

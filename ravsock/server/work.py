@@ -36,6 +36,8 @@ from ravsock.store import Held, Identity, Release, Result, Store
 
 LOST_SECONDS = 2 * deadlines.BEAT_SECONDS
 """A task that a provider does not name so long after it was sent, it does not have."""
+HAND_BACK_SECONDS = 10.0
+"""A provider that hands a task back gets none for so long."""
 JOINABLE = 100
 """Graphs shown to a provider that asks."""
 
@@ -141,7 +143,7 @@ class Work:
                 self._dispatcher.learn(outcome, provider.gflops, message.seconds, now - held.since)
         elif outcome.problem is not None:
             log.warning("a result of provider %s is wrong: %s", provider.provider_id, outcome.problem.text())
-            self._dispatcher.rest(provider)
+            self._dispatcher.rest_after_failure(provider)
         self._dispatcher.settle(outcome)
         return Completed(accepted=outcome.accepted)
 
@@ -151,14 +153,15 @@ class Work:
         error = error_from_problem(message.problem)
         log.info("provider %s failed task %d: %s", provider.provider_id, message.task_id, error)
         if provider.holds(message.task_id, message.attempt):
-            self._dispatcher.rest(provider)
+            self._dispatcher.rest_after_failure(provider)
         outcome = await self._dispatcher.fail(provider.provider_id, _held(message), error, message.node)
         return Completed(accepted=outcome.problem is not None)
 
     async def hand_back(self, provider: Provider, message: HandBack) -> Completed:
-        """It gives the task back without blame."""
+        """It gives the task back without blame, and gets no other for a moment: it is stopping."""
         provider.heard = time.monotonic()
         had = provider.holds(message.task_id, message.attempt)
+        self._dispatcher.rest(provider, HAND_BACK_SECONDS, "after handing a task back")
         await self._dispatcher.release(provider.provider_id, [_held(message)])
         return Completed(accepted=had)
 
@@ -179,8 +182,7 @@ class Work:
             return ""
         node = provider.node(now)
         if node.resting:
-            seconds = provider.resting_until - now
-            return f"resting for {seconds:.0f} s after {provider.failures} failures in a row"
+            return provider.resting(now)
         jobs = [job for job in self._dispatcher.jobs if node.graph_id in (None, job.graph_id)]
         if not jobs:
             return "no subgraph is ready" + (f" in graph {node.graph_id}" if node.graph_id else "")

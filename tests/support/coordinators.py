@@ -9,7 +9,7 @@ import asyncio
 import socket
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, nullcontext
+from contextlib import asynccontextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ import uvicorn
 
 import ravop as R
 from ravop.client.uploads import pack
+from ravop.errors import UnreachableError
 from ravop.protocol import messages as m
 from ravop.protocol.tensors import (
     Array,
@@ -175,6 +176,10 @@ class FakeProvider:
     done: list[m.Task] = field(default_factory=list)
     refuses: bool = False
 
+    def __post_init__(self) -> None:
+        self.blobs = BlobClient(self.url, self.token)
+        self._busy: asyncio.Task[None] | None = None
+
     @property
     def profile(self) -> m.Profile:
         return m.Profile(
@@ -187,8 +192,8 @@ class FakeProvider:
         """Also after a `cut`: a new connection."""
         hello = m.Hello(token=self.token, role="provider", software="test")
         self.connection = ControlConnection(self.url, hello, self._hear, m.ToProvider)
+        await self.blobs.close()
         self.blobs = BlobClient(self.url, self.token)
-        self._busy: asyncio.Task[None] | None = None
         await self.connection.connect()
         registered = await self.connection.call(
             m.Register(provider_id=self.name, profile=self.profile, graph_id=self.graph_id, holding=holding)
@@ -199,9 +204,11 @@ class FakeProvider:
     async def close(self) -> None:
         if self._busy is not None:
             self._busy.cancel()
-            await asyncio.gather(self._busy, return_exceptions=True)
         await self.connection.close()
         await self.blobs.close()
+        if self._busy is not None:
+            with suppress(asyncio.CancelledError, UnreachableError):
+                await self._busy
 
     async def _hear(self, message: m.Message) -> m.Message:
         if isinstance(message, m.Recall):

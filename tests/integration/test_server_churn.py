@@ -1,0 +1,229 @@
+"""Providers that leave, come back, fail, go silent or are late, and a coordinator that is started again."""
+
+import asyncio
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from coordinators import branches, expected, loop, serving
+
+from ravop.errors import ComputeError
+from ravop.protocol import messages as m
+from ravsock.core import deadlines, placement
+from ravsock.server import coordinator as coordinator_module
+
+
+def held(task: m.Task) -> m.HeldTask:
+    return m.HeldTask(task_id=task.task_id, attempt=task.attempt)
+
+
+async def test_a_task_goes_elsewhere_when_its_provider_leaves_and_the_late_result_is_discarded(tmp_path: Path) -> None:
+    async with serving(tmp_path) as served, served.requester() as alice:
+        token = served.token("provider")
+        async with served.provider("leaves", token) as leaves:
+            graph_id = await alice.run(branches(1))
+            task = await leaves.take()
+            outputs = await leaves.compute(task)
+            await leaves.connection.close()
+            async with served.provider("stays") as stays:
+                again = await stays.take()
+                assert (again.task_id, again.attempt) == (task.task_id, task.attempt + 1)
+                registered = await leaves.connect(holding=(held(task),))
+                assert registered.drop == (held(task),)
+                late = await leaves.deliver(task, outputs)
+                assert (late.accepted, late.missing) == (False, ())
+                assert (await stays.work(again)).accepted
+                await alice.until_state(graph_id, "done")
+                twice = await stays.deliver(again, outputs)
+                assert not twice.accepted
+                info = await alice.call(m.GetGraph(graph_id=graph_id))
+                assert info.tasks_done == 1
+
+
+async def test_a_provider_that_comes_back_keeps_what_nobody_took(tmp_path: Path) -> None:
+    async with serving(tmp_path) as served, served.requester() as alice, served.provider() as provider:
+        graph_id = await alice.run(branches(1))
+        task = await provider.take()
+        outputs = await provider.compute(task)
+        await provider.connection.close()
+        registered = await provider.connect(holding=(held(task),))
+        assert registered.drop == ()
+        assert provider.tasks.empty()
+        assert (await provider.deliver(task, outputs)).accepted
+        await alice.until_state(graph_id, "done")
+
+
+async def test_a_provider_that_comes_back_with_less_gets_it_again(tmp_path: Path) -> None:
+    async with serving(tmp_path) as served, served.requester() as alice, served.provider() as provider:
+        await alice.run(branches(1))
+        task = await provider.take()
+        await provider.connection.close()
+        stranger = m.HeldTask(task_id=999, attempt=1)
+        registered = await provider.connect(holding=(stranger,))
+        assert registered.drop == (stranger,)
+        again = await provider.take()
+        assert (again.task_id, again.attempt) == (task.task_id, task.attempt + 1)
+
+
+async def test_a_task_handed_back_goes_to_another(tmp_path: Path) -> None:
+    async with serving(tmp_path) as served, served.requester() as alice, served.provider("first") as first:
+        await alice.run(branches(1))
+        task = await first.take()
+        async with served.provider("second", gflops=100.0) as second:
+            assert second.tasks.empty()
+            back = await first.connection.call(m.HandBack(task_id=task.task_id, attempt=task.attempt))
+            assert back.accepted
+            assert (await second.take()).task_id == task.task_id
+
+
+async def test_a_provider_that_refuses_a_task_rests_and_another_gets_it(tmp_path: Path) -> None:
+    async with serving(tmp_path) as served, served.requester() as alice, served.provider("no") as refusing:
+        refusing.refuses = True
+        await alice.run(branches(1))
+        await alice.until(lambda info: "rest" in info.waiting)
+        async with served.provider("yes") as accepting:
+            await accepting.take()
+
+
+async def test_a_task_that_fails_three_times_fails_its_graph_with_the_providers_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deadlines, "FIRST_REST_SECONDS", 0.01)
+    problem = ComputeError("MatMul: dimension mismatch").problem
+    async with serving(tmp_path) as served, served.requester() as alice:
+        async with served.provider("a") as a, served.provider("b") as b, served.provider("c") as c:
+            graph_id = await alice.run(branches(1))
+            tried = []
+            for _ in range(3):
+                done, _ = await asyncio.wait(
+                    [asyncio.create_task(p.take(), name=p.name) for p in (a, b, c)],
+                    return_when=asyncio.FIRST_COMPLETED,
+                )
+                for waiting in _:
+                    waiting.cancel()
+                (took,) = done
+                provider = {"a": a, "b": b, "c": c}[took.get_name()]
+                tried.append(provider.name)
+                task = took.result()
+                answer = await provider.connection.call(
+                    m.Fail(task_id=task.task_id, attempt=task.attempt, problem=problem)
+                )
+                assert answer.accepted
+            assert sorted(tried) == ["a", "b", "c"]
+            failed = await alice.until_state(graph_id, "failed")
+            assert "dimension mismatch" in failed.problem.message
+            fetched = await alice.call(m.Fetch(graph_id=graph_id, names=("branch_0",)))
+            assert fetched.values[0].problem.code == "graph_failed"
+            await alice.call(m.Execute(graph_id=graph_id))
+            a.keep_working(), b.keep_working(), c.keep_working()
+            await alice.until_state(graph_id, "done")
+
+
+async def test_a_wrong_result_counts_as_a_failure(tmp_path: Path) -> None:
+    async with serving(tmp_path) as served, served.requester() as alice, served.provider() as provider:
+        graph_id = await alice.run(branches(1))
+        task = await provider.take()
+        wrong = await provider.output(task.outputs[0].name, np.zeros((3, 3), np.float32))
+        assert not (await provider.deliver(task, (wrong,))).accepted
+        provider.keep_working()
+        await alice.until_state(graph_id, "done")
+        (value,) = await alice.fetch(graph_id, "branch_0")
+        np.testing.assert_allclose(value, expected(0), rtol=1e-5)
+
+
+async def test_a_silent_provider_loses_its_tasks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(deadlines, "SILENT_SECONDS", 0.5)
+    monkeypatch.setattr(coordinator_module, "SWEEP_SECONDS", 0.1)
+    async with serving(tmp_path) as served, served.requester() as alice, served.provider("silent") as silent:
+        await alice.run(branches(1))
+        task = await silent.take()
+        await asyncio.wait_for(silent.connection.closed.wait(), 10)
+        async with served.provider("speaks") as speaks:
+            again = await speaks.take()
+            assert (again.task_id, again.attempt) == (task.task_id, task.attempt + 1)
+
+
+async def test_an_attempt_out_of_time_is_recalled_and_given_out_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deadlines, "MIN_LEASE_SECONDS", 0.3)
+    monkeypatch.setattr(coordinator_module, "SWEEP_SECONDS", 0.1)
+    async with serving(tmp_path) as served, served.requester() as alice, served.provider() as provider:
+        graph_id = await alice.run(branches(1))
+        first = await provider.take()
+        second = await provider.take()
+        assert second.attempt == first.attempt + 1
+        assert second.lease_seconds > first.lease_seconds
+        assert held(first) in provider.recalled
+        assert (await provider.work(second)).accepted
+        await alice.until_state(graph_id, "done")
+
+
+async def test_a_beat_tells_what_to_drop_and_what_was_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ravsock.server.work.LOST_SECONDS", 0.0)
+    async with serving(tmp_path) as served, served.requester() as alice, served.provider() as provider:
+        await alice.run(branches(1))
+        task = await provider.take()
+        unknown = m.HeldTask(task_id=task.task_id, attempt=task.attempt + 5)
+        beaten = await provider.connection.call(m.Beat(holding=(held(task), unknown)))
+        assert beaten.drop == (unknown,)
+        await provider.connection.call(m.Beat(holding=()))
+        again = await provider.take()
+        assert again.attempt == task.attempt + 1
+
+
+async def test_a_provider_has_at_most_its_slots_and_one_more(tmp_path: Path) -> None:
+    async with serving(tmp_path) as served, served.requester() as alice, served.provider(slots=2) as provider:
+        await alice.run(branches(8))
+        tasks = [await provider.take() for _ in range(2 + placement.PREFETCH)]
+        await provider.connection.call(m.Beat(holding=tuple(held(task) for task in tasks)))
+        assert provider.tasks.empty()
+        await provider.work(tasks[0])
+        await provider.take()
+
+
+async def test_a_coordinator_started_again_goes_on_where_it_was(tmp_path: Path) -> None:
+    async with serving(tmp_path) as served:
+        port = int(served.url.rsplit(":", 1)[1])
+        requester, token = served.token("requester"), served.token("provider")
+        async with served.requester(requester) as alice, served.provider("one", token, gflops=1e-7) as provider:
+            graph_id = await alice.run(loop(40))
+            while "iterations" not in (task := await provider.take()).label:
+                await provider.work(task)
+            await provider.work(task)
+            task = await provider.take()
+            outputs = await provider.compute(task)
+            steps = (await alice.call(m.GetGraph(graph_id=graph_id))).steps_done
+    async with serving(tmp_path, port=port) as served, served.requester(requester) as alice:
+        info = await alice.call(m.Watch(graph_id=graph_id))
+        assert (info.state, info.steps_done) == ("executing", steps)
+        registered = await provider.connect(holding=(held(task),))
+        assert registered.drop == ()
+        assert (await provider.deliver(task, outputs)).accepted
+        provider.keep_working()
+        await alice.until_state(graph_id, "done")
+        (total,) = await alice.fetch(graph_id, "total")
+        np.testing.assert_array_equal(total, np.full(4, 40.0, np.float32))
+        await provider.close()
+
+
+async def test_what_providers_held_that_do_not_come_back_is_given_to_others_after_a_while(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(coordinator_module, "SWEEP_SECONDS", 0.1)
+    monkeypatch.setattr(deadlines, "GRACE_SECONDS", 0.5)
+    async with serving(tmp_path) as served:
+        requester = served.token("requester")
+        async with served.requester(requester) as alice, served.provider("gone") as gone:
+            graph_id = await alice.run(branches(1))
+            task = await gone.take()
+            served.coordinator.prepare_to_stop()  # as when it is killed: nothing is released
+    started = time.monotonic()
+    async with serving(tmp_path) as served, served.requester(requester) as alice, served.provider("other") as other:
+        again = await other.take()
+        assert time.monotonic() - started >= deadlines.GRACE_SECONDS
+        assert (again.task_id, again.attempt) == (task.task_id, task.attempt + 1)
+        await other.work(again)
+        await alice.call(m.Watch(graph_id=graph_id))
+        assert (await alice.call(m.GetGraph(graph_id=graph_id))).state == "done"

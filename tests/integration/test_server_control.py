@@ -1,0 +1,210 @@
+"""Who may connect and say what; messages that are malformed; and the REST API over the same graphs."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import msgspec
+import numpy as np
+import pytest
+import socketio
+from coordinators import Served, branches, expected, serving
+
+from ravop.errors import GraphStateError, MessageError, RavenError, RoleError, TokenError, VersionError
+from ravop.protocol import messages as m
+from ravop.protocol.messages import EVENT, decode, encode
+from ravop.transport import ControlConnection
+
+
+async def connect(served: Served, **hello: Any) -> ControlConnection:
+    async def ignore(message: m.Message) -> m.Message:
+        return m.Done()
+
+    connection = ControlConnection(
+        served.url, m.Hello(**{"role": "requester", **hello}), ignore, m.ToRequester | m.ToProvider
+    )
+    await connection.connect()
+    return connection
+
+
+@pytest.mark.parametrize(
+    ("hello", "error"),
+    [
+        ({"token": "nonsense"}, TokenError),
+        ({"token": ""}, TokenError),
+        ({"token": "PROVIDER"}, RoleError),
+        ({"token": "REQUESTER", "role": "provider"}, RoleError),
+        ({"token": "REQUESTER", "protocol": 2}, VersionError),
+        ({"token": "x" * 500}, MessageError),
+        ({"token": "REQUESTER", "role": "admin"}, MessageError),
+    ],
+)
+async def test_connections_that_are_refused(tmp_path: Path, hello: dict[str, Any], error: type[RavenError]) -> None:
+    async with serving(tmp_path) as served:
+        tokens = {role.upper(): served.token(role) for role in ("requester", "provider")}
+        hello = {**hello, "token": tokens.get(hello["token"], hello["token"])}
+        with pytest.raises(error):
+            await connect(served, **hello)
+
+
+async def test_a_revoked_token_is_refused(tmp_path: Path) -> None:
+    async with serving(tmp_path) as served:
+        token = served.token("requester", "old")
+        await (await connect(served, token=token)).close()
+        served.store.revoke_token("old", 0.0)
+        served.coordinator._auth._known.clear()  # which forgets by itself after seconds
+        with pytest.raises(TokenError, match="revoked"):
+            await connect(served, token=token)
+
+
+async def test_an_admin_may_be_both_and_sees_all_graphs(tmp_path: Path) -> None:
+    async with serving(tmp_path) as served, served.requester() as alice:
+        graph = branches(1)
+        await alice.call(await alice.upload(graph))
+        admin = await connect(served, token=served.token("admin"))
+        assert [g.graph_id for g in (await admin.call(m.ListGraphs())).graphs] == [graph.id]
+        await admin.close()
+
+
+async def test_each_role_may_send_only_its_own_messages(tmp_path: Path) -> None:
+    async with serving(tmp_path) as served:
+        requester = await connect(served, token=served.token("requester"))
+        provider = await connect(served, token=served.token("provider"), role="provider")
+        for connection, message in (
+            (requester, m.Beat()),
+            (requester, m.HandBack(task_id=1, attempt=1)),
+            (provider, m.ListGraphs()),
+            (provider, m.Cancel(graph_id="x")),
+        ):
+            with pytest.raises(RoleError):
+                await connection.call(message)
+        with pytest.raises(GraphStateError, match="register first"):
+            await provider.call(m.Beat())
+        assert await provider.call(m.JoinableGraphs()) == m.Graphs(graphs=())
+        await requester.close()
+        await provider.close()
+
+
+async def test_a_provider_id_belongs_to_the_token_that_used_it_first(tmp_path: Path) -> None:
+    async with serving(tmp_path) as served:
+        async with served.provider("one"):
+            pass
+        with pytest.raises(RoleError):
+            async with served.provider("one"):
+                pass
+
+
+@asynccontextmanager
+async def raw(served: Served) -> AsyncIterator[Any]:
+    async with aiohttp.ClientSession() as http:
+        client = socketio.AsyncClient(reconnection=False, http_session=http)
+        hello = msgspec.to_builtins(m.Hello(token=served.token("requester"), role="requester"))
+        await client.connect(served.url, auth=hello, transports=["websocket"])
+        yield client
+        await client.disconnect()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (b"", "message"),
+        (b"\x93rubbish", "message"),
+        ("text", "message"),
+        ({"t": "ListGraphs"}, "message"),
+        ((encode(m.ListGraphs()), b"more"), "message"),
+        (msgspec.msgpack.encode((1, {"t": "Unknown"})), "message"),
+        (msgspec.msgpack.encode((1, {"t": "Execute"})), "message"),
+        (msgspec.msgpack.encode((1, {"t": "Execute", "graph_id": "a b"})), "message"),
+        (msgspec.msgpack.encode((1, {"t": "Execute", "graph_id": "x", "more": 1})), "message"),
+        (msgspec.msgpack.encode((9, {"t": "ListGraphs"})), "version"),
+    ],
+)
+async def test_malformed_messages_are_refused_and_the_connection_goes_on(
+    tmp_path: Path, arguments: Any, code: str
+) -> None:
+    async with serving(tmp_path) as served, raw(served) as client:
+        answer = await client.call(EVENT, arguments)
+        assert decode(answer, m.Refused).problem.code == code
+        assert decode(await client.call(EVENT, encode(m.ListGraphs())), m.Graphs) == m.Graphs(graphs=())
+
+
+async def test_a_failure_inside_is_told_without_its_details(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with serving(tmp_path) as served, served.requester() as alice:
+        monkeypatch.setattr(served.store, "graphs", lambda *_: 1 / 0)
+        with pytest.raises(RavenError, match="its log says why") as caught:
+            await alice.call(m.ListGraphs())
+        assert caught.value.problem.code == "error"
+        assert "division" not in str(caught.value)
+
+
+async def test_a_second_connection_of_a_provider_replaces_the_first(tmp_path: Path) -> None:
+    async with serving(tmp_path) as served, served.requester() as alice:
+        token = served.token("provider")
+        async with served.provider("one", token) as first:
+            await alice.run(branches(1))
+            task = await first.take()
+            held = m.HeldTask(task_id=task.task_id, attempt=task.attempt)
+            async with served.provider("one", token) as second:
+                await asyncio.wait_for(first.connection.closed.wait(), 10)
+                again = await second.take()
+                assert (again.task_id, again.attempt) == (held.task_id, held.attempt + 1)
+
+
+@asynccontextmanager
+async def people(served: Served, token: str) -> AsyncIterator[aiohttp.ClientSession]:
+    async with aiohttp.ClientSession(served.url, headers={"Authorization": f"Bearer {token}"}) as http:
+        yield http
+
+
+async def get(http: aiohttp.ClientSession, path: str, status: int = 200) -> Any:
+    async with http.get(path) as response:
+        assert response.status == status, await response.text()
+        assert response.content_type == "application/json"
+        return await response.json()
+
+
+async def test_the_rest_api_shows_the_same_graphs(tmp_path: Path) -> None:
+    token = ""
+    async with serving(tmp_path) as served:
+        token = served.token("requester")
+        async with served.requester(token) as alice, served.provider() as provider, people(served, token) as http:
+            provider.keep_working()
+            graph_id = await alice.run(branches(1))
+            await alice.until_state(graph_id, "done")
+            (listed,) = await get(http, "/api/graphs")
+            assert (listed["graph_id"], listed["state"]) == (graph_id, "done")
+            shown = await get(http, f"/api/graphs/{graph_id}")
+            assert [p["name"] for p in shown["persisted"]] == ["branch_0"]
+            value = await get(http, f"/api/graphs/{graph_id}/results/branch_0")
+            assert (value["dtype"], value["shape"]) == ("float32", [8, 8])
+            np.testing.assert_allclose(value["value"], expected(0), rtol=1e-5)
+            (one,) = await get(http, "/api/providers")
+            assert (one["name"], one["connected"], one["tasks_done"] > 0) == ("one", True, True)
+
+
+async def test_the_rest_api_refuses_as_the_sockets_do(tmp_path: Path) -> None:
+    async with serving(tmp_path) as served, served.requester() as alice:
+        graph = branches(1)
+        await alice.call(await alice.upload(graph))
+        async with people(served, served.token("requester")) as bob, people(served, "nonsense") as nobody:
+            assert (await get(bob, f"/api/graphs/{graph.id}", 404))["code"] == "unknown_graph"
+            assert (await get(nobody, "/api/graphs", 401))["code"] == "token"
+            assert (await get(nobody, "/api/nothing", 404))["code"] == "message"
+            assert await get(nobody, "/api/health") == {"status": "ok"}
+        async with people(served, served.token("provider")) as provider:
+            assert (await get(provider, "/api/graphs", 403))["code"] == "role"
+
+
+async def test_a_graph_is_cancelled_by_rest(tmp_path: Path) -> None:
+    async with serving(tmp_path) as served:
+        token = served.token("requester")
+        async with served.requester(token) as alice, people(served, token) as http:
+            graph_id = await alice.run(branches(1))
+            assert (await get(http, f"/api/graphs/{graph_id}/results/branch_0", 409))["code"] == "not_computed"
+            assert (await get(http, f"/api/graphs/{graph_id}/results/other", 404))["code"] == "unknown_name"
+            async with http.post(f"/api/graphs/{graph_id}/cancel") as response:
+                assert (response.status, (await response.json())["state"]) == (200, "cancelled")
+            await alice.until_state(graph_id, "cancelled")
