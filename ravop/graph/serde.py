@@ -11,7 +11,9 @@ import onnx_ir as ir
 from google.protobuf.message import DecodeError
 
 from ravop.errors import InvalidModelError
+from ravop.graph.dtypes import DType, to_ir
 from ravop.graph.infer import Shape
+from ravop.protocol.tensors import DTYPES
 
 IR_VERSION = 10
 PRODUCER = "ravenverse"
@@ -26,6 +28,14 @@ def ir_shape(shape: Shape) -> ir.Shape:
     if found is None:
         found = _shapes[shape] = ir.Shape(shape, frozen=True)
     return found
+
+
+_types = {dtype: ir.TensorType(to_ir(dtype)) for dtype in DTYPES}
+
+
+def ir_type(dtype: DType) -> ir.TensorType:
+    """The type as onnx-ir has it, shared by all values of the dtype: give a value another one, never change it."""
+    return _types[dtype]
 
 
 def ir_attributes(attributes: Mapping[str, Any]) -> list[ir.Attr]:

@@ -12,11 +12,11 @@ import onnx_ir as ir
 from numpy.typing import DTypeLike
 
 from ravop.errors import GraphStateError, RavenError, ScopeError
-from ravop.graph.dtypes import DType, as_array, to_ir
+from ravop.graph.dtypes import DType, as_array
 from ravop.graph.infer import Shape, TensorType, constant_type, infer
 from ravop.graph.op import Op, Operand
 from ravop.graph.scope import Scope
-from ravop.graph.serde import ir_attributes, ir_shape
+from ravop.graph.serde import ir_attributes, ir_shape, ir_type
 from ravop.graph.source import Line, describe, user_line
 from ravop.protocol.tensors import INLINE_LIMIT, Array
 
@@ -202,7 +202,7 @@ class Tracer:
     def _new_value(self, type: TensorType) -> ir.Value:
         self._counter += 1
         return ir.Value(
-            name=f"v{self._counter}", type=ir.TensorType(to_ir(type.dtype)), shape=ir_shape(type.shape)
+            name=f"v{self._counter}", type=ir_type(type.dtype), shape=ir_shape(type.shape)
         )
 
     def _op(self, value: ir.Value, type: TensorType, line: Line, scope: Scope | None = None) -> Op:
