@@ -14,8 +14,10 @@ from onnx import checker, inliner, shape_inference
 from ravop.errors import InvalidModelError
 from ravop.graph.cost import graph_peak
 from ravop.graph.dtypes import from_ir
+from ravop.graph.limits import Limits, refuse
+from ravop.graph.ranks import bound_ranks
 from ravop.graph.serde import parse
-from ravop.graph.structure import Limits, refuse, vet
+from ravop.graph.structure import vet
 
 __all__ = ["Limits", "check_model"]
 
@@ -35,9 +37,11 @@ def check_model(data: bytes, limits: Limits = _DEFAULT) -> ir.Model:
     try:
         vet(proto, limits)
         checker.check_model(proto)
+        bound_ranks(proto, limits.rank)
         typed = _inferred(proto)
         model = ir.from_proto(typed)
         _check_values(model, limits)
+        _type_arguments(model)
         flat = ir.from_proto(_inferred(inliner.inline_local_functions(proto))) if proto.functions else model
     except InvalidModelError:
         raise
@@ -70,6 +74,21 @@ def _check_values(model: ir.Model, limits: Limits) -> None:
         for value in node.outputs:
             if value.name:
                 _check_value(value, limits)
+
+
+def _type_arguments(model: ir.Model) -> None:
+    """Give the arguments of each function, which ONNX leaves untyped, the types of its first call."""
+    pending, seen = [model.graph], set()
+    while pending:
+        for node in pending.pop().all_nodes():
+            function = model.functions.get(node.op_identifier())
+            if function is None or function.identifier() in seen:
+                continue
+            seen.add(function.identifier())
+            pending.append(function.graph)
+            for argument, value in zip(function.inputs, node.inputs, strict=False):
+                if argument.type is None and value is not None:
+                    argument.type, argument.shape = value.type, value.shape
 
 
 def _check_value(value: ir.Value, limits: Limits) -> None:

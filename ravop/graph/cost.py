@@ -132,27 +132,34 @@ def _per_input(weight: float) -> Callable[[ir.Node], float]:
     return lambda node: weight * elements(_input(node, 0))
 
 
-_MOVES = ("Cast", "Concat", "ConstantOfShape", "Constant", "DepthToSpace", "Expand", "EyeLike", "Flatten", "Gather", "GatherElements",
-          "GatherND", "Identity", "Pad", "Reshape", "Scatter", "Shape", "Size", "Slice", "SpaceToDepth", "Split", "Squeeze", "Tile",
-          "Transpose", "Trilu", "Unsqueeze", "Where")  # fmt: skip
-_REDUCTIONS = ("ArgMax", "ArgMin", "GlobalAveragePool", "GlobalMaxPool", "ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp",
-               "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd", "ReduceSum", "ReduceSumSquare")  # fmt: skip
-_TRANSCENDENTAL = ("Acos", "Asin", "Atan", "Cos", "Elu", "Erf", "Exp", "Gelu", "Log", "Mish", "Pow", "Selu", "Sigmoid", "Sin",
-                   "Softplus", "Tan", "Tanh")  # fmt: skip
-_NORMALISATIONS = ("BatchNormalization", "GroupNormalization", "InstanceNormalization", "LayerNormalization", "LogSoftmax",
-                   "LpNormalization", "Softmax")  # fmt: skip
-_POOLS = ("AveragePool", "LpPool", "MaxPool")
+_MOVES = (
+    "Cast Concat ConstantOfShape Constant DepthToSpace Expand EyeLike Flatten Gather GatherElements GatherND Identity "
+    "Pad Reshape Scatter Shape Size Slice SpaceToDepth Split Squeeze Tile Transpose Trilu Unsqueeze Where"
+)
+_REDUCTIONS = (
+    "ArgMax ArgMin CumSum GlobalAveragePool GlobalMaxPool ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMax "
+    "ReduceMean ReduceMin ReduceProd ReduceSum ReduceSumSquare"
+)
+_TRANSCENDENTAL = "Acos Asin Atan Cos Elu Erf Exp Gelu Log Mish Pow Selu Sigmoid Sin Softplus Tan Tanh"
+_NORMALISED = "BatchNormalization GroupNormalization InstanceNormalization LayerNormalization LpNormalization"
+_NORMALISATIONS = f"{_NORMALISED} LogSoftmax Softmax"
 
 FLOPS: dict[str, Callable[[ir.Node], float]] = {
-    "MatMul": _matmul, "Gemm": _gemm, "Conv": _conv, "ConvTranspose": _conv_transpose, "Einsum": _einsum,
-    "RNN": _recurrent(1), "GRU": _recurrent(3), "LSTM": _recurrent(4),
-    "TopK": _per_input(20.0), "CumSum": _per_input(1.0), "Unique": _per_input(20.0),
-    **dict.fromkeys(_POOLS, _pool),
-    **{name: _per_output(0.0) for name in _MOVES},
-    **{name: _per_input(1.0) for name in _REDUCTIONS},
-    **{name: _per_output(8.0) for name in _TRANSCENDENTAL},
-    **{name: _per_input(8.0) for name in _NORMALISATIONS},
-}  # fmt: skip
+    "MatMul": _matmul,
+    "Gemm": _gemm,
+    "Conv": _conv,
+    "ConvTranspose": _conv_transpose,
+    "Einsum": _einsum,
+    "RNN": _recurrent(1),
+    "GRU": _recurrent(3),
+    "LSTM": _recurrent(4),
+    **dict.fromkeys(("TopK", "Unique"), _per_input(20.0)),
+    **dict.fromkeys(("AveragePool", "LpPool", "MaxPool"), _pool),
+    **dict.fromkeys(_MOVES.split(), _per_output(0.0)),
+    **dict.fromkeys(_REDUCTIONS.split(), _per_input(1.0)),
+    **dict.fromkeys(_TRANSCENDENTAL.split(), _per_output(8.0)),
+    **dict.fromkeys(_NORMALISATIONS.split(), _per_input(8.0)),
+}
 """FLOPs of an operator; one per output element for those not listed."""
 _ELEMENTWISE = _per_output(1.0)
 

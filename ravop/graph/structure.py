@@ -10,63 +10,35 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator
 
-import msgspec
 import numpy as np
 import onnx
 from onnx import AttributeProto, GraphProto, NodeProto, TensorProto, ValueInfoProto, defs
 
-from ravop.errors import DTypeError, InvalidModelError
+from ravop.errors import DTypeError
 from ravop.graph.dtypes import from_elem_type
-from ravop.graph.infer import OPSET
-from ravop.graph.serde import IR_VERSION
-
-OLDEST_OPSET = 13
-MAX_DIM = 2**40
-"""Bound of dimensions and integer attributes: far beyond memory, far from overflow."""
-MAX_STRING = 4_096
-
-
-class Limits(msgspec.Struct, frozen=True, kw_only=True):
-    """How much of a model is accepted. The defaults are the coordinator's; a provider lowers `memory` to what it lends."""
-
-    bytes: int = 256 * 1024 * 1024
-    nodes: int = 200_000
-    """Bodies and functions included, each function counted at every call."""
-    depth: int = 12
-    """Levels of bodies in bodies, and of functions calling functions."""
-    rank: int = 32
-    memory: int = 1024**4
-    """Bytes that the model is estimated to need at once."""
-    opset: int = OPSET
-    ir_version: int = IR_VERSION
-
-
-def refuse(
-    message: str, *, expected: object = "", received: object = "", hint: str = "", op: str = ""
-) -> InvalidModelError:
-    return InvalidModelError(message, expected=expected, received=received, hint=hint, op=op)
-
+from ravop.graph.limits import MAX_DIM, MAX_STRING, OLDEST_OPSET, RANDOM, REFUSED, TENSORS, Limits, refuse
 
 FunctionId = tuple[str, str, str]
 
-_RANDOM = "use ravop.random_uniform, random_normal or bernoulli: they give the same values wherever they are computed"
-_TENSORS = "only tensors of numbers flow through a graph"
-REFUSED: dict[str, tuple[str, str]] = {
-    **dict.fromkeys(("Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"), ("draws random numbers that cannot be reproduced", _RANDOM)),
-    **dict.fromkeys(("ConcatFromSequence", "Optional", "OptionalGetElement", "OptionalHasElement", "SequenceAt", "SequenceConstruct", "SequenceEmpty", "SequenceErase", "SequenceInsert", "SequenceLength", "SequenceMap", "SplitToSequence"), ("works on sequences or optional values", _TENSORS)),
-    **dict.fromkeys(("ImageDecoder", "RegexFullMatch", "StringConcat", "StringNormalizer", "StringSplit", "TfIdfVectorizer"), ("works on text or files", _TENSORS)),
-}  # fmt: skip
-"""Standard operators that no graph may hold: what they do, and what to do instead."""
-
-_POSITIVE = frozenset({"blocksize", "dilations", "group", "hidden_size", "kernel_shape", "num_groups", "num_outputs", "num_scan_inputs",
-                       "output_height", "output_width", "strides"})  # fmt: skip
+_POSITIVE = frozenset(
+    {"blocksize", "dilations", "group", "hidden_size", "kernel_shape", "num_groups", "num_outputs"}
+    | {"num_scan_inputs", "output_height", "output_width", "strides"}
+)
 """Attributes by which ONNX's shape inference divides."""
-_SCALARS = {
-    AttributeProto.FLOAT: "f", AttributeProto.INT: "i", AttributeProto.STRING: "s", AttributeProto.TENSOR: "t", AttributeProto.GRAPH: "g",
-    AttributeProto.FLOATS: "floats", AttributeProto.INTS: "ints", AttributeProto.STRINGS: "strings",
-}  # fmt: skip
-_SHAPE_INPUTS = {"Reshape": 1, "Expand": 1, "ConstantOfShape": 0, "Unsqueeze": 1, "Tile": 1}
-"""Where an operator takes the dims of its result: a constant there is bounded by `Limits.rank`."""
+_FIELDS = {
+    getattr(AttributeProto, kind): field
+    for kind, field in (
+        ("FLOAT", "f"),
+        ("INT", "i"),
+        ("STRING", "s"),
+        ("TENSOR", "t"),
+        ("GRAPH", "g"),
+        ("FLOATS", "floats"),
+        ("INTS", "ints"),
+        ("STRINGS", "strings"),
+    )
+}
+"""Kinds of attributes that are supported, and where an attribute keeps its value."""
 
 
 def vet(model: onnx.ModelProto, limits: Limits) -> None:
@@ -144,12 +116,19 @@ def _bound_calls(walks: list[_Walk], functions: list[FunctionId], limits: Limits
     else:
         deepest = [_called(f) for f in functions if level[f] >= limits.depth]
         if deepest:
-            raise refuse("functions call each other too deeply, or themselves", expected=f"at most {limits.depth - 1} levels",
-                         received=", ".join(deepest[:5]))  # fmt: skip
+            raise refuse(
+                "functions call each other too deeply, or themselves",
+                expected=f"at most {limits.depth - 1} levels",
+                received=", ".join(deepest[:5]),
+            )
     total = sum(walk.nodes for walk in walks) + sum(count * size[c] for c, count in walks[0].calls.items())
     if total > limits.nodes:
-        raise refuse("the model has too many nodes", expected=f"at most {limits.nodes:,}", received=f"{total:,} with every function call",
-                     hint="write repeated work as a loop: see ravop.scan")  # fmt: skip
+        raise refuse(
+            "the model has too many nodes",
+            expected=f"at most {limits.nodes:,}",
+            received=f"{total:,} with every function call",
+            hint="write repeated work as a loop: see ravop.scan",
+        )
 
 
 class _Walk:
@@ -163,8 +142,6 @@ class _Walk:
         self.calls: dict[FunctionId, int] = {}
         self._names: set[str] = set()
         self._node_names: set[str] = set()
-        self._sizes: dict[str, int] = {}
-        """Number of elements of the constants that could be somebody's shape."""
 
     def graph(self, graph: GraphProto) -> None:
         pending = [(graph, 0)]
@@ -244,7 +221,7 @@ class _Walk:
         if node.op_type == "Dropout" and len(node.input) > 2 and node.input[2]:
             raise refuse(
                 "Dropout in training mode draws random numbers that cannot be reproduced",
-                hint=_RANDOM,
+                hint=RANDOM,
                 op=label,
             )
         attributes = {attribute.name: attribute for attribute in node.attribute}
@@ -263,21 +240,9 @@ class _Walk:
                 received=len(node.output),
                 op=label,
             )
-        position = _SHAPE_INPUTS.get(node.op_type)
-        if (
-            position is not None
-            and position < len(node.input)
-            and self._sizes.get(node.input[position], 0) > self.limits.rank
-        ):
-            raise refuse("a tensor of too many dimensions", expected=f"at most {self.limits.rank}", op=label)
-        if node.op_type == "Constant" and node.output:
-            self._sizes[node.output[0]] = sum(
-                math.prod(a.t.dims) if a.type == AttributeProto.TENSOR else len(a.ints)
-                for a in node.attribute
-            )
 
     def _attribute(self, attribute: AttributeProto, label: str) -> None:
-        field = _SCALARS.get(attribute.type)
+        field = _FIELDS.get(attribute.type)
         if field is None or attribute.ref_attr_name:
             raise refuse(f"the attribute {attribute.name[:80]!r} has a type that is not supported", op=label)
         if attribute.type == AttributeProto.TENSOR:
@@ -312,7 +277,6 @@ class _Walk:
                 received=f"{given} bytes",
                 op=label,
             )
-        self._sizes[tensor.name] = math.prod(tensor.dims)
 
     def _count(self, dims: Iterable[int], label: str) -> int:
         shape = list(dims)
@@ -332,7 +296,7 @@ class _Walk:
                 continue
             if kind != "tensor_type":
                 raise refuse(
-                    _TENSORS,
+                    TENSORS,
                     expected="a tensor",
                     received=f"{info.name[:80]!r} is a {kind.removesuffix('_type')}",
                 )

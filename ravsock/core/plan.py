@@ -11,9 +11,9 @@ an outer scope directly. An *instance* of a scope has a path: `""` for the main 
 
 from __future__ import annotations
 
-from ravop.protocol.messages import PlanSummary
-
 import msgspec
+
+from ravop.protocol.messages import PlanSummary
 
 PLAN_VERSION = 1
 START, STOP = "chunk_start", "chunk_stop"
@@ -59,7 +59,7 @@ class Carry(msgspec.Struct, frozen=True, kw_only=True):
     """A loop's state variable. All are names of values."""
 
     init: str
-    """Value before the first iteration, of this scope or an outer one."""
+    """Value before the first iteration, of this scope or an outer one; unlike all else the loop reads."""
     final: str
     """Value after the last, of this scope."""
     body_in: str
@@ -86,7 +86,8 @@ class Loop(msgspec.Struct, frozen=True, kw_only=True, tag="loop"):
 
     `chunk` is a model whose inputs are the carries, the sliced values whole, the captured values, and `START` and `STOP`;
     it runs iterations START to STOP-1 and gives the carries after them and the stacked outputs of these iterations. Its ports
-    name `Carry.init` (in) and `Carry.final` (out), `Sliced.source`, captured values by their own name, `Stacked.stacked`.
+    name `Carry.init` (in) and `Carry.final` (out), `Sliced.source`, captured values by their own name, `Stacked.stacked`;
+    `START` and `STOP` are not among them. What depends on constants alone is inside the chunk and not listed here.
     """
 
     label: str
@@ -97,7 +98,7 @@ class Loop(msgspec.Struct, frozen=True, kw_only=True, tag="loop"):
     captured: tuple[str, ...]
     """Values of this scope or outer ones that the body reads whole."""
     steps: int = 1
-    """Steps that one iteration counts for in the progress display."""
+    """Steps that one iteration counts for in the progress display: innermost iterations, those of loops inside included."""
     chunk: Subgraph | None = None
     body: Plan | None = None
     cost: Cost

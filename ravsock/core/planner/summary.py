@@ -19,9 +19,14 @@ def summarise(plan: Plan, flops: float, steps: int, fleet: Fleet) -> PlanSummary
     together = min(fleet_seconds(plan, slots), alone) if slots and alone is not None else None
     useful = width(plan)
     return PlanSummary(
-        units=tuple(units[:MAX_UNITS]), flops=flops, steps=steps, useful_providers=useful, fleet_seconds=together, single_seconds=alone,
+        units=tuple(units[:MAX_UNITS]),
+        flops=flops,
+        steps=steps,
+        useful_providers=useful,
+        fleet_seconds=together,
+        single_seconds=alone,
         notes=tuple(_notes(units, useful, together, alone, fleet)),
-    )  # fmt: skip
+    )
 
 
 def _flatten(plan: Plan, iterations: int) -> Iterator[tuple[Unit, int]]:

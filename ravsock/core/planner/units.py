@@ -159,56 +159,49 @@ class _Units:
 
     def _loop(self, item: Item, node: ir.Node) -> Loop:
         (graph,) = bodies_of(node)
+        positions = wanted_outputs(node, self._scope)
+        results = item.body.results if item.body else tuple(_name(graph.outputs[i]) for i in positions)
         count = carry_count(node)
-        finals = [value.name or self._context.fresh(node.name) for value in node.outputs[:count]]
-        ends = [
-            *zip(node.inputs, self._scope.inits[node], strict=False),
-            *zip(node.outputs, finals, strict=False),
-        ]
-        for end, name in ends:
-            if end is not None:
-                self._type(end, name)
-        for value in item.reads:
-            self._type(value)
-        positions = [i for i in wanted_outputs(node, self._scope) if i >= count]
-        for position in positions:
-            self._type(node.outputs[position])
-        outs = (
-            item.body.results
-            if item.body
-            else [_name(graph.outputs[i]) for i in wanted_outputs(node, self._scope)]
-        )
-        carries = tuple(
-            Carry(init=init, final=final, body_in=_name(inside), body_out=out)
-            for init, final, inside, out in zip(
-                self._scope.inits[node], finals, graph.inputs, outs, strict=False
-            )
-        )
-        stacked = tuple(
-            Stacked(body_out=out, stacked=_name(node.outputs[position]))
-            for position, out in zip(positions, outs[count:], strict=True)
-        )
+        carries = self._carries(node, graph, results)
         sliced = tuple(
             Sliced(source=_name(source), body_in=_name(inside))
             for source, inside in zip(node.inputs[count:], graph.inputs[count:], strict=True)
             if source in item.reads
         )
+        stacked = tuple(
+            Stacked(body_out=result, stacked=_name(node.outputs[position]))
+            for position, result in zip(positions[count:], results[count:], strict=True)
+        )
+        for value in (*item.reads, *(node.outputs[position] for position in positions[count:])):
+            self._type(value)
         cost = self._iteration_cost(node, graph)
-        chunk = None
-        if item.body is None:
-            chunk = self._chunk(node, carries, positions, cost)
-            own = (
-                {port.value for port in chunk.inputs} - {c.init for c in carries} - {s.source for s in sliced}
-            )
-        else:
-            made = {c.body_in for c in carries} | {s.body_in for s in sliced}
-            made |= {name for unit in item.body.plan.units for name in outputs_of(unit)}
-            own = {name for unit in item.body.plan.units for name in inputs_of(unit)} - made
-        captured = tuple(_name(value) for value in item.reads if value.name in own)
+        chunk = self._chunk(node, carries, positions[count:], cost) if item.body is None else None
+        named = {port.value for port in chunk.inputs} if chunk else _read_outside(item.body)
+        named -= {c.init for c in carries if chunk} | {s.source for s in sliced if chunk}
         return Loop(
-            label=label_loop(node), length=scan_length(node) or 0, carries=carries, sliced=sliced, stacked=stacked, captured=captured,
-            steps=_steps(node, item.body), chunk=chunk, body=None if item.body is None else item.body.plan, cost=cost,
-        )  # fmt: skip
+            label=label_loop(node),
+            length=scan_length(node) or 0,
+            carries=carries,
+            sliced=sliced,
+            stacked=stacked,
+            captured=tuple(_name(value) for value in item.reads if value.name in named),
+            steps=_steps(node, item.body),
+            chunk=chunk,
+            body=None if item.body is None else item.body.plan,
+            cost=cost,
+        )
+
+    def _carries(self, node: ir.Node, graph: ir.Graph, results: Sequence[str]) -> tuple[Carry, ...]:
+        carries = []
+        inits = self._scope.inits[node]
+        for init, begin, end, inside, out in zip(
+            inits, node.inputs, node.outputs, graph.inputs, results, strict=False
+        ):
+            final = end.name or self._context.fresh(node.name)
+            carries.append(Carry(init=init, final=final, body_in=_name(inside), body_out=out))
+            self._type(end, final)
+            self._type(begin or inside, init)
+        return tuple(carries)
 
     def _chunk(
         self, node: ir.Node, carries: Sequence[Carry], positions: Sequence[int], cost: Cost
@@ -229,6 +222,14 @@ class _Units:
             bytes_in=_bytes(graph.inputs), bytes_out=_bytes(graph.outputs),
             peak_memory=graph_peak(graph, context.functions) + _bytes(context.reads(node)) + _bytes(node.outputs) // length,
         )  # fmt: skip
+
+
+def _read_outside(body: Body | None) -> set[str]:
+    """Names of outer values, and of the body's own inputs, that the units of an opened body read."""
+    units = body.plan.units if body is not None else ()
+    return {name for unit in units for name in inputs_of(unit)} - {
+        name for unit in units for name in outputs_of(unit)
+    }
 
 
 def _name(value: ir.Value | None) -> str:

@@ -1,7 +1,8 @@
 """`check_model` accepts what ravop writes, and refuses everything else with `InvalidModelError` and nothing worse."""
 
+import time
+
 import numpy as np
-import onnx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -36,7 +37,9 @@ def model(nodes, outputs=None, inputs=None, initializers=(), functions=(), opset
         outputs = [info("its shape", (None,), INT)]
     graph = helper.make_graph(nodes, "g", inputs or [info("x")], outputs, list(initializers))
     imports = [helper.make_opsetid("", opset), *(helper.make_opsetid(d, 1) for d in domains)]
-    return helper.make_model(graph, functions=functions, **{"ir_version": 10, "opset_imports": imports} | fields)
+    return helper.make_model(
+        graph, functions=functions, **{"ir_version": 10, "opset_imports": imports} | fields
+    )
 
 
 def training():
@@ -47,7 +50,9 @@ def training():
     step = function(lambda w, x: R.tanh(x @ w))
 
     def epoch(w, _):
-        return R.scan(lambda w, x: (w - R.mean(step(w, x)) * R.random_uniform(size=(3, 3)), R.sum(w)), w, data)
+        return R.scan(
+            lambda w, x: (w - R.mean(step(w, x)) * R.random_uniform(size=(3, 3)), R.sum(w)), w, data
+        )
 
     final, losses = R.scan(epoch, start, length=2)
     final.persist_op("w")
@@ -58,11 +63,19 @@ def training():
 def test_accepts_what_ravop_writes():
     accepted = check_model(training())
     assert [node.op_type for node in accepted.graph][-1] == "Scan"
-    assert all(value.dtype is not None and value.shape is not None for node in accepted.graph.all_nodes() for value in node.outputs)
+    assert all(
+        value.dtype is not None and value.shape is not None
+        for node in accepted.graph.all_nodes()
+        for value in node.outputs
+    )
 
 
 def test_infers_what_is_not_written():
-    accepted = check_model(model([node("MatMul", ["x", "x"], ["y"]), node("Tanh", ["y"], ["z"])], inputs=[info("x", (3, 3))]).SerializeToString())
+    accepted = check_model(
+        model(
+            [node("MatMul", ["x", "x"], ["y"]), node("Tanh", ["y"], ["z"])], inputs=[info("x", (3, 3))]
+        ).SerializeToString()
+    )
     (shape,) = accepted.graph.outputs
     assert (shape.dtype.name, list(shape.shape)) == ("INT64", [2])
 
@@ -75,15 +88,23 @@ def _external():
 
 
 def _lying_initializer():
-    return model([node("Add", ["x", "w"], ["y"])], initializers=[TensorProto(name="w", data_type=FLOAT, dims=[2**34], raw_data=b"1234")])
+    return model(
+        [node("Add", ["x", "w"], ["y"])],
+        initializers=[TensorProto(name="w", data_type=FLOAT, dims=[2**34], raw_data=b"1234")],
+    )
 
 
 def _lying_constant():
-    return model([node("Constant", [], ["y"], value=TensorProto(data_type=FLOAT, dims=[1000], float_data=[1.0]))])
+    return model(
+        [node("Constant", [], ["y"], value=TensorProto(data_type=FLOAT, dims=[1000], float_data=[1.0]))]
+    )
 
 
 def _negative_dims():
-    return model([node("Add", ["x", "w"], ["y"])], initializers=[TensorProto(name="w", data_type=FLOAT, dims=[-1], raw_data=b"")])
+    return model(
+        [node("Add", ["x", "w"], ["y"])],
+        initializers=[TensorProto(name="w", data_type=FLOAT, dims=[-1], raw_data=b"")],
+    )
 
 
 def _text():
@@ -109,9 +130,23 @@ def _sparse():
 def _nested(levels):
     graph = helper.make_graph([node("Identity", ["c"], ["z0"])], "b", [], [info("z0", ())])
     for level in range(1, levels):
-        inner = node("If", ["c"], [f"z{level}"], then_branch=graph, else_branch=helper.make_graph([node("Identity", ["c"], [f"e{level}"])], "e", [], [info(f"e{level}", ())]))
+        inner = node(
+            "If",
+            ["c"],
+            [f"z{level}"],
+            then_branch=graph,
+            else_branch=helper.make_graph(
+                [node("Identity", ["c"], [f"e{level}"])], "e", [], [info(f"e{level}", ())]
+            ),
+        )
         graph = helper.make_graph([inner], "b", [], [info(f"z{level}", ())])
-    outer = node("If", ["c"], ["y"], then_branch=graph, else_branch=helper.make_graph([node("Identity", ["c"], ["e0"])], "e", [], [info("e0", ())]))
+    outer = node(
+        "If",
+        ["c"],
+        ["y"],
+        then_branch=graph,
+        else_branch=helper.make_graph([node("Identity", ["c"], ["e0"])], "e", [], [info("e0", ())]),
+    )
     return model([outer], inputs=[info("c", (), TensorProto.BOOL)])
 
 
@@ -123,7 +158,11 @@ def _function(name, calls):
 
 
 def _recursive():
-    return model([node("f", ["x"], ["y"], domain="local")], functions=[_function("f", ["g"]), _function("g", ["f"])], domains=["local"])
+    return model(
+        [node("f", ["x"], ["y"], domain="local")],
+        functions=[_function("f", ["g"]), _function("g", ["f"])],
+        domains=["local"],
+    )
 
 
 def _exponential():
@@ -164,28 +203,74 @@ REFUSED = {
     "bernoulli": (lambda: _random("Bernoulli"), "ravop.random_uniform"),
     "multinomial": (lambda: _random("Multinomial"), "ravop.random_uniform"),
     "training dropout": (_dropout, "training mode"),
-    "foreign domain": (lambda: model([node("Gelu", ["x"], ["y"], domain="com.microsoft")], domains=["com.microsoft"]), "another domain"),
-    "undeclared domain": (lambda: model([node("Gelu", ["x"], ["y"], domain="com.microsoft")]), "another domain"),
+    "foreign domain": (
+        lambda: model([node("Gelu", ["x"], ["y"], domain="com.microsoft")], domains=["com.microsoft"]),
+        "another domain",
+    ),
+    "undeclared domain": (
+        lambda: model([node("Gelu", ["x"], ["y"], domain="com.microsoft")]),
+        "another domain",
+    ),
     "unknown operator": (lambda: model([node("Frobnicate", ["x"], ["y"])]), "no such operator"),
     "opset too new": (lambda: model([node("Identity", ["x"], ["y"])], opset=99), "version"),
     "opset too old": (lambda: model([node("Identity", ["x"], ["y"])], opset=7), "version"),
     "no opset": (lambda: model([node("Identity", ["x"], ["y"])], opset_imports=[]), "version"),
     "file too new": (lambda: model([node("Identity", ["x"], ["y"])], ir_version=99), "unknown version"),
-    "two values of one name": (lambda: model([node("Identity", ["x"], ["y"]), node("Tanh", ["x"], ["y"])]), "name of its own"),
-    "two nodes of one name": (lambda: model([node("Identity", ["x"], ["y"], name="n"), node("Tanh", ["y"], ["z"], name="n")]), "same name"),
-    "input with a default": (lambda: model([node("Identity", ["x"], ["y"])], initializers=[helper.make_tensor("x", FLOAT, [3], [0.0] * 3)]), "name of its own"),
-    "cycle": (lambda: model([node("Add", ["x", "z"], ["y"]), node("Tanh", ["y"], ["z"])]), "topologically sorted"),
+    "two values of one name": (
+        lambda: model([node("Identity", ["x"], ["y"]), node("Tanh", ["x"], ["y"])]),
+        "name of its own",
+    ),
+    "two nodes of one name": (
+        lambda: model([node("Identity", ["x"], ["y"], name="n"), node("Tanh", ["y"], ["z"], name="n")]),
+        "same name",
+    ),
+    "input with a default": (
+        lambda: model(
+            [node("Identity", ["x"], ["y"])], initializers=[helper.make_tensor("x", FLOAT, [3], [0.0] * 3)]
+        ),
+        "name of its own",
+    ),
+    "cycle": (
+        lambda: model([node("Add", ["x", "z"], ["y"]), node("Tanh", ["y"], ["z"])]),
+        "topologically sorted",
+    ),
     "reads nothing": (lambda: model([node("Tanh", ["nowhere"], ["y"])]), "nowhere"),
     "no such output": (lambda: model([node("Tanh", ["x"], ["y"])], outputs=[info("q")]), ""),
-    "shapes that do not fit": (lambda: model([node("MatMul", ["x", "w"], ["y"])], inputs=[info("x", (3, 4)), info("w", (3, 4))]), "MatMul"),
-    "types that do not fit": (lambda: model([node("MatMul", ["x", "w"], ["y"])], inputs=[info("x", (3, 3)), info("w", (3, 3), INT)]), "MatMul"),
-    "a declared type that is not so": (lambda: model([node("Tanh", ["x"], ["y"])], outputs=[info("y", (7,))]), ""),
-    "unknown rank": (lambda: model([node("Reshape", ["x", "s"], ["y"])], inputs=[info("x"), info("s", (None,), INT)]), "rank"),
-    "a crash in GatherND": (lambda: model([node("GatherND", ["x", "i"], ["y"], batch_dims=-1)], initializers=[ints("i")]), "batch_dims"),
+    "shapes that do not fit": (
+        lambda: model([node("MatMul", ["x", "w"], ["y"])], inputs=[info("x", (3, 4)), info("w", (3, 4))]),
+        "MatMul",
+    ),
+    "types that do not fit": (
+        lambda: model(
+            [node("MatMul", ["x", "w"], ["y"])], inputs=[info("x", (3, 3)), info("w", (3, 3), INT)]
+        ),
+        "MatMul",
+    ),
+    "a declared type that is not so": (
+        lambda: model([node("Tanh", ["x"], ["y"])], outputs=[info("y", (7,))]),
+        "",
+    ),
+    "unknown rank": (
+        lambda: model([node("Reshape", ["x", "s"], ["y"])], inputs=[info("x"), info("s", (None,), INT)]),
+        "rank",
+    ),
+    "a crash in GatherND": (
+        lambda: model([node("GatherND", ["x", "i"], ["y"], batch_dims=-1)], initializers=[ints("i")]),
+        "batch_dims",
+    ),
     "a crash in Split": (lambda: model([node("Split", ["x"], ["y", "z"], num_outputs=1)]), "outputs"),
-    "a stride of nothing": (lambda: model([node("MaxPool", ["x"], ["y"], kernel_shape=[1, 1], strides=[0, 0])], inputs=[info("x", (1, 1, 4, 4))]), "out of range"),
-    "too many dims by an attribute": (lambda: model([node("Expand", ["x", "s"], ["y"])], initializers=[ints("s", *[1] * 1000)]), "dimensions"),
-}  # fmt: skip
+    "a stride of nothing": (
+        lambda: model(
+            [node("MaxPool", ["x"], ["y"], kernel_shape=[1, 1], strides=[0, 0])],
+            inputs=[info("x", (1, 1, 4, 4))],
+        ),
+        "out of range",
+    ),
+    "too many dims by an attribute": (
+        lambda: model([node("Expand", ["x", "s"], ["y"])], initializers=[ints("s", *[1] * 1000)]),
+        "dimensions",
+    ),
+}
 
 
 @pytest.mark.parametrize("case", REFUSED)
@@ -197,18 +282,40 @@ def test_refuses(case):
 
 
 EXPLODING = {
-    "ConstantOfShape": lambda: model([node("ConstantOfShape", ["s"], ["y"])], initializers=[ints("s", 2**30, 2**30)]),
+    "ConstantOfShape": lambda: model(
+        [node("ConstantOfShape", ["s"], ["y"])], initializers=[ints("s", 2**30, 2**30)]
+    ),
     "Expand": lambda: model([node("Expand", ["x", "s"], ["y"])], initializers=[ints("s", 2**38, 3)]),
     "Tile": lambda: model([node("Tile", ["x", "s"], ["y"])], initializers=[ints("s", 2**39)]),
-    "Range": lambda: model([node("Range", ["a", "b", "c"], ["y"])], initializers=[
-        numpy_helper.from_array(np.array(v, np.int64), n) for n, v in (("a", 0), ("b", 2**39), ("c", 1))]),
-    "MatMul": lambda: model([node("MatMul", ["x", "w"], ["y"])], inputs=[info("x", (2**22, 1)), info("w", (1, 2**22))]),
+    "Range": lambda: model(
+        [node("Range", ["a", "b", "c"], ["y"])],
+        initializers=[
+            numpy_helper.from_array(np.array(v, np.int64), n) for n, v in (("a", 0), ("b", 2**39), ("c", 1))
+        ],
+    ),
+    "MatMul": lambda: model(
+        [node("MatMul", ["x", "w"], ["y"])], inputs=[info("x", (2**22, 1)), info("w", (1, 2**22))]
+    ),
     "input": lambda: model([node("Shape", ["x"], ["y"])], inputs=[info("x", (2**39, 2**39))]),
-    "function": lambda: model([node("f", ["x"], ["y"], domain="local")], domains=["local"], functions=[helper.make_function(
-        "local", "f", ["a"], ["out"], [
-            node("Constant", [], ["s"], value_ints=[2**38, 3]), node("Expand", ["a", "s"], ["b"]), node("ReduceSum", ["b"], ["out"])],
-        [helper.make_opsetid("", 21)])]),
-}  # fmt: skip
+    "function": lambda: model(
+        [node("f", ["x"], ["y"], domain="local")],
+        domains=["local"],
+        functions=[
+            helper.make_function(
+                "local",
+                "f",
+                ["a"],
+                ["out"],
+                [
+                    node("Constant", [], ["s"], value_ints=[2**38, 3]),
+                    node("Expand", ["a", "s"], ["b"]),
+                    node("ReduceSum", ["b"], ["out"]),
+                ],
+                [helper.make_opsetid("", 21)],
+            )
+        ],
+    ),
+}
 
 
 @pytest.mark.parametrize("case", EXPLODING)
@@ -217,15 +324,78 @@ def test_refuses_what_needs_too_much_memory(case):
         check_model(EXPLODING[case]().SerializeToString())
 
 
+def _chain(pairs):
+    names = [f"x{i}" for i in range(len(pairs) + 1)]
+    return [
+        node(op, [names[i], *more], [names[i + 1]], **fields) for i, (op, more, fields) in enumerate(pairs)
+    ]
+
+
+RANK_BOMBS = {
+    "chain": lambda: model(
+        _chain([("Unsqueeze", ["a"], {})] * 3_000), inputs=[info("x0")], initializers=[ints("a", 0)]
+    ),
+    "gathers": lambda: model(
+        _chain([("Gather", ["a"], {})] * 3_000),
+        inputs=[info("x0")],
+        initializers=[numpy_helper.from_array(np.zeros([1] * 16, np.int64), "a")],
+    ),
+    "long shape": lambda: model([node("ConstantOfShape", ["x"], ["y"])], inputs=[info("x", (2**30,), INT)]),
+    "in a function": lambda: model(
+        [node("f", ["x"], ["y"], domain="local")],
+        domains=["local"],
+        functions=[
+            helper.make_function(
+                "local",
+                "f",
+                ["x0"],
+                ["x3000"],
+                [node("Constant", [], ["a"], value_ints=[0]), *_chain([("Unsqueeze", ["a"], {})] * 3_000)],
+                [helper.make_opsetid("", 21)],
+            )
+        ],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", RANK_BOMBS)
+def test_refuses_ranks_without_bound_at_once(case):
+    data = RANK_BOMBS[case]().SerializeToString()
+    start = time.process_time()
+    with pytest.raises(InvalidModelError, match=r"dimensions|rank"):
+        check_model(data)
+    assert time.process_time() - start < 5
+
+
+def test_accepts_long_chains_that_widen_and_narrow():
+    pairs = [
+        ("ReduceSum", ["a"], {"keepdims": 0}),
+        ("Unsqueeze", ["a"], {}),
+        ("Squeeze", ["a"], {}),
+        ("Unsqueeze", ["a"], {}),
+    ] * 50
+    check_model(
+        model(_chain(pairs), inputs=[info("x0", (3, 3))], initializers=[ints("a", 0)]).SerializeToString()
+    )
+
+
 def test_limits_are_the_callers():
     data = training()
-    for limits in (Limits(bytes=len(data) - 1), Limits(nodes=3), Limits(depth=1), Limits(memory=100), Limits(rank=1)):
+    for limits in (
+        Limits(bytes=len(data) - 1),
+        Limits(nodes=3),
+        Limits(depth=1),
+        Limits(memory=100),
+        Limits(rank=1),
+    ):
         with pytest.raises(InvalidModelError):
             check_model(data, limits)
     assert check_model(data, Limits(bytes=len(data), nodes=1_000, depth=3, memory=100_000, rank=3))
 
 
-@pytest.mark.parametrize("data", [b"", b"garbage", b"\x00" * 1_000, b"\xff" * 1_000, np.zeros(3).tobytes(), b"\x08\x0a"])
+@pytest.mark.parametrize(
+    "data", [b"", b"garbage", b"\x00" * 1_000, b"\xff" * 1_000, np.zeros(3).tobytes(), b"\x08\x0a"]
+)
 def test_refuses_bytes_that_are_no_model(data):
     with pytest.raises(InvalidModelError):
         check_model(data)

@@ -53,7 +53,9 @@ def run_both(data, inputs, planned, draw):
     names = [output.name for output in session.get_outputs()]
     known = {i.name for i in session.get_inputs()}
     whole = session.run(names, {name: array for name, array in inputs.items() if name in known})
-    return dict(zip(names, whole, strict=True)), interpret.Interpreter(planned.models, draw).graph(planned.plan, inputs)
+    return dict(zip(names, whole, strict=True)), interpret.Interpreter(planned.models, draw).graph(
+        planned.plan, inputs
+    )
 
 
 @pytest.fixture
@@ -81,4 +83,6 @@ def plan():
 @pytest.fixture
 def carry_out():
     """`carry_out(planned, inputs)`: the outputs of a plan."""
-    return lambda planned, inputs: interpret.Interpreter(planned.models, lambda low, high: high).graph(planned.plan, inputs)
+    return lambda planned, inputs: interpret.Interpreter(planned.models, lambda low, high: high).graph(
+        planned.plan, inputs
+    )

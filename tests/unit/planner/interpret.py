@@ -62,7 +62,9 @@ class Interpreter:
                 part.append(given[name])
             values |= {init: given[final] for final, init in finals.items()}
             start = stop
-        return {final: values[init] for final, init in finals.items()} | {k: np.concatenate(v) for k, v in parts.items()}
+        return {final: values[init] for final, init in finals.items()} | {
+            k: np.concatenate(v) for k, v in parts.items()
+        }
 
     def opened(self, unit, values):
         carries = {carry.body_in: values[carry.init] for carry in unit.carries}
@@ -74,7 +76,9 @@ class Interpreter:
             carries = {carry.body_in: given[carry.body_out] for carry in unit.carries}
             for stacked in unit.stacked:
                 parts[stacked.stacked].append(given[stacked.body_out])
-        return {c.final: carries[c.body_in] for c in unit.carries} | {k: np.stack(v) for k, v in parts.items()}
+        return {c.final: carries[c.body_in] for c in unit.carries} | {
+            k: np.stack(v) for k, v in parts.items()
+        }
 
     def session(self, sha):
         self.runs += 1

@@ -13,12 +13,18 @@ from ravsock.core.planner.cluster import CAP, TRIFLE, Edge, cluster
 def dags(draw):
     """(weights, fixed, edges) of a DAG whose items are numbered in no particular order."""
     count = draw(st.integers(1, 40))
-    weights = draw(st.lists(st.sampled_from([1e-5, 0.01, 0.1, 0.4, 1.0, 7.0]), min_size=count, max_size=count))
+    weights = draw(
+        st.lists(st.sampled_from([1e-5, 0.01, 0.1, 0.4, 1.0, 7.0]), min_size=count, max_size=count)
+    )
     fixed = draw(st.lists(st.sampled_from([False, False, False, True]), min_size=count, max_size=count))
     order = draw(st.permutations(range(count)))
     pairs = draw(st.sets(st.tuples(st.integers(0, count - 1), st.integers(0, count - 1)), max_size=3 * count))
     sizes = st.sampled_from([0, 1_000, 10**9])
-    return weights, fixed, [Edge(order[min(p)], order[max(p)], draw(sizes)) for p in sorted(pairs) if p[0] != p[1]]
+    return (
+        weights,
+        fixed,
+        [Edge(order[min(p)], order[max(p)], draw(sizes)) for p in sorted(pairs) if p[0] != p[1]],
+    )
 
 
 @settings(max_examples=300, deadline=None)
@@ -33,7 +39,10 @@ def test_groups_are_a_dag_in_order_with_fixed_items_alone(dag, unit):
     for group in groups:
         assert len(group) == 1 or not any(fixed[item] for item in group)
         largest = max(weights[item] for item in group)
-        assert len(group) == 1 or sum(weights[item] for item in group) <= max(CAP * unit, TRIFLE * largest) * 1.000001
+        assert (
+            len(group) == 1
+            or sum(weights[item] for item in group) <= max(CAP * unit, TRIFLE * largest) * 1.000001
+        )
 
 
 @given(dags())

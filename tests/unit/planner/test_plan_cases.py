@@ -32,7 +32,9 @@ def info(name, shape, kind=TensorProto.FLOAT):
 
 def onnx_model(nodes, inputs, outputs, initializers=()):
     graph = helper.make_graph(nodes, "g", inputs, outputs, list(initializers))
-    return helper.make_model(graph, ir_version=10, opset_imports=[helper.make_opsetid("", 21)]).SerializeToString()
+    return helper.make_model(
+        graph, ir_version=10, opset_imports=[helper.make_opsetid("", 21)]
+    ).SerializeToString()
 
 
 def body(nodes, inputs, outputs, initializers=()):
@@ -151,7 +153,9 @@ class TestAwkward:
     def test_carries_begin_with_one_constant_that_is_also_captured(self, check_plan, unit_seconds):
         graph = Graph("zeros")
         zeros, rows = R.t(np.zeros(3, np.float32)), graph.input(ROWS)
-        (m, v), ys = R.scan(lambda c, x: ((c[0] + x, c[1] * 0.5 + x + zeros), c[0] + c[1]), (zeros, zeros), rows)
+        (m, v), ys = R.scan(
+            lambda c, x: ((c[0] + x, c[1] * 0.5 + x + zeros), c[0] + c[1]), (zeros, zeros), rows
+        )
         m.persist_op("m")
         v.persist_op("v")
         ys.persist_op("ys")
@@ -197,7 +201,9 @@ class TestAwkward:
     def test_a_body_that_draws_random_numbers_by_its_iteration(self, check_plan, unit_seconds):
         graph = Graph("random", seed=7)
         start = graph.input(VECTOR)
-        final, ys = R.scan(lambda c, _: (R.tanh(c + R.random_uniform(size=(3,))), R.bernoulli(0.5, (3,))), start, length=5)
+        final, ys = R.scan(
+            lambda c, _: (R.tanh(c + R.random_uniform(size=(3,))), R.bernoulli(0.5, (3,))), start, length=5
+        )
         final.persist_op("f")
         ys.persist_op("ys")
         check_plan(model(graph), graph.inputs, unit_seconds)
@@ -222,10 +228,14 @@ class TestAwkward:
             helper.make_node("Tanh", ["p"], ["t"]),
             helper.make_node("Scan", ["t", "t", "q"], ["fa", "fb", "ys"], body=inside, num_scan_inputs=1),
         ]
-        data = onnx_model(nodes, [info("p", [3]), info("q", [4, 3])], [info("fa", [3]), info("fb", [3]), info("ys", [4, 3])])
+        data = onnx_model(
+            nodes, [info("p", [3]), info("q", [4, 3])], [info("fa", [3]), info("fb", [3]), info("ys", [4, 3])]
+        )
         inputs = {"p": VECTOR, "q": ROWS}
         found = carry_out(plan(data, unit_seconds), inputs)
-        for name, expected in zip(("fa", "fb", "ys"), ReferenceEvaluator(data).run(None, inputs), strict=True):
+        for name, expected in zip(
+            ("fa", "fb", "ys"), ReferenceEvaluator(data).run(None, inputs), strict=True
+        ):
             np.testing.assert_allclose(found[name], expected, rtol=1e-6)
 
     def test_outputs_that_are_inputs_or_initializers(self, check_plan, unit_seconds):
@@ -268,7 +278,10 @@ def test_a_persisted_value_that_is_no_output_is_refused():
     graph, final, ys = looping()
     final.persist_op("f")
     manifest = Manifest(
-        graph_id="g", name="g", bindings=tuple(_bindings(graph)), persisted=(Persisted(name="ys", value=ys.name),)
+        graph_id="g",
+        name="g",
+        bindings=tuple(_bindings(graph)),
+        persisted=(Persisted(name="ys", value=ys.name),),
     )
     with pytest.raises(InvalidModelError, match="no output"):
         plan_graph(check_model(model(graph)), manifest, Fleet())
@@ -278,7 +291,9 @@ def test_a_persisted_value_that_is_no_output_is_refused():
 def test_a_unit_that_is_no_time_is_refused(wish):
     graph, final, _ = looping()
     final.persist_op("f")
-    manifest = Manifest(graph_id="g", name="g", bindings=tuple(_bindings(graph)), rules={"unit_seconds": wish})
+    manifest = Manifest(
+        graph_id="g", name="g", bindings=tuple(_bindings(graph)), rules={"unit_seconds": wish}
+    )
     with pytest.raises(ArgumentError, match="unit_seconds"):
         plan_graph(check_model(model(graph)), manifest, Fleet())
 

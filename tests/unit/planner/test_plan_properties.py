@@ -13,7 +13,12 @@ SHAPE = (3, 3)
 UNITS = [0, 4e-6, 1e-5, 4e-5, 2e-4, 1.0]
 
 UNARY = [R.tanh, lambda a: R.mean(a, axis=0, keepdims=True) + a * 0.5, R.transpose, lambda a: a * 1.0]
-BINARY = [lambda a, b: R.tanh(a + b), lambda a, b: R.tanh(a @ b), lambda a, b: R.maximum(a, b), lambda a, b: a - b * 0.25]
+BINARY = [
+    lambda a, b: R.tanh(a + b),
+    lambda a, b: R.tanh(a @ b),
+    lambda a, b: R.maximum(a, b),
+    lambda a, b: a - b * 0.25,
+]
 
 
 def _constant(draw):
@@ -67,7 +72,9 @@ def graphs(draw):
     """A drawn graph: (its bytes, the values of its inputs)."""
     graph = Graph("drawn")
     random = np.random.default_rng(draw(st.integers(0, 5)))
-    pool = [graph.input(random.standard_normal(SHAPE).astype(np.float32)) for _ in range(draw(st.integers(1, 3)))]
+    pool = [
+        graph.input(random.standard_normal(SHAPE).astype(np.float32)) for _ in range(draw(st.integers(1, 3)))
+    ]
     _grow(draw, pool, depth=draw(st.integers(0, 2)), size=draw(st.integers(1, 10)))
     for number, op in enumerate(draw(st.lists(st.sampled_from(pool), min_size=1, max_size=4))):
         op.persist_op(f"result {number}")
