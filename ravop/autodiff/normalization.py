@@ -8,6 +8,7 @@ from ravop.autodiff.convolution import channel_sum
 from ravop.autodiff.rules import Grads, NodeView, reshape, rule, sum_to
 from ravop.graph.op import Op
 from ravop.ops.catalogue import integers, node
+from ravop.ops.nn import batch_normalization_training
 
 
 @rule("BatchNormalization")
@@ -50,11 +51,10 @@ def _with_batch_statistics(n: NodeView, g: Op) -> Grads:
 
 
 def _batch_statistics(n: NodeView) -> tuple[Op, Op]:
-    """The mean and biased variance of each channel: what a node gives that mixes nothing else into them."""
+    """The mean and biased variance of each channel: the node's own outputs where it mixes nothing else into them."""
     if n.attribute("momentum", 0.9) == 0:
         return n.outputs[1], n.outputs[2]
-    inputs = [n.input(position) for position in range(5)]
-    _, mean, var = n.x.graph.apply("BatchNormalization", inputs, {"training_mode": 1, "momentum": 0.0})
+    _, mean, var = batch_normalization_training(n.x, n.input(1), n.input(2))
     return mean, var
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from ravop.autodiff.rules import Grads, NodeView, expand, number, reduce_sum, reshape, rule, zeros
 from ravop.graph.op import Op
 from ravop.ops.catalogue import cast, integers, node
@@ -97,3 +99,22 @@ def log_softmax(n: NodeView, g: Op) -> Grads:
 @rule("TopK")
 def top_k(n: NodeView, g: Op, _: Op | None) -> Grads:
     return [node("ScatterElements", [zeros(n.x), n.outputs[1], g], axis=n.axis(-1))]
+
+
+@rule("SoftmaxCrossEntropyLoss")
+def softmax_cross_entropy_loss(n: NodeView, g: Op | None, by_logarithms: Op | None = None) -> Grads:
+    """softmax - one-hot of the classes, times the weight of each sample."""
+    x, classes = n.x, n.input(1)
+    if g is None or by_logarithms is not None:
+        raise n.error("its logarithms pass no gradient on")
+    if n.optional(2) is not None or n.attribute("ignore_index") is not None:
+        raise n.error("class weights and ignore_index are not supported")
+    ends = x.graph.constant(np.array([0, 1], dtype=x.dtype))
+    truth = node("OneHot", [classes, integers(x, [x.static_shape[1]]), ends], axis=1)
+    error = node("Softmax", [x], axis=1) - truth
+    match n.attribute("reduction", "mean"):
+        case "none":
+            return [error * reshape(g, (g.shape[0], 1, *g.shape[1:]))]
+        case "mean":
+            g = g * (1 / math.prod(classes.static_shape))
+    return [error * g]
