@@ -10,7 +10,7 @@ import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from http import HTTPStatus
-from io import BufferedRandom
+from io import BufferedRandom, BytesIO
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -104,20 +104,20 @@ class BlobClient:
         """The blob's bytes. Raises `BlobError` where they do not match `sha` and `size`, or are not there;
         else as `put`.
         """
-        buffer = bytearray()
+        buffer = BytesIO()
         digest = hashlib.sha256()
 
         def write(chunk: bytes) -> None:
-            buffer.extend(chunk)
+            buffer.write(chunk)
             digest.update(chunk)
 
         async def receive() -> None:
-            await self._download(sha, size, len(buffer), write)
+            await self._download(sha, size, buffer.tell(), write)
 
         await _retried(receive, self._url)
         if digest.hexdigest() != sha:
             raise _mismatch(sha, size)
-        return bytes(buffer)
+        return buffer.getvalue()
 
     async def get_to(self, path: Path, sha: str, size: int) -> None:
         """Download the blob to `path`, resuming what an earlier, broken download left beside it. Raises as
