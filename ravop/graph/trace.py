@@ -201,9 +201,7 @@ class Tracer:
     # ── inside ───────────────────────────────────────────────────────────────────────────────────────────────────────
     def _new_value(self, type: TensorType) -> ir.Value:
         self._counter += 1
-        return ir.Value(
-            name=f"v{self._counter}", type=ir_type(type.dtype), shape=ir_shape(type.shape)
-        )
+        return ir.Value(name=f"v{self._counter}", type=ir_type(type.dtype), shape=ir_shape(type.shape))
 
     def _op(self, value: ir.Value, type: TensorType, line: Line, scope: Scope | None = None) -> Op:
         op = self._ops[value] = Op(value, cast("Graph", self), scope or self.scope, type, line)

@@ -74,12 +74,16 @@ def full(shape: int | Sequence[int], value: float | bool, dtype: DTypeLike | Non
     return filled(current_graph(), shape, value, dtype)
 
 
-def filled(graph: Graph, shape: int | Sequence[int], value: float | bool, dtype: DTypeLike | None = None) -> Op:
+def filled(
+    graph: Graph, shape: int | Sequence[int], value: float | bool, dtype: DTypeLike | None = None
+) -> Op:
     """As `full`, in a graph that need not be the current one."""
     sizes = _sizes(shape)
     filling = as_array(value, dtype)
     if filling.ndim:
-        raise ArgumentError("full takes one value", expected="a number", received=f"shape {list(filling.shape)}")
+        raise ArgumentError(
+            "full takes one value", expected="a number", received=f"shape {list(filling.shape)}"
+        )
     if math.prod(sizes) <= _SMALL:
         return graph.constant(np.full(sizes, filling))
     return graph.apply("ConstantOfShape", [graph.integers(sizes)], {"value": filling.reshape(1)})[0]

@@ -66,10 +66,14 @@ def inv(a: Operand) -> Op:
     """
     op = floats(a)
     if op.ndim < 2 or op.shape[-1] != op.shape[-2]:
-        raise ShapeError("only square matrices have an inverse", expected="(…, n, n)", received=list(op.shape))
+        raise ShapeError(
+            "only square matrices have an inverse", expected="(…, n, n)", received=list(op.shape)
+        )
     if op.ndim == 2:
         return _inverse(op)
-    _, inverses = scan(lambda _, matrix: (None, _inverse(matrix)), None, reshape(op, (-1, *op.static_shape[-2:])))
+    _, inverses = scan(
+        lambda _, matrix: (None, _inverse(matrix)), None, reshape(op, (-1, *op.static_shape[-2:]))
+    )
     return reshape(inverses, op.static_shape)
 
 
