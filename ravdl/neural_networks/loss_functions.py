@@ -98,8 +98,7 @@ class CrossEntropy(Loss):
 
 
 def _categorical(z: Op, y: Op) -> Op:
-    truth = R.one_hot(y, z.static_shape[-1]) if y.ndim == 1 else R.astype(y, np.float32)
-    return -R.mean(R.sum(truth * R.log_softmax(z), axis=-1))
+    return R.softmax_cross_entropy(z, y if y.ndim == 1 else R.astype(y, np.float32))
 
 
 def _binary(z: Op, y: Op) -> Op:

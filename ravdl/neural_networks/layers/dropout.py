@@ -35,4 +35,4 @@ class Dropout(Layer):
             return x, {}
         key = R.random_key(moment.seed, zlib.crc32(self.name.encode()), moment.step)
         kept = R.bernoulli(1 - self.p, x.static_shape, key=key)
-        return R.where(kept, x * (1 / (1 - self.p)), 0.0), {}
+        return R.dropout(x, kept, self.p), {}

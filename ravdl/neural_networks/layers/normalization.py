@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+import ravop as R
 from ravdl.neural_networks.initializers import INITIALIZERS
 from ravdl.neural_networks.layers.arguments import Shape, above_zero, fraction
 from ravdl.neural_networks.layers.layer import Layer, Moment, WeightSpec
@@ -58,25 +59,15 @@ class BatchNormalization(Layer):
         return {"momentum": self.momentum, "epsilon": self.epsilon}
 
     def call(self, x: Op, weights: Mapping[str, Op]) -> Op:
-        inputs = [x, weights["gamma"], weights["beta"], weights["running_mean"], weights["running_var"]]
-        (output,) = x.graph.apply("BatchNormalization", inputs, {"epsilon": self.epsilon})
-        return output
+        gamma, beta, mean, variance = (weights[spec.name] for spec in self.weights())
+        return R.batch_normalization(x, gamma, beta, mean, variance, self.epsilon)
 
     def train(self, x: Op, weights: Mapping[str, Op], moment: Moment) -> tuple[Op, dict[str, Op]]:
+        y, mean, variance = R.batch_normalization_training(x, weights["gamma"], weights["beta"], self.epsilon)
         values = math.prod(x.static_shape) // self.input_shape[0]
         bessel = values / max(values - 1, 1)
-        # The node moves the statistics by the biased variance; scaled around it, running_var moves by the
-        # unbiased one.
-        inputs = [
-            x,
-            weights["gamma"],
-            weights["beta"],
-            weights["running_mean"],
-            weights["running_var"] * (1 / bessel),
-        ]
-        y, mean, variance = x.graph.apply(
-            "BatchNormalization",
-            inputs,
-            {"epsilon": self.epsilon, "momentum": self.momentum, "training_mode": 1},
-        )
-        return y, {"running_mean": mean, "running_var": variance * bessel}
+        keep, take = self.momentum, 1 - self.momentum
+        return y, {
+            "running_mean": weights["running_mean"] * keep + mean * take,
+            "running_var": weights["running_var"] * keep + variance * (take * bessel),
+        }
