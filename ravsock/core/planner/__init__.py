@@ -13,7 +13,6 @@ import msgspec
 import onnx_ir as ir
 
 from ravop.errors import ArgumentError, InvalidModelError
-from ravop.graph.cost import graph_cost
 from ravop.graph.manifest import Manifest
 from ravsock.core.fleet import Fleet
 from ravsock.core.plan import GraphPlan, Loop, Plan
@@ -43,7 +42,7 @@ def plan_graph(model: ir.Model, manifest: Manifest, fleet: Fleet) -> Planned:
     _check_manifest(model.graph, manifest)
     context = Context(model, fleet.typical_gflops, _unit_seconds(manifest))
     main, _ = plan_scope(model.graph, model.graph.outputs, context, is_main=True)
-    flops = graph_cost(model.graph, context.functions).flops
+    flops = sum(unit.cost.flops * (unit.length if isinstance(unit, Loop) else 1) for unit in main.units)
     steps = sum(unit.length * unit.steps for unit in main.units if isinstance(unit, Loop)) or len(main.units)
     summary = summarise(main, flops, steps, fleet)
     inputs = tuple(value.name or "" for value in model.graph.inputs)

@@ -15,7 +15,7 @@ import onnx_ir as ir
 from ravop.errors import InvalidModelError
 from ravop.graph.cost import scan_length
 from ravop.graph.dtypes import from_ir
-from ravop.graph.serde import IR_VERSION, PRODUCER, to_bytes, to_proto
+from ravop.graph.serde import IR_VERSION, PRODUCER, to_bytes
 from ravop.protocol.tensors import Array
 from ravsock.core.plan import Port
 
@@ -160,8 +160,9 @@ class ModelBuilder:
         model = ir.Model(
             graph, ir_version=IR_VERSION, producer_name=PRODUCER, functions=tuple(self._functions.values())
         )
-        onnx.checker.check_model(to_proto(model))
-        return to_bytes(model)
+        data = to_bytes(model)
+        onnx.checker.check_model(data)
+        return data
 
     # ── inside ───────────────────────────────────────────────────────────────────────────────────────────────────────
     def _append(self, name: str, op_type: str, inputs: Sequence[ir.Value | None], outputs: int, attributes: Iterable[ir.Attr],
