@@ -1,4 +1,6 @@
-"""One suite, two databases: every test that takes `store_url`, `store` or `bench` runs on SQLite and on PostgreSQL."""
+"""One suite, two databases: every test that takes `store_url`, `store` or `bench` runs on SQLite and on
+PostgreSQL.
+"""
 
 from __future__ import annotations
 

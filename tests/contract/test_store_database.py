@@ -27,14 +27,16 @@ from ravsock.store import Lease, Store
 
 def test_tokens_are_shown_once_and_only_their_hash_is_kept(store: Store) -> None:
     token = store.create_token("requester", "ann", 5.0)
-    assert token.startswith("rvr_") and len(token) >= 4 + 43
+    assert token.startswith("rvr_")
+    assert len(token) >= 4 + 43
     assert store.create_token("provider", "bob", 6.0).startswith("rvp_")
     assert store.create_token("admin", "root", 7.0).startswith("rva_")
     who = store.authenticate(token)
     assert (who.role, who.name) == ("requester", "ann")
     with store.read() as connection:
         kept = str(connection.execute(sa.text("SELECT * FROM tokens")).all())
-    assert token not in kept and token[4:] not in kept
+    assert token not in kept
+    assert token[4:] not in kept
     assert [(t.name, t.role, t.revoked) for t in store.list_tokens()] == [
         ("ann", "requester", None), ("bob", "provider", None), ("root", "admin", None),
     ]  # fmt: skip
@@ -73,7 +75,12 @@ def test_a_provider_id_belongs_to_its_token(bench: Bench) -> None:
     with pytest.raises(RoleError, match="another token"):
         bench.store.register_provider("p1", other, PROFILE, bench.now)
     (first, *_) = bench.store.providers()
-    assert (first.provider_id, first.first_seen, first.last_seen, first.profile) == ("p1", 1000.0, 2000.0, PROFILE)
+    assert (first.provider_id, first.first_seen, first.last_seen, first.profile) == (
+        "p1",
+        1000.0,
+        2000.0,
+        PROFILE,
+    )
 
 
 def test_operations_run_together_and_fail_apart(bench: Bench) -> None:
@@ -163,7 +170,9 @@ def test_the_migrations_make_what_the_schema_says(store: Store) -> None:
         assert compare_metadata(MigrationContext.configure(connection), metadata) == []
 
 
-@pytest.mark.parametrize("url", ["", "nonsense", "mysql://localhost/x", "postgresql+nodriver://localhost/x", "redis://x"])
+@pytest.mark.parametrize(
+    "url", ["", "nonsense", "mysql://localhost/x", "postgresql+nodriver://localhost/x", "redis://x"]
+)
 def test_wrong_urls_are_refused(url: str) -> None:
     with pytest.raises(ArgumentError):
         Store(url)
@@ -203,12 +212,15 @@ def test_two_coordinators_share_the_work_without_doing_it_twice(bench: Bench, st
 
     def _round(store: Store, provider: str) -> None:
         wishes = [
-            Lease(task_id=t.task_id, provider_id=provider, deadline=bench.now + 99, stop=t.start + 2) for t in store.ready(8)
+            Lease(task_id=t.task_id, provider_id=provider, deadline=bench.now + 99, stop=t.start + 2)
+            for t in store.ready(8)
         ]
         (leased,) = store.run_together([lambda: store.lease(wishes, bench.now)])
         tasks = [task for task in leased if task is not None]
         results = [bench.compute(kernels, task, provider) for task in tasks]
-        calls: list[Callable[[], object]] = [lambda r=r: store.complete([r], bench.now) for r in reversed(results)]  # type: ignore[misc]
+        calls: list[Callable[[], object]] = [
+            lambda r=r: store.complete([r], bench.now) for r in reversed(results)
+        ]  # type: ignore[misc]
         for result, outcome in zip(reversed(results), store.run_together(calls), strict=True):
             assert outcome[0].accepted
             assert (result.task_id, result.attempt) not in taken

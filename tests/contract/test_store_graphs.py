@@ -1,4 +1,6 @@
-"""Graphs run to their end by fake providers give what NumPy gives, and are advanced, shown and deleted as promised."""
+"""Graphs run to their end by fake providers give what NumPy gives, and are advanced, shown and deleted as
+promised.
+"""
 
 from __future__ import annotations
 
@@ -48,7 +50,13 @@ def test_results_are_there_as_soon_as_they_are_computed(bench: Bench) -> None:
     for _ in range(3):  # prepare, grow, and the first chunk of two batches
         bench.step(case)
     assert bench.fetch("g", "loss_epoch_1_batch_2") == pytest.approx(expected["losses"][0, 1])
-    for name in ("loss_epoch_1_batch_3", "loss_epoch_2_batch_1", "weights", "val_1", "loss_epoch_{}_batch_{}"):
+    for name in (
+        "loss_epoch_1_batch_3",
+        "loss_epoch_2_batch_1",
+        "weights",
+        "val_1",
+        "loss_epoch_{}_batch_{}",
+    ):
         with pytest.raises(NotComputedError):
             bench.fetch("g", name)
     while bench.store.progress("g", None, bench.now).steps_done < 7:
@@ -60,7 +68,8 @@ def test_results_are_there_as_soon_as_they_are_computed(bench: Bench) -> None:
     assert info.metrics["loss"] == pytest.approx(expected["losses"][1, info.steps_done - 7])
     assert {p.name: p.available for p in info.persisted}["val_{}"] == 1
     assert 0.2 < info.fraction < 0.6
-    assert info.eta is not None and info.eta > 0
+    assert info.eta is not None
+    assert info.eta > 0
 
 
 def test_names_that_stand_for_nothing_are_refused(bench: Bench) -> None:
@@ -155,7 +164,9 @@ def test_what_cannot_run_is_not_taken(bench: Bench) -> None:
     bench.add(case, "g")
     row, manifest = bench.store.graph("g"), bench.store.manifest("g")
     with pytest.raises(ArgumentError, match="must come after"):
-        bench.store.add_graph(bench.owner, _renamed(manifest, "h"), row.model_sha, row.manifest_sha, plan, 0.0)
+        bench.store.add_graph(
+            bench.owner, _renamed(manifest, "h"), row.model_sha, row.manifest_sha, plan, 0.0
+        )
     unbound = msgspec.structs.replace(manifest, graph_id="h", bindings=())
     with pytest.raises(ArgumentError, match="without a value"):
         bench.store.add_graph(bench.owner, unbound, row.model_sha, row.manifest_sha, case.plan, 0.0)
@@ -189,9 +200,12 @@ def test_a_cancelled_graph_recalls_its_tasks_and_keeps_its_results(bench: Bench)
     task = bench.lease(bench.store.ready(1)[0].task_id, stop=5)
     assert task is not None
     recalls = bench.store.cancel_graph("g", bench.owner, bench.now)
-    assert [(r.provider_id, r.task.task_id, r.task.attempt) for r in recalls] == [("p1", task.task_id, task.attempt)]
+    assert [(r.provider_id, r.task.task_id, r.task.attempt) for r in recalls] == [
+        ("p1", task.task_id, task.attempt)
+    ]
     assert bench.store.cancel_graph("g", bench.owner, bench.now) == []
-    assert bench.store.ready(10) == [] and bench.store.held_by() == []
+    assert bench.store.ready(10) == []
+    assert bench.store.held_by() == []
     assert not bench.complete(bench.compute(case.workshop.kernels, task)).accepted
     assert bench.fetch("g", "loss_3") == pytest.approx(case.expected()["losses"][2])
     with pytest.raises(GraphCancelledError):
@@ -205,8 +219,11 @@ def test_a_failed_graph_goes_on_from_what_it_has(bench: Bench) -> None:
     bench.start(case, "g")
     bench.step(case, chunk=3)
     task = bench.lease(bench.store.ready(1)[0].task_id)
-    recalls = bench.store.fail_graph("g", Problem(code="graph_failed", message="the model is gone"), bench.now)
-    assert len(recalls) == 1 and task is not None
+    recalls = bench.store.fail_graph(
+        "g", Problem(code="graph_failed", message="the model is gone"), bench.now
+    )
+    assert len(recalls) == 1
+    assert task is not None
     with pytest.raises(GraphFailedError, match="the model is gone"):
         bench.fetch("g", "weights")
     assert bench.store.ready(10) == []

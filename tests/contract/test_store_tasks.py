@@ -18,7 +18,12 @@ CRASH = Problem(code="crashed", message="the process died with signal 11")
 
 
 def fail(
-    bench: Bench, task_id: int, attempt: int, provider: str = "p1", problem: Problem = CRASH, node: int | None = None
+    bench: Bench,
+    task_id: int,
+    attempt: int,
+    provider: str = "p1",
+    problem: Problem = CRASH,
+    node: int | None = None,
 ) -> Outcome:
     report = Failure(task_id=task_id, attempt=attempt, provider_id=provider, problem=problem, node=node)
     return bench.store.fail([report], bench.now)[0]
@@ -28,8 +33,14 @@ def test_a_leased_task_says_all_that_a_provider_needs(bench: Bench) -> None:
     case = training(7)
     bench.start(case, "g")
     (ready,) = bench.store.ready(10)
-    assert (ready.graph_id, ready.owner, ready.length, ready.start, ready.tries) == ("g", bench.owner, 7, 0, 0)
-    assert [sha for sha, _ in ready.inputs][0] == ready.model
+    assert (ready.graph_id, ready.owner, ready.length, ready.start, ready.tries) == (
+        "g",
+        bench.owner,
+        7,
+        0,
+        0,
+    )
+    assert next(sha for sha, _ in ready.inputs) == ready.model
     assert {sha for sha, _ in ready.inputs[1:]} == {b.sha for b in bench.store.manifest("g").bindings}
     task = bench.lease(ready.task_id, stop=3, seconds=40.0)
     assert task is not None
@@ -42,7 +53,11 @@ def test_a_leased_task_says_all_that_a_provider_needs(bench: Bench) -> None:
         ref = given[name]
         assert isinstance(ref, Inline)
         np.testing.assert_array_equal(decode_tensor(ref.data), np.array([number]))
-    assert [(o.dtype, o.shape) for o in task.outputs] == [("float64", (3,)), ("float64", (3,)), ("float64", (3,))]
+    assert [(o.dtype, o.shape) for o in task.outputs] == [
+        ("float64", (3,)),
+        ("float64", (3,)),
+        ("float64", (3,)),
+    ]
     assert bench.complete(bench.compute(case.workshop.kernels, task)).iterations == 3
     (ready,) = bench.store.ready(10)
     assert (ready.task_id, ready.start) == (task.task_id, 3)
@@ -103,7 +118,8 @@ def test_results_are_fenced_by_attempt_and_provider(bench: Bench) -> None:
         assert not bench.complete(foreign).accepted
     assert bench.store.release([Release(task_id=task_id, attempt=1, provider_id="p1")]) == [True]
     second = bench.lease(task_id, "p2")
-    assert second is not None and second.attempt == 2
+    assert second is not None
+    assert second.attempt == 2
     assert not bench.complete(late).accepted
     assert not fail(bench, task_id, 1).accepted
     assert bench.store.release([Release(task_id=task_id, attempt=1, provider_id="p1")]) == [False]
@@ -127,7 +143,8 @@ def test_a_failed_attempt_may_not_be_delivered(bench: Bench) -> None:
     task = bench.lease(bench.store.ready(1)[0].task_id)
     assert task is not None
     outcome = fail(bench, task.task_id, 1)
-    assert outcome.problem == CRASH and not outcome.finished
+    assert outcome.problem == CRASH
+    assert not outcome.finished
     assert not bench.complete(bench.compute(case.workshop.kernels, task)).accepted
     assert bench.store.ready(1)[0].failed_on == ("p1",)
 
@@ -162,18 +179,23 @@ def test_blobs_that_are_not_there_are_asked_for_and_nothing_changes(bench: Bench
         ({"out0": Concat((Inline(encode_tensor(np.zeros(4))),))}, "not a tensor"),
     ],
 )
-def test_a_result_of_another_form_than_asked_is_a_failed_attempt(bench: Bench, outputs: dict[str, Any], words: str) -> None:
+def test_a_result_of_another_form_than_asked_is_a_failed_attempt(
+    bench: Bench, outputs: dict[str, Any], words: str
+) -> None:
     bench.start(chain(), "g")
     task = bench.lease(bench.store.ready(1)[0].task_id)
     assert task is not None
     refs = {n: Inline(encode_tensor(v)) if isinstance(v, np.ndarray) else v for n, v in outputs.items()}
     outcome = bench.complete(
         Result(
-            task_id=task.task_id, attempt=1, provider_id="p1",
+            task_id=task.task_id,
+            attempt=1,
+            provider_id="p1",
             outputs=tuple(Output(name=name, ref=ref) for name, ref in refs.items()),
-        )  # fmt: skip
+        )
     )
-    assert not outcome.accepted and outcome.problem is not None
+    assert not outcome.accepted
+    assert outcome.problem is not None
     assert words in outcome.problem.message
     assert bench.store.ready(1)[0].failed_on == ("p1",)
 
@@ -184,7 +206,9 @@ def test_nan_and_infinity_are_data(bench: Bench) -> None:
     assert task is not None
     value = np.array([np.nan, np.inf, -np.inf, 0.0])
     output = Output(name="out0", ref=Inline(encode_tensor(value)))
-    assert bench.complete(Result(task_id=task.task_id, attempt=1, provider_id="p1", outputs=(output,))).finished
+    assert bench.complete(
+        Result(task_id=task.task_id, attempt=1, provider_id="p1", outputs=(output,))
+    ).finished
     np.testing.assert_array_equal(bench.fetch("g", "result"), value)
 
 
@@ -195,7 +219,9 @@ def test_three_failures_fail_the_graph_in_the_requesters_words(bench: Bench) -> 
     bench.store.start_graph("other", bench.owner, bench.now)
     bench.step(case, chunk=3)
     task_id = next(t.task_id for t in bench.store.ready(9) if t.graph_id == "g")
-    problem = Problem(code="out_of_memory", message="8 GiB wanted, 4 GiB offered", expected="4 GiB", received="8 GiB")
+    problem = Problem(
+        code="out_of_memory", message="8 GiB wanted, 4 GiB offered", expected="4 GiB", received="8 GiB"
+    )
     outcomes = []
     for provider in ("p1", "p2", "p1"):
         task = bench.lease(task_id, provider)
@@ -203,9 +229,11 @@ def test_three_failures_fail_the_graph_in_the_requesters_words(bench: Bench) -> 
         outcomes.append(fail(bench, task_id, task.attempt, provider, problem, node=0))
     assert [o.finished for o in outcomes] == [False, False, True]
     told = outcomes[-1].problem
-    assert told is not None and told == bench.store.graph("g").problem
+    assert told is not None
+    assert told == bench.store.graph("g").problem
     assert told.code == "graph_failed"
-    assert "out_of_memory" in told.message and "8 GiB wanted" in told.message
+    assert "out_of_memory" in told.message
+    assert "8 GiB wanted" in told.message
     assert (told.op, told.source) == ("train_node", "train.py:7: model.fit(x)")
     assert (told.expected, told.received) == ("4 GiB", "8 GiB")
     with pytest.raises(GraphFailedError, match="8 GiB wanted"):
@@ -254,12 +282,15 @@ def test_a_deadline_frees_the_task_and_three_in_a_row_are_a_failure(bench: Bench
         assert bench.store.expire(bench.now + 9.0) == []
         bench.now += 11.0
         (outcome,) = bench.store.expire(bench.now)
-        assert outcome.recalls == (Recall(provider_id="p1", task=HeldTask(task_id=task.task_id, attempt=round_number)),)
+        assert outcome.recalls == (
+            Recall(provider_id="p1", task=HeldTask(task_id=task.task_id, attempt=round_number)),
+        )
         assert outcome.finished == (round_number == 9)
         failures = len(bench.store.ready(1)[0].failed_on) if round_number < 9 else 3
         assert failures == round_number // 3
     problem = bench.store.graph("g").problem
-    assert problem is not None and "did not deliver in time" in problem.message
+    assert problem is not None
+    assert "did not deliver in time" in problem.message
 
 
 def test_handing_back_costs_nothing(bench: Bench) -> None:
@@ -268,7 +299,9 @@ def test_handing_back_costs_nothing(bench: Bench) -> None:
     for _ in range(10):
         task = bench.lease(ready.task_id)
         assert task is not None
-        assert bench.store.release([Release(task_id=ready.task_id, attempt=task.attempt, provider_id="p1")]) == [True]
+        assert bench.store.release(
+            [Release(task_id=ready.task_id, attempt=task.attempt, provider_id="p1")]
+        ) == [True]
     (ready,) = bench.store.ready(1)
     assert (ready.failed_on, ready.tries) == ((), 10)
 
@@ -303,9 +336,12 @@ def test_loops_in_one_batch_of_results_advance_each_on_its_own(bench: Bench) -> 
     kernels = cases["g"].workshop.kernels | cases["h"].workshop.kernels
     while ready := bench.store.ready(9):
         leases = [
-            Lease(task_id=t.task_id, provider_id="p1", deadline=bench.now + 9, stop=t.start + 2) for t in ready
+            Lease(task_id=t.task_id, provider_id="p1", deadline=bench.now + 9, stop=t.start + 2)
+            for t in ready
         ]
         tasks = [task for task in bench.store.lease(leases, bench.now) if task is not None]
-        assert all(o.accepted for o in bench.store.complete([bench.compute(kernels, t) for t in tasks], bench.now))
+        assert all(
+            o.accepted for o in bench.store.complete([bench.compute(kernels, t) for t in tasks], bench.now)
+        )
     for name, case in cases.items():
         np.testing.assert_allclose(bench.fetch(name, "loss_epoch_{}_batch_{}"), case.expected()["losses"])

@@ -183,17 +183,17 @@ def make_case(
     return Case(workshop, plan, inputs, tuple(persisted), metrics or {})
 
 
-# ── a coordinator's surroundings: blobs, owner, providers ───────────────────────────────────────────────────
+# ── a coordinator's surroundings: blobs, owner, providers ─────────────────────────────────────────
 class Bench:
     """A store with one requester and some providers, and a dict for the blobs."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, providers: Sequence[str] = ("p1", "p2", "p3")) -> None:
         self.store = store
         self.blobs: dict[str, bytes] = {}
         self.now = 1000.0
         self.owner = store.authenticate(store.create_token("requester", "ann", self.now)).token_id
         self.provider_token = store.authenticate(store.create_token("provider", "bob", self.now)).token_id
-        for name in ("p1", "p2", "p3"):
+        for name in providers:
             store.register_provider(name, self.provider_token, PROFILE, self.now)
 
     def upload(self, data: bytes, owner: int | None) -> Blob:
@@ -279,7 +279,7 @@ class Bench:
         return self.value(self.store.fetch(graph_id, self.owner, name))
 
 
-# ── the graphs ──────────────────────────────────────────────────────────────────────────────────────────────
+# ── the graphs ────────────────────────────────────────────────────────────────────────────────────
 def one(name: str, value: str | None = None) -> Persisted:
     return Persisted(name=name, value=value or name)
 
@@ -305,7 +305,9 @@ def wide(width: int = 6) -> Case:
     reads = ["x", "x", *(f"{letter}{i}" for i in range(width) for letter in "ab")]
     units.append(shop.subgraph("mean", lambda *vs: [sum(vs) / len(vs)], reads, ["m"]))
     types = {name: float_type(4) for name in {*reads, "m"}}
-    return make_case(shop, units, types, {"x": np.arange(4.0)}, [one("mean", "m"), one("first", "a1")], steps=width + 1)
+    return make_case(
+        shop, units, types, {"x": np.arange(4.0)}, [one("mean", "m"), one("first", "a1")], steps=width + 1
+    )
 
 
 def training(length: int = 7, size: int = 3) -> Case:
