@@ -1,25 +1,31 @@
 """Ravenverse for requesters: define a graph of ops, and have it computed by volunteers' machines.
 
-`import ravop as R`. Operators are functions here and methods of every op; they only describe, nothing is computed
-before the graph is activated and executed (or run locally).
+`import ravop as R`. Operators are functions here and methods of every op; they only describe, nothing is
+computed before the graph is activated and executed (or run locally).
+
+What `R.` offers is listed in `ravop.public`, and loaded when the first of it is used: coordinators and
+providers import modules of this package too, and should not pay for operators and client with time and
+memory.
 """
 
-from ravop import errors as errors
-from ravop.autodiff import grad as grad
-from ravop.client.api import activate as activate
-from ravop.client.api import disconnect as disconnect
-from ravop.client.api import execute as execute
-from ravop.client.api import fetch as fetch
-from ravop.client.api import fetch_many as fetch_many
-from ravop.client.api import fetch_persisting_op as fetch_persisting_op
-from ravop.client.api import flush as flush
-from ravop.client.api import get_my_graphs as get_my_graphs
-from ravop.client.api import initialize as initialize
-from ravop.client.api import track_progress as track_progress
-from ravop.client.graphs import Graph as Graph
-from ravop.engine import export_onnx as export_onnx
-from ravop.engine import run_local as run_local
-from ravop.graph import Op as Op
-from ravop.graph.control import function as function
-from ravop.graph.control import scan as scan
-from ravop.ops import *  # noqa: F403
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ravop.public import *  # noqa: F403
+
+
+def __getattr__(name: str) -> Any:
+    if name.startswith("__"):
+        raise AttributeError(name)
+    public = importlib.import_module("ravop.public")
+    if not hasattr(public, name):
+        raise AttributeError(f"ravop has no {name!r}")
+    value = globals()[name] = getattr(public, name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(name for name in vars(importlib.import_module("ravop.public")) if not name.startswith("_"))
