@@ -1,6 +1,7 @@
 """What a requester sends to be activated: is it a graph that can be planned and run? Pure.
 
-`ravop.graph.check` has looked at the model by itself; here it must fit its manifest.
+`ravop.graph.check` has looked at the model by itself, and the planner looks whether all inputs are bound and all
+persisted values given; here is the rest of what a manifest may get wrong.
 """
 
 from __future__ import annotations
@@ -25,20 +26,17 @@ def check_manifest(graph_id: str, model: ir.Model, manifest: Manifest) -> None:
     if manifest.approach not in APPROACHES:
         raise ArgumentError("unknown approach", expected=" or ".join(APPROACHES), received=manifest.approach)
     inputs = {value.name for value in model.graph.inputs}
-    bound = [binding.input for binding in manifest.bindings]
-    if set(bound) != inputs or len(bound) != len(inputs):
+    bound = Counter(binding.input for binding in manifest.bindings)
+    if strange := [name for name, count in bound.items() if count > 1 or name not in inputs]:
         raise InvalidModelError(
-            "the bindings of the manifest are not the inputs of the model",
-            expected=_some(sorted(str(name) for name in inputs)),
-            received=_some(bound),
+            "bindings that are no inputs of the model, or twice",
+            expected="each once",
+            received=_some(strange),
         )
     outputs = {value.name for value in model.graph.outputs}
-    wanted = [persisted.value for persisted in manifest.persisted] + list(manifest.metrics.values())
-    if unknown := [value for value in wanted if value not in outputs]:
+    if unknown := [value for value in manifest.metrics.values() if value not in outputs]:
         raise InvalidModelError(
-            "persisted values that the model does not give",
-            expected="outputs of the model",
-            received=_some(unknown),
+            "metrics that the model does not give", expected="outputs of the model", received=_some(unknown)
         )
     twice = [name for name, count in Counter(p.name for p in manifest.persisted).items() if count > 1]
     if twice:

@@ -14,7 +14,6 @@ from typing import Any
 
 import socketio
 
-from ravop.errors import RavenError
 from ravsock.core import deadlines
 from ravsock.server.auth import Authenticator
 from ravsock.server.blobs import PREFIX, BlobEndpoint
@@ -166,5 +165,5 @@ async def _repeat(seconds: float, work: Callable[[], Awaitable[Any]]) -> None:
         await asyncio.sleep(seconds)
         try:
             await work()
-        except RavenError:
+        except Exception:
             log.exception("%s failed; it is tried again", getattr(work, "__name__", "upkeep"))

@@ -110,4 +110,6 @@ class Progress:
                     told = info
             except RavenError as error:  # deleted meanwhile, or the watcher is slow or gone: it may ask again
                 log.debug("graph %s could not be shown to %s: %s", graph_id, sid, error)
+            except Exception:
+                log.exception("graph %s could not be shown", graph_id)
             await asyncio.sleep(PAUSE_SECONDS)

@@ -46,6 +46,7 @@ class Session:
     """A connection that was let in."""
 
     sid: str
+    token: str
     who: Identity
     role: str
     unanswered: set[asyncio.Future[bytes]] = field(default_factory=set)
@@ -117,7 +118,7 @@ class Sockets:
         except Exception as error:
             log.exception("a connection could not be let in")
             raise Refusal(CRASHED.message, msgspec.to_builtins(CRASHED)) from error
-        self.sessions[sid] = Session(sid, who, hello.role)
+        self.sessions[sid] = Session(sid, hello.token, who, hello.role)
         log.info("%s %s connected (%s)", hello.role, who.name, hello.software or "unknown software")
 
     async def _disconnect(self, sid: str, reason: object = "") -> None:
@@ -132,14 +133,18 @@ class Sockets:
 
     async def _receive(self, sid: str, *values: object) -> bytes:
         try:
-            return encode(await self._answer(self.sessions[sid], values))
+            return encode(await self._answer(sid, values))
         except RavenError as error:
             return encode(Refused(problem=error.problem))
         except Exception:
             log.exception("a message could not be handled")
             return encode(Refused(problem=CRASHED))
 
-    async def _answer(self, session: Session, values: tuple[object, ...]) -> Message:
+    async def _answer(self, sid: str, values: tuple[object, ...]) -> Message:
+        session = self.sessions.get(sid)
+        if session is None:
+            raise UnreachableError("the connection is closed")
+        await self._auth.authenticate(session.token, session.role)  # it may have been revoked meanwhile
         if len(values) != 1:
             raise MessageError("an event carries one message", expected="1 argument", received=len(values))
         message = decode(values[0], m.FromRequester | m.FromProvider)

@@ -1,4 +1,6 @@
-"""The blob endpoints over HTTP as anybody may call them: whole, in ranges, broken off, wrong, forbidden, disk full."""
+"""The blob endpoints over HTTP as anybody may call them: whole, in ranges, broken off, wrong, forbidden, disk
+full.
+"""
 
 import asyncio
 import errno
@@ -43,7 +45,12 @@ async def test_an_upload_is_created_once_and_then_there(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("asked", "start", "stop"),
-    [("bytes=0-0", 0, 1), ("bytes=1000000-", 1_000_000, None), ("bytes=-5", -5, None), ("bytes=10-9999999", 10, None)],
+    [
+        ("bytes=0-0", 0, 1),
+        ("bytes=1000000-", 1_000_000, None),
+        ("bytes=-5", -5, None),
+        ("bytes=10-9999999", 10, None),
+    ],
 )
 async def test_ranges(tmp_path: Path, asked: str, start: int, stop: int | None) -> None:
     async with serving(tmp_path) as served, client(served) as http:
@@ -81,9 +88,11 @@ async def test_bytes_under_a_wrong_name_are_refused_and_not_kept(tmp_path: Path)
 
 async def test_an_upload_that_breaks_off_leaves_nothing(tmp_path: Path) -> None:
     async with serving(tmp_path) as served:
-        reader, writer = await asyncio.open_connection("127.0.0.1", int(served.url.rsplit(":", 1)[1]))
+        _reader, writer = await asyncio.open_connection("127.0.0.1", int(served.url.rsplit(":", 1)[1]))
         head = f"PUT /blobs/{SHA} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(DATA)}\r\n"
-        writer.write(f"{head}Authorization: Bearer {served.token('requester')}\r\n\r\n".encode() + DATA[:2_000_000])
+        writer.write(
+            f"{head}Authorization: Bearer {served.token('requester')}\r\n\r\n".encode() + DATA[:2_000_000]
+        )
         await writer.drain()
         incoming = tmp_path / "blobs" / "incoming"
         async with asyncio.timeout(10):
@@ -97,9 +106,8 @@ async def test_an_upload_that_breaks_off_leaves_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["", "abc", "../../etc/passwd", SHA.upper(), f"{SHA}0"])
 async def test_names_that_are_none(tmp_path: Path, name: str) -> None:
-    async with serving(tmp_path) as served, client(served) as http:
-        async with http.get(f"/blobs/{name}") as response:
-            assert response.status in (400, 404)
+    async with serving(tmp_path) as served, client(served) as http, http.get(f"/blobs/{name}") as response:
+        assert response.status in (400, 404)
 
 
 async def test_other_methods_and_paths(tmp_path: Path) -> None:
@@ -196,7 +204,10 @@ class FullDisk(FolderBlobs):
 
 
 async def test_a_full_disk_is_told_as_such_and_leaves_nothing(tmp_path: Path) -> None:
-    async with serving(tmp_path, FullDisk) as served, BlobClient(served.url, served.token("requester")) as blobs:
+    async with (
+        serving(tmp_path, FullDisk) as served,
+        BlobClient(served.url, served.token("requester")) as blobs,
+    ):
         with pytest.raises(StorageFullError):
             await blobs.put(DATA, SHA)
         assert not list((tmp_path / "blobs" / "incoming").iterdir())

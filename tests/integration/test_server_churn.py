@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from coordinators import branches, expected, loop, serving
+from coordinators import FakeProvider, branches, expected, loop, serving
 
 from ravop.errors import ComputeError
 from ravop.protocol import messages as m
@@ -18,7 +18,9 @@ def held(task: m.Task) -> m.HeldTask:
     return m.HeldTask(task_id=task.task_id, attempt=task.attempt)
 
 
-async def test_a_task_goes_elsewhere_when_its_provider_leaves_and_the_late_result_is_discarded(tmp_path: Path) -> None:
+async def test_a_task_goes_elsewhere_when_its_provider_leaves_and_the_late_result_is_discarded(
+    tmp_path: Path,
+) -> None:
     async with serving(tmp_path) as served, served.requester() as alice:
         token = served.token("provider")
         async with served.provider("leaves", token) as leaves:
@@ -91,33 +93,41 @@ async def test_a_task_that_fails_three_times_fails_its_graph_with_the_providers_
 ) -> None:
     monkeypatch.setattr(deadlines, "FIRST_REST_SECONDS", 0.01)
     problem = ComputeError("MatMul: dimension mismatch").problem
-    async with serving(tmp_path) as served, served.requester() as alice:
-        async with served.provider("a") as a, served.provider("b") as b, served.provider("c") as c:
-            graph_id = await alice.run(branches(1))
-            tried = []
-            for _ in range(3):
-                done, _ = await asyncio.wait(
-                    [asyncio.create_task(p.take(), name=p.name) for p in (a, b, c)],
-                    return_when=asyncio.FIRST_COMPLETED,
-                )
-                for waiting in _:
-                    waiting.cancel()
-                (took,) = done
-                provider = {"a": a, "b": b, "c": c}[took.get_name()]
-                tried.append(provider.name)
-                task = took.result()
-                answer = await provider.connection.call(
-                    m.Fail(task_id=task.task_id, attempt=task.attempt, problem=problem)
-                )
-                assert answer.accepted
-            assert sorted(tried) == ["a", "b", "c"]
-            failed = await alice.until_state(graph_id, "failed")
-            assert "dimension mismatch" in failed.problem.message
-            fetched = await alice.call(m.Fetch(graph_id=graph_id, names=("branch_0",)))
-            assert fetched.values[0].problem.code == "graph_failed"
-            await alice.call(m.Execute(graph_id=graph_id))
-            a.keep_working(), b.keep_working(), c.keep_working()
-            await alice.until_state(graph_id, "done")
+    async with (
+        serving(tmp_path) as served,
+        served.requester() as alice,
+        served.provider("a") as a,
+        served.provider("b") as b,
+        served.provider("c") as c,
+    ):
+        graph_id = await alice.run(branches(1))
+        tried = []
+        for _ in range(3):
+            provider, task = await first_to_take(a, b, c)
+            tried.append(provider.name)
+            answer = await provider.connection.call(
+                m.Fail(task_id=task.task_id, attempt=task.attempt, problem=problem)
+            )
+            assert answer.accepted
+        assert sorted(tried) == ["a", "b", "c"]
+        failed = await alice.until_state(graph_id, "failed")
+        assert "dimension mismatch" in failed.problem.message
+        fetched = await alice.call(m.Fetch(graph_id=graph_id, names=("branch_0",)))
+        assert fetched.values[0].problem.code == "graph_failed"
+        await alice.call(m.Execute(graph_id=graph_id))
+        for provider in (a, b, c):
+            provider.keep_working()
+        await alice.until_state(graph_id, "done")
+
+
+async def first_to_take(*providers: FakeProvider) -> tuple[FakeProvider, m.Task]:
+    """Whichever of them is given a task next."""
+    taking = {asyncio.create_task(provider.take()): provider for provider in providers}
+    done, others = await asyncio.wait(taking, return_when=asyncio.FIRST_COMPLETED)
+    for other in others:
+        other.cancel()
+    (took,) = done
+    return taking[took], took.result()
 
 
 async def test_a_wrong_result_counts_as_a_failure(tmp_path: Path) -> None:
@@ -160,7 +170,9 @@ async def test_an_attempt_out_of_time_is_recalled_and_given_out_again(
         await alice.until_state(graph_id, "done")
 
 
-async def test_a_beat_tells_what_to_drop_and_what_was_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_beat_tells_what_to_drop_and_what_was_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("ravsock.server.work.LOST_SECONDS", 0.0)
     async with serving(tmp_path) as served, served.requester() as alice, served.provider() as provider:
         await alice.run(branches(1))
@@ -187,7 +199,10 @@ async def test_a_coordinator_started_again_goes_on_where_it_was(tmp_path: Path) 
     async with serving(tmp_path) as served:
         port = int(served.url.rsplit(":", 1)[1])
         requester, token = served.token("requester"), served.token("provider")
-        async with served.requester(requester) as alice, served.provider("one", token, gflops=1e-7) as provider:
+        async with (
+            served.requester(requester) as alice,
+            served.provider("one", token, gflops=1e-7) as provider,
+        ):
             graph_id = await alice.run(loop(40))
             while "iterations" not in (task := await provider.take()).label:
                 await provider.work(task)
@@ -220,7 +235,11 @@ async def test_what_providers_held_that_do_not_come_back_is_given_to_others_afte
             task = await gone.take()
             served.coordinator.prepare_to_stop()  # as when it is killed: nothing is released
     started = time.monotonic()
-    async with serving(tmp_path) as served, served.requester(requester) as alice, served.provider("other") as other:
+    async with (
+        serving(tmp_path) as served,
+        served.requester(requester) as alice,
+        served.provider("other") as other,
+    ):
         again = await other.take()
         assert time.monotonic() - started >= deadlines.GRACE_SECONDS
         assert (again.task_id, again.attempt) == (task.task_id, task.attempt + 1)

@@ -42,7 +42,9 @@ async def connect(served: Served, **hello: Any) -> ControlConnection:
         ({"token": "REQUESTER", "role": "admin"}, MessageError),
     ],
 )
-async def test_connections_that_are_refused(tmp_path: Path, hello: dict[str, Any], error: type[RavenError]) -> None:
+async def test_connections_that_are_refused(
+    tmp_path: Path, hello: dict[str, Any], error: type[RavenError]
+) -> None:
     async with serving(tmp_path) as served:
         tokens = {role.upper(): served.token(role) for role in ("requester", "provider")}
         hello = {**hello, "token": tokens.get(hello["token"], hello["token"])}
@@ -50,12 +52,16 @@ async def test_connections_that_are_refused(tmp_path: Path, hello: dict[str, Any
             await connect(served, **hello)
 
 
-async def test_a_revoked_token_is_refused(tmp_path: Path) -> None:
+async def test_a_revoked_token_is_refused_even_on_an_open_connection(tmp_path: Path) -> None:
     async with serving(tmp_path) as served:
         token = served.token("requester", "old")
-        await (await connect(served, token=token)).close()
+        connection = await connect(served, token=token)
+        await connection.call(m.ListGraphs())
         served.store.revoke_token("old", 0.0)
         served.coordinator._auth._known.clear()  # which forgets by itself after seconds
+        with pytest.raises(TokenError, match="revoked"):
+            await connection.call(m.ListGraphs())
+        await connection.close()
         with pytest.raises(TokenError, match="revoked"):
             await connect(served, token=token)
 
@@ -131,7 +137,9 @@ async def test_malformed_messages_are_refused_and_the_connection_goes_on(
         assert decode(await client.call(EVENT, encode(m.ListGraphs())), m.Graphs) == m.Graphs(graphs=())
 
 
-async def test_a_failure_inside_is_told_without_its_details(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_failure_inside_is_told_without_its_details(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with serving(tmp_path) as served, served.requester() as alice:
         monkeypatch.setattr(served.store, "graphs", lambda *_: 1 / 0)
         with pytest.raises(RavenError, match="its log says why") as caught:
@@ -170,7 +178,11 @@ async def test_the_rest_api_shows_the_same_graphs(tmp_path: Path) -> None:
     token = ""
     async with serving(tmp_path) as served:
         token = served.token("requester")
-        async with served.requester(token) as alice, served.provider() as provider, people(served, token) as http:
+        async with (
+            served.requester(token) as alice,
+            served.provider() as provider,
+            people(served, token) as http,
+        ):
             provider.keep_working()
             graph_id = await alice.run(branches(1))
             await alice.until_state(graph_id, "done")
@@ -203,7 +215,9 @@ async def test_a_graph_is_cancelled_by_rest(tmp_path: Path) -> None:
         token = served.token("requester")
         async with served.requester(token) as alice, people(served, token) as http:
             graph_id = await alice.run(branches(1))
-            assert (await get(http, f"/api/graphs/{graph_id}/results/branch_0", 409))["code"] == "not_computed"
+            assert (await get(http, f"/api/graphs/{graph_id}/results/branch_0", 409))[
+                "code"
+            ] == "not_computed"
             assert (await get(http, f"/api/graphs/{graph_id}/results/other", 404))["code"] == "unknown_name"
             async with http.post(f"/api/graphs/{graph_id}/cancel") as response:
                 assert (response.status, (await response.json())["state"]) == (200, "cancelled")

@@ -50,7 +50,11 @@ async def test_large_values_travel_as_blobs(tmp_path: Path) -> None:
 
 
 async def test_a_loop_runs_in_growing_chunks_and_shows_its_losses_while_it_runs(tmp_path: Path) -> None:
-    async with serving(tmp_path) as served, served.requester() as alice, served.provider(gflops=1e-7) as provider:
+    async with (
+        serving(tmp_path) as served,
+        served.requester() as alice,
+        served.provider(gflops=1e-7) as provider,
+    ):
         graph_id = await alice.run(loop(40))
         while "iterations" not in (first := await provider.take()).label:
             await provider.work(first)
@@ -84,7 +88,11 @@ async def test_without_a_provider_the_graph_says_what_it_waits_for(tmp_path: Pat
 
 
 async def test_a_provider_with_too_little_memory_gets_nothing_and_both_sides_are_told(tmp_path: Path) -> None:
-    async with serving(tmp_path) as served, served.requester() as alice, served.provider(memory=10) as provider:
+    async with (
+        serving(tmp_path) as served,
+        served.requester() as alice,
+        served.provider(memory=10) as provider,
+    ):
         await alice.run(branches(1))
         info = await alice.until(lambda info: bool(info.waiting))
         assert "no provider offers" in info.waiting
@@ -133,13 +141,18 @@ async def test_what_cannot_be_asked_for_is_refused_with_a_reason(tmp_path: Path)
         graph = branches(1)
         await alice.call(await alice.upload(graph))
         fetched = await alice.call(m.Fetch(graph_id=graph.id, names=("branch_0", "other")))
-        assert [value.problem.code for value in fetched.values] == [NotComputedError.code, UnknownNameError.code]
+        assert [value.problem.code for value in fetched.values] == [
+            NotComputedError.code,
+            UnknownNameError.code,
+        ]
         await alice.call(m.Cancel(graph_id=graph.id))
         with pytest.raises(GraphStateError):
             await alice.call(m.Execute(graph_id=graph.id))
 
 
-async def test_activating_again_changes_nothing_and_another_graph_under_its_id_is_refused(tmp_path: Path) -> None:
+async def test_activating_again_changes_nothing_and_another_graph_under_its_id_is_refused(
+    tmp_path: Path,
+) -> None:
     async with serving(tmp_path) as served, served.requester() as alice:
         graph = branches(2)
         activate = await alice.upload(graph)

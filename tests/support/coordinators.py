@@ -1,4 +1,5 @@
-"""A coordinator in the test's own event loop: real store, real port, real Socket.IO; and clients to talk to it.
+"""A coordinator in the test's own event loop: real store, real port, real Socket.IO; and clients to talk to
+it.
 
 `FakeProvider` computes with onnxruntime, and only when the test lets it.
 """
@@ -64,7 +65,9 @@ class Served:
             await client.connection.close()
 
     @asynccontextmanager
-    async def provider(self, name: str = "one", token: str | None = None, **profile: Any) -> AsyncIterator[FakeProvider]:
+    async def provider(
+        self, name: str = "one", token: str | None = None, **profile: Any
+    ) -> AsyncIterator[FakeProvider]:
         provider = FakeProvider(self.url, token or self.token("provider"), name, **profile)
         try:
             await provider.connect()
@@ -87,7 +90,9 @@ class _Server(uvicorn.Server):
 
 
 @asynccontextmanager
-async def serving(data: Path, blobs: Callable[[Path], BlobStore] = FolderBlobs, port: int = 0) -> AsyncIterator[Served]:
+async def serving(
+    data: Path, blobs: Callable[[Path], BlobStore] = FolderBlobs, port: int = 0
+) -> AsyncIterator[Served]:
     """Start a coordinator on a folder; everything it has is closed at the end."""
     folder = blobs(data / "blobs")
     store = Store(f"sqlite:///{(data / 'ravenverse.db').as_posix()}", folder.head)
@@ -95,9 +100,15 @@ async def serving(data: Path, blobs: Callable[[Path], BlobStore] = FolderBlobs, 
     coordinator = Coordinator(store, folder)
     listening = listen("127.0.0.1", port)
     config = uvicorn.Config(
-        coordinator.app, http="httptools", ws="websockets-sansio", lifespan="off", interface="asgi3", log_config=None,
-        ws_max_size=m.MAX_MESSAGE + 1024, timeout_graceful_shutdown=2,
-    )  # fmt: skip
+        coordinator.app,
+        http="httptools",
+        ws="websockets-sansio",
+        lifespan="off",
+        interface="asgi3",
+        log_config=None,
+        ws_max_size=m.MAX_MESSAGE + 1024,
+        timeout_graceful_shutdown=2,
+    )
     server = _Server(config)
     coordinator.start()
     running = asyncio.create_task(server.serve(sockets=[listening]))
@@ -183,10 +194,17 @@ class FakeProvider:
     @property
     def profile(self) -> m.Profile:
         return m.Profile(
-            name=self.name, slots=self.slots, threads=1, memory=self.memory, matmul_gflops=self.gflops,
-            conv_gflops=self.gflops, engine=f"onnxruntime {onnxruntime.__version__}", opset=21, platform="test",
+            name=self.name,
+            slots=self.slots,
+            threads=1,
+            memory=self.memory,
+            matmul_gflops=self.gflops,
+            conv_gflops=self.gflops,
+            engine=f"onnxruntime {onnxruntime.__version__}",
+            opset=21,
+            platform="test",
             software="test",
-        )  # fmt: skip
+        )
 
     async def connect(self, holding: tuple[m.HeldTask, ...] = ()) -> m.Registered:
         """Also after a `cut`: a new connection."""
@@ -232,7 +250,10 @@ class FakeProvider:
         session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
         results = session.run([spec.name for spec in task.outputs], inputs)
         return tuple(
-            [await self.output(spec.name, np.asarray(a)) for spec, a in zip(task.outputs, results, strict=True)]
+            [
+                await self.output(spec.name, np.asarray(a))
+                for spec, a in zip(task.outputs, results, strict=True)
+            ]
         )
 
     async def output(self, name: str, array: Array) -> m.Output:
@@ -242,7 +263,9 @@ class FakeProvider:
             await self.blobs.put(data, ref.sha)
         return m.Output(name=name, ref=ref)
 
-    async def deliver(self, task: m.Task, outputs: tuple[m.Output, ...], seconds: float = 0.01) -> m.Completed:
+    async def deliver(
+        self, task: m.Task, outputs: tuple[m.Output, ...], seconds: float = 0.01
+    ) -> m.Completed:
         completed = await self.connection.call(
             m.Complete(task_id=task.task_id, attempt=task.attempt, outputs=outputs, seconds=seconds)
         )
@@ -288,8 +311,11 @@ def expected(index: int, size: int = 8) -> np.ndarray:
 def loop(length: int, width: int = 4) -> R.Graph:
     """A loop that adds: `sums` is a series, `total` its last value."""
     graph = R.Graph(name="loop")
-    carry, sums = R.scan(lambda c, x: (c + x, R.sum(c + x)), R.t(np.zeros(width, np.float32)),
-                         np.ones((length, width), np.float32))  # fmt: skip
+    carry, sums = R.scan(
+        lambda c, x: (c + x, R.sum(c + x)),
+        R.t(np.zeros(width, np.float32)),
+        np.ones((length, width), np.float32),
+    )
     sums.persist_each("sum_{}", first=(1,))
     carry.persist_op(name="total")
     graph.report("sum", sums)

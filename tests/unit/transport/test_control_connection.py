@@ -37,9 +37,18 @@ from ravop.transport import ControlConnection
 HELLO = Hello(token="secret", role="requester")
 CALL = Cancel(graph_id="g1")
 INFO = GraphInfo(
-    graph_id="g1", name="g", state="executing", fraction=0.5, steps_done=1, steps_total=2, tasks_done=1,
-    tasks_running=1, tasks_queued=0, providers=1, created=0.0,
-)  # fmt: skip
+    graph_id="g1",
+    name="g",
+    state="executing",
+    fraction=0.5,
+    steps_done=1,
+    steps_total=2,
+    tasks_done=1,
+    tasks_running=1,
+    tasks_queued=0,
+    providers=1,
+    created=0.0,
+)
 
 
 @asynccontextmanager
