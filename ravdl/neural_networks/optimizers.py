@@ -75,7 +75,8 @@ class RMSprop(Optimizer):
     ) -> tuple[Op, tuple[Op, ...]]:
         v = slots[0] * self.rho + gradient * gradient
         scale = math.sqrt(1 - self.rho)
-        return gradient * (self.learning_rate / scale) / (R.sqrt(v) + self.epsilon / scale), (v,)
+        slope, shift = scale / self.learning_rate, self.epsilon / self.learning_rate
+        return gradient / R.affine(R.sqrt(v), slope, shift), (v,)
 
 
 class Adam(Optimizer):
@@ -86,7 +87,8 @@ class Adam(Optimizer):
 
     Computed with fewer passes over the weights: while training, the slots hold m / (1 - b1) and v / (1 - b2), and with
     c = √((1 - b2ᵗ) / (1 - b2)) the same step is learning_rate c (1 - b1) / (1 - b1ᵗ) * m / (√v + epsilon c)
-    of these; the two factors are scalars, taken in float64.
+    of these. With r for the factor of m, m / (√v / r + epsilon c / r) takes a pass less still; 1 / r and
+    epsilon c / r are scalars, taken in float64.
 
     Args:
         learning_rate: above 0.
@@ -111,12 +113,11 @@ class Adam(Optimizer):
         t = R.astype(step, np.float64)
         correction = R.sqrt((1 - R.pow(self.b2, t)) * (1 / (1 - self.b2)))
         rate = correction * (self.learning_rate * (1 - self.b1)) / (1 - R.pow(self.b1, t))
-        return R.astype(rate, np.float32), R.astype(correction * self.epsilon, np.float32)
+        return R.astype(1 / rate, np.float32), R.astype(correction * self.epsilon / rate, np.float32)
 
     def change(
         self, gradient: Op, slots: tuple[Op, ...], factors: tuple[Op, ...]
     ) -> tuple[Op, tuple[Op, ...]]:
-        rate, epsilon = factors
         m = slots[0] * self.b1 + gradient
         v = slots[1] * self.b2 + gradient * gradient
-        return m * rate / (R.sqrt(v) + epsilon), (m, v)
+        return m / R.affine(R.sqrt(v), *factors), (m, v)

@@ -5,12 +5,37 @@ Windows over images are in `windows`, activations in `activation`; layers are `r
 
 from __future__ import annotations
 
+import math
+
+import numpy as np
+
 from ravop.errors import ShapeError
 from ravop.graph.dtypes import INT, is_float
 from ravop.graph.op import Op, Operand
 from ravop.ops.catalogue import as_op, cast, common, floats, integers, node, operator, scalar
 
-__all__ = ["batch_normalization", "batch_normalization_training", "dropout", "softmax_cross_entropy"]
+__all__ = ["affine", "batch_normalization", "batch_normalization_training", "dropout", "softmax_cross_entropy"]
+
+
+_MANY = 65_536
+"""Elements from which a pass over memory costs more than an operator."""
+
+
+@operator
+def affine(x: Operand, scale: Operand, shift: Operand) -> Op:
+    """scale · x + shift, with scalars: for large x in one pass over memory, where two operators take two."""
+    op, a, b = (floats(operand) for operand in common(x, scale, shift))
+    if a.shape or b.shape:
+        raise ShapeError("affine takes scalars", expected="scale and shift of shape []", received=f"{a.shape} and {b.shape}")
+    if math.prod(op.static_shape) < _MANY:
+        return node("Add", [node("Mul", [op, a]), b])
+    # ONNX has no such operator, but batch normalization of a single channel with mean 0 and variance 1 is one.
+    channel, one = integers(op, [1]), op.graph.constant(np.ones(1, dtype=op.dtype))
+    zero = op.graph.constant(np.zeros(1, dtype=op.dtype))
+    as_image = node("Reshape", [op, integers(op, [1, 1, -1])])
+    a, b = node("Reshape", [a, channel]), node("Reshape", [b, channel])
+    moved = node("BatchNormalization", [as_image, a, b, zero, one], epsilon=0.0)
+    return node("Reshape", [moved, integers(op, op.static_shape)])
 
 
 @operator

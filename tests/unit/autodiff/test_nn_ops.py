@@ -102,3 +102,16 @@ def test_statistics_are_the_same_when_a_session_runs_again():
     for name, value in first.items():
         np.testing.assert_array_equal(value, second[name])
     np.testing.assert_allclose(first[graph.persisted["both"].value], data.mean(0) + data.var(0), rtol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(3, 4), (300, 300)])
+def test_affine(check_torch, shape):
+    check_torch(
+        lambda x, a, b: R.affine(x, a, b), lambda x, a, b: x * a + b, values(*shape), 1.7, -0.3, rtol=1e-3, atol=1e-3
+    )
+
+
+def test_affine_takes_scalars():
+    Graph()
+    with pytest.raises(ShapeError, match="takes scalars"):
+        R.affine(np.ones((2, 2)), np.ones(2), 1.0)
