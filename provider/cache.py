@@ -17,7 +17,6 @@ from collections.abc import Hashable, Iterable
 from pathlib import Path
 
 from ravop.errors import BlobError
-from ravop.protocol.tensors import sha256
 
 _SHA_LENGTH = 64
 
@@ -37,13 +36,10 @@ class Cache:
             if file.is_file() and len(file.name) == _SHA_LENGTH
         )
         self._sizes = OrderedDict((name, size) for _, name, size in found)
+        self.size = sum(self._sizes.values())
+        """Bytes of all blobs."""
         self._unverified = set(self._sizes)
         self._evict()
-
-    @property
-    def size(self) -> int:
-        """Bytes of all blobs."""
-        return sum(self._sizes.values())
 
     def path(self, sha: str) -> Path:
         """Where the blob is, or would be."""
@@ -76,17 +72,12 @@ class Cache:
         if expected is not None and sha != expected:
             file.unlink()
             raise BlobError("a blob's bytes do not match its name", expected=expected, received=sha)
-        file.replace(self.path(sha))
+        if sha in self._sizes and self._is_complete(sha):
+            file.unlink()  # the one that is here may be mapped by a worker
+        else:
+            file.replace(self.path(sha))
         self._added(sha, size)
         return sha, size
-
-    def add(self, data: bytes) -> str:
-        """Put the bytes into the cache. → their SHA-256."""
-        sha = sha256(data)
-        self.incoming(sha).write_bytes(data)
-        self.incoming(sha).replace(self.path(sha))
-        self._added(sha, len(data))
-        return sha
 
     def pin(self, owner: Hashable, shas: Iterable[str]) -> None:
         """Keep these blobs, besides those it pinned before, until the owner is unpinned."""
@@ -101,8 +92,8 @@ class Cache:
         return self.folder / "incoming"
 
     def _added(self, sha: str, size: int) -> None:
+        self.size += size - self._sizes.pop(sha, 0)
         self._sizes[sha] = size
-        self._sizes.move_to_end(sha)
         self._unverified.discard(sha)
         self._evict(keep=sha)
 
@@ -119,20 +110,20 @@ class Cache:
             return False
 
     def _evict(self, keep: str | None = None) -> None:
+        if self.size <= self._budget:
+            return
         pinned = {keep}.union(*self._pins.values())
-        excess = self.size - self._budget
         for sha in [sha for sha in self._sizes if sha not in pinned]:
-            if excess <= 0:
-                return
-            excess -= self._sizes[sha]
             self._remove(sha)
+            if self.size <= self._budget:
+                return
 
     def _remove(self, sha: str) -> None:
         with contextlib.suppress(
             OSError
         ):  # Windows keeps files that a worker still maps: a later start removes it
             self.path(sha).unlink()
-        self._sizes.pop(sha, None)
+        self.size -= self._sizes.pop(sha, 0)
         self._unverified.discard(sha)
 
 

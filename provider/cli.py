@@ -39,6 +39,7 @@ from provider.status import Status, lines
 from ravop.errors import AlreadyRunningError, ArgumentError, MessageError, NotRunningError, RavenError
 from ravop.protocol.messages import Done, Graphs, Hello, JoinableGraphs, Message, ToProvider
 from ravop.transport import ControlConnection
+from ravop.transport.control import base_url
 
 STOP_SECONDS = 30.0
 POLL_SECONDS = 0.1
@@ -56,13 +57,25 @@ def size_option(
     return click.option(flag, metavar="SIZE", default=default, show_default=True, callback=convert, help=help)
 
 
-def url_option(command: Callable[..., Any]) -> Callable[..., Any]:
-    command = click.option(
+def coordinator_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    def check(context: click.Context, parameter: click.Parameter, url: str) -> str:
+        try:
+            return base_url(url)
+        except ArgumentError as error:
+            raise click.BadParameter(error.problem.text()) from error
+
+    token = click.option(
         "--token", envvar="RAVENVERSE_TOKEN", required=True, help="A provider token of the coordinator."
-    )(command)
-    return click.option(
-        "--url", envvar="RAVENVERSE_URL", default=DEFAULT_URL, show_default=True, help="The coordinator."
-    )(command)
+    )
+    url = click.option(
+        "--url",
+        envvar="RAVENVERSE_URL",
+        default=DEFAULT_URL,
+        show_default=True,
+        callback=check,
+        help="The coordinator.",
+    )
+    return url(token(command))
 
 
 def name_option(help: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -81,7 +94,7 @@ def main() -> None:
 
 
 @main.command()
-@url_option
+@coordinator_options
 @click.option(
     "--slots", type=click.IntRange(1, 1024), default=1, show_default=True, help="Tasks at one time."
 )
@@ -128,8 +141,6 @@ def start(
             quit = asyncio.run(serve(settings, place, Display(console)))
     except AlreadyRunningError as error:
         _fail(error, Exit.RUNNING)
-    except ArgumentError as error:
-        raise click.UsageError(error.problem.text()) from error
     click.echo(MEANING[quit.code] if quit.problem is None else quit.problem.text(), err=True)
     sys.exit(quit.code)
 
@@ -177,7 +188,7 @@ def stop(name: str | None) -> None:
 
 
 @main.command()
-@url_option
+@coordinator_options
 @json_option
 def graphs(url: str, token: str, as_json: bool) -> None:
     """List the graphs that this provider could work on."""

@@ -14,6 +14,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack
+from typing import Any
 
 from provider.cache import Cache
 from provider.control import listening
@@ -59,10 +60,11 @@ async def serve(settings: Settings, home: Home, display: Display) -> Quit:
         for number in range(settings.slots)
     ]
     slots = Slots(sandboxes)
-    measuring = asyncio.create_task(speed(sandboxes[0], home, settings.threads))
-    stop = Stopper(measuring.cancel)
     async with AsyncExitStack() as stack:
         stack.push_async_callback(slots.close)
+        measuring = asyncio.create_task(speed(sandboxes[0], home, settings.threads))
+        stack.push_async_callback(_end, measuring)
+        stop = Stopper(measuring.cancel)
         stack.enter_context(_signals(stop))
         if settings.with_stdin:
             _watch_stdin(stop)
@@ -104,6 +106,11 @@ async def speed(sandbox: Sandbox, home: Home, threads: int, again: bool = False)
         measured = await sandbox.measure()
         home.keep_speed(ready.engine, threads, measured)
     return ready, measured
+
+
+async def _end(task: asyncio.Task[Any]) -> None:
+    task.cancel()
+    await asyncio.wait({task})
 
 
 def _profile(settings: Settings, ready: Ready, measured: Measured) -> Profile:

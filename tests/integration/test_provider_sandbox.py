@@ -15,7 +15,20 @@ import numpy as np
 import psutil
 import pytest
 import pytest_asyncio
-from onnx import ModelProto, NodeProto, TensorProto, helper
+from onnx import helper
+from subgraphs import (
+    FLOAT,
+    FOR_EVER,
+    add_model,
+    gather_model,
+    inline,
+    loop_inputs,
+    loop_model,
+    matmul_model,
+    model,
+    node,
+    output,
+)
 
 from provider.sandbox import Sandbox
 from provider.wire import Ran, Run
@@ -27,69 +40,12 @@ from ravop.errors import (
     InvalidModelError,
     OutOfMemoryError,
 )
-from ravop.protocol.messages import OutputSpec, TaskInput
-from ravop.protocol.tensors import Array, Blob, Inline, decode_tensor, encode_tensor, sha256
+from ravop.protocol.messages import TaskInput
+from ravop.protocol.tensors import Array, Blob, decode_tensor, encode_tensor, sha256
 
-FLOAT, INT, BOOL = TensorProto.FLOAT, TensorProto.INT64, TensorProto.BOOL
 MIB = 1024 * 1024
-Ports = dict[str, tuple[int, list[int | None]]]
 PutBlob = Callable[[bytes], str]
 ROOT = Path(__file__).resolve().parents[2]
-
-
-def model(nodes: list[NodeProto], inputs: Ports, outputs: Ports) -> ModelProto:
-    def infos(ports: Ports) -> list[object]:
-        return [helper.make_tensor_value_info(name, kind, shape) for name, (kind, shape) in ports.items()]
-
-    graph = helper.make_graph(nodes, "subgraph", infos(inputs), infos(outputs))
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
-
-
-def node(op_type: str, inputs: list[str], outputs: list[str], name: str = "n0", **more: object) -> NodeProto:
-    return helper.make_node(op_type, inputs, outputs, name=name, **more)
-
-
-def inline(name: str, value: object, dtype: str = "float32") -> TaskInput:
-    return TaskInput(name=name, ref=Inline(encode_tensor(np.array(value, dtype))))
-
-
-def output(name: str, shape: tuple[int | None, ...], dtype: str = "float32") -> OutputSpec:
-    return OutputSpec(name=name, dtype=dtype, shape=shape)
-
-
-def add_model() -> bytes:
-    ports: Ports = {"a": (FLOAT, [3]), "b": (FLOAT, [3])}
-    return model([node("Add", ["a", "b"], ["c"])], ports, {"c": (FLOAT, [3])}).SerializeToString()
-
-
-def loop_model() -> bytes:
-    """`rounds` times x + 1: as long as one likes."""
-    step = helper.make_graph(
-        [
-            node("Identity", ["go_in"], ["go_out"], "n1"),
-            node("Add", ["x_in", "x_in"], ["double"], "n2"),
-            node("Tanh", ["double"], ["x_out"], "n3"),
-        ],
-        "body",
-        [
-            helper.make_tensor_value_info("i", INT, []),
-            helper.make_tensor_value_info("go_in", BOOL, []),
-            helper.make_tensor_value_info("x_in", FLOAT, [None]),
-        ],
-        [
-            helper.make_tensor_value_info("go_out", BOOL, []),
-            helper.make_tensor_value_info("x_out", FLOAT, [None]),
-        ],
-    )
-    fill = helper.make_tensor("value", FLOAT, [1], [1.0])
-    nodes = [
-        node("ConstantOfShape", ["size"], ["start"], "n4", value=fill),
-        node("Loop", ["rounds", "", "start"], ["end"], "n0", body=step),
-        node("ReduceSum", ["end"], ["sum"], "n5", keepdims=0),
-    ]
-    loop = model(nodes, {"rounds": (INT, []), "size": (INT, [1])}, {"sum": (FLOAT, [])})
-    loop.graph.value_info.append(helper.make_tensor_value_info("end", FLOAT, [None]))
-    return loop.SerializeToString()
 
 
 @pytest.fixture
@@ -117,9 +73,8 @@ def add_run(put: PutBlob) -> Run:
     return Run(subgraph=put(add_model()), inputs=inputs, outputs=(output("c", (3,)),))
 
 
-def loop_run(put: PutBlob, rounds: int = 10**12, size: int = 3) -> Run:
-    inputs = (inline("rounds", rounds, "int64"), inline("size", [size], "int64"))
-    return Run(subgraph=put(loop_model()), inputs=inputs, outputs=(output("sum", ()),))
+def loop_run(put: PutBlob, rounds: int = FOR_EVER, side: int = 2) -> Run:
+    return Run(subgraph=put(loop_model()), inputs=loop_inputs(rounds, side), outputs=(output("sum", ()),))
 
 
 async def assert_fit(sandbox: Sandbox, put: PutBlob) -> None:
@@ -156,15 +111,13 @@ async def busy(sandbox: Sandbox, computing: asyncio.Task[Ran]) -> psutil.Process
 async def test_large_tensors_go_by_file(sandbox: Sandbox, put: PutBlob) -> None:
     rng = np.random.default_rng(0)
     a, b = (rng.normal(size=(300, 300)).astype("float32") for _ in "ab")
-    ports: Ports = {"a": (FLOAT, [300, 300]), "b": (FLOAT, [300, 300])}
-    product = model([node("MatMul", ["a", "b"], ["c"])], ports, {"c": (FLOAT, [300, 300])})
 
     def blob(array: Array) -> Blob:
         data = encode_tensor(array)
         return Blob(put(data), len(data))
 
     run = Run(
-        subgraph=put(product.SerializeToString()),
+        subgraph=put(matmul_model(300)),
         inputs=(TaskInput(name="a", ref=blob(a)), TaskInput(name="b", ref=blob(b))),
         outputs=(output("c", (300, 300)),),
     )
@@ -213,14 +166,14 @@ async def test_a_crash_reports_the_last_words(sandbox: Sandbox, put: PutBlob) ->
 
 
 @pytest.mark.parametrize(
-    ("rounds", "size"),
-    [(1, 4 * 1024 * MIB), (10**9, 90 * MIB)],
+    ("rounds", "side"),
+    [(1, 16_000), (10**9, 9_000)],
     ids=["at once, stopped by the system", "lasting, seen by the watch"],
 )
-async def test_too_much_memory(sandbox: Sandbox, put: PutBlob, rounds: int, size: int) -> None:
+async def test_too_much_memory(sandbox: Sandbox, put: PutBlob, rounds: int, side: int) -> None:
     await assert_fit(sandbox, put)
     with pytest.raises(OutOfMemoryError) as caught:
-        await sandbox.run(loop_run(put, rounds, size), 60)
+        await sandbox.run(loop_run(put, rounds, side), 60)
     assert caught.value.problem.code == "out_of_memory"
     await assert_fit(sandbox, put)
 
@@ -282,10 +235,8 @@ async def test_refused_tasks_leave_the_worker_alone(sandbox: Sandbox, put: PutBl
 
 
 async def test_an_engine_error_names_the_node(sandbox: Sandbox, put: PutBlob) -> None:
-    nodes = [node("Neg", ["a"], ["b"], "n0"), node("Gather", ["b", "i"], ["c"], "n1")]
-    gather = model(nodes, {"a": (FLOAT, [3]), "i": (INT, [1])}, {"c": (FLOAT, [1])})
     run = Run(
-        subgraph=put(gather.SerializeToString()),
+        subgraph=put(gather_model()),
         inputs=(inline("a", [1, 2, 3]), inline("i", [7], "int64")),
         outputs=(output("c", (1,)),),
     )

@@ -1,0 +1,431 @@
+"""The daemon with a real worker against a small coordinator on loopback: computing, losing the line, stopping."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+from click.testing import CliRunner
+from fake_coordinator import FakeCoordinator
+from rich.console import Console
+from subgraphs import add_model, gather_model, inline, loop_inputs, loop_model, matmul_model, output
+
+from provider import control
+from provider.cli import main
+from provider.core.events import Quit
+from provider.core.exits import Exit
+from provider.display import Display
+from provider.home import Home
+from provider.launch import serve
+from provider.settings import Settings
+from provider.status import Status
+from provider.wire import Measured
+from ravop.errors import GraphStateError, NotRunningError, TokenError
+from ravop.protocol.messages import (
+    Complete,
+    Completed,
+    Fail,
+    HandBack,
+    HeldTask,
+    Recall,
+    Refused,
+    Register,
+    Registered,
+    Task,
+)
+from ravop.protocol.tensors import Blob, Inline, decode_tensor
+
+ROOT = Path(__file__).resolve().parents[2]
+RNG = np.random.default_rng(0)
+LEFT, RIGHT = (RNG.normal(size=(200, 200)).astype("float32") for _ in range(2))
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    """A state folder in which the speed is measured already."""
+    place = Home(tmp_path, "tester")
+    place.folder.mkdir()
+    place.keep_speed(
+        f"onnxruntime {version('onnxruntime')}", 1, Measured(matmul_gflops=50.0, conv_gflops=30.0)
+    )
+    return place
+
+
+@pytest.fixture
+async def coordinator() -> AsyncIterator[FakeCoordinator]:
+    coordinator = FakeCoordinator()
+    async with coordinator.listening():
+        yield coordinator
+
+
+def settings(url: str, slots: int = 1) -> Settings:
+    return Settings(
+        url=url, token="token", name="tester", slots=slots, max_memory=256 * 2**20, max_cache=64 * 2**20
+    )
+
+
+@asynccontextmanager
+async def running(home: Home, url: str) -> AsyncIterator[asyncio.Task[Quit]]:
+    """The daemon, stopped at the end if it has not ended by itself."""
+    display = Display(Console(quiet=True))
+    with home.lock():
+        daemon = asyncio.create_task(serve(settings(url), home, display))
+        try:
+            yield daemon
+        finally:
+            while not daemon.done():
+                try:
+                    await asyncio.to_thread(control.ask, home, "stop")
+                except NotRunningError:
+                    await asyncio.wait({daemon}, timeout=0.05)
+            await daemon
+
+
+def add_task(coordinator: FakeCoordinator, number: int = 1, attempt: int = 1) -> Task:
+    inputs = (inline("a", [1, 2, 3]), inline("b", [10, 20, 30]))
+    return coordinator.task(number, add_model(), inputs, (output("c", (3,)),), attempt=attempt)
+
+
+def matmul_task(coordinator: FakeCoordinator, number: int = 1) -> Task:
+    inputs = (coordinator.tensor("a", LEFT), coordinator.tensor("b", RIGHT))
+    return coordinator.task(number, matmul_model(200), inputs, (output("c", (200, 200)),))
+
+
+def loop_task(coordinator: FakeCoordinator, number: int = 1, flops: float = 1e15) -> Task:
+    return coordinator.task(number, loop_model(), loop_inputs(), (output("sum", ()),), flops=flops)
+
+
+def assert_added(done: Complete, number: int = 1, attempt: int = 1) -> None:
+    assert (done.task_id, done.attempt) == (number, attempt)
+    (result,) = done.outputs
+    assert isinstance(result.ref, Inline)
+    np.testing.assert_array_equal(decode_tensor(result.ref.data), np.array([11, 22, 33], "float32"))
+
+
+async def status_when(home: Home, stage: str) -> Status:
+    """The daemon's status, once a task is in this stage."""
+    while True:
+        status = await asyncio.to_thread(control.ask, home, "status")
+        if any(task.stage == stage for task in status.tasks):
+            return status
+        await asyncio.sleep(0.02)
+
+
+async def gone(processes: list[psutil.Process]) -> bool:
+    _, alive = await asyncio.to_thread(psutil.wait_procs, processes, 10)
+    return not alive
+
+
+async def test_registers_computes_and_delivers(home: Home, coordinator: FakeCoordinator) -> None:
+    async with running(home, coordinator.url):
+        register = await coordinator.next(Register)
+        assert register.profile.matmul_gflops == 50.0
+        assert register.profile.engine.startswith("onnxruntime")
+        assert register.profile.memory == 256 * 2**20
+        await coordinator.assign(add_task(coordinator))
+        assert_added(await coordinator.next(Complete))
+
+
+async def test_large_tensors_travel_as_blobs_and_are_not_fetched_again(
+    home: Home, coordinator: FakeCoordinator
+) -> None:
+    async with running(home, coordinator.url):
+        await coordinator.next(Register)
+        await coordinator.assign(matmul_task(coordinator))
+        done = await coordinator.next(Complete)
+        product = done.outputs[0].ref
+        assert isinstance(product, Blob)
+        np.testing.assert_allclose(
+            decode_tensor(coordinator.blobs[product.sha]), LEFT @ RIGHT, rtol=1e-3, atol=1e-3
+        )
+        assert ("PUT", product.sha) in coordinator.transfers
+        coordinator.transfers.clear()
+        first = matmul_task(coordinator, 2)
+        again = (first.inputs[0], type(first.inputs[1])(name="b", ref=product))
+        await coordinator.assign(coordinator.task(2, matmul_model(200), again, first.outputs))
+        await coordinator.next(Complete)
+        assert not [sha for method, sha in coordinator.transfers if method == "GET"]
+
+
+async def test_the_next_task_is_fetched_while_one_runs(home: Home, coordinator: FakeCoordinator) -> None:
+    async with running(home, coordinator.url):
+        await coordinator.next(Register)
+        await coordinator.assign(loop_task(coordinator, 1), matmul_task(coordinator, 2))
+        await status_when(home, "running")
+        ready = await status_when(home, "ready")
+        assert {task.stage for task in ready.tasks} == {"running", "ready"}
+        await coordinator.send(Recall(tasks=(HeldTask(task_id=1, attempt=1),)))
+        assert (await coordinator.next(Complete)).task_id == 2
+
+
+async def test_a_failing_task_is_told_with_its_node(home: Home, coordinator: FakeCoordinator) -> None:
+    async with running(home, coordinator.url):
+        await coordinator.next(Register)
+        inputs = (inline("a", [1, 2, 3]), inline("i", [9], "int64"))
+        await coordinator.assign(coordinator.task(1, gather_model(), inputs, (output("c", (1,)),)))
+        failed = await coordinator.next(Fail)
+        assert (failed.node, failed.problem.code) == (1, "compute")
+        await coordinator.assign(coordinator.task(2, b"no model", inputs, (output("c", (1,)),)))
+        assert (await coordinator.next(Fail)).problem.code == "invalid_model"
+        missing = coordinator.task(3, add_model(), (coordinator.tensor("a", LEFT),), (output("c", (3,)),))
+        del coordinator.blobs[missing.inputs[0].ref.sha]  # type: ignore[union-attr]
+        await coordinator.assign(missing)
+        assert (await coordinator.next(Fail)).problem.code == "blob"
+        await coordinator.assign(add_task(coordinator, 4))
+        assert_added(await coordinator.next(Complete), 4)
+
+
+async def test_a_result_is_delivered_again_after_the_line_broke(
+    home: Home, coordinator: FakeCoordinator
+) -> None:
+    async def break_off(_: Complete) -> Completed:
+        coordinator.answers[Complete] = lambda _: Completed(accepted=True)
+        await coordinator.hang_up()
+        return Completed(accepted=True)
+
+    coordinator.answers[Complete] = break_off
+    async with running(home, coordinator.url):
+        await coordinator.next(Register)
+        await coordinator.assign(add_task(coordinator))
+        assert_added(await coordinator.next(Complete))
+        assert (await coordinator.next(Register)).holding == (HeldTask(task_id=1, attempt=1),)
+        assert_added(await coordinator.next(Complete))
+
+
+async def test_computing_goes_on_without_a_line(home: Home, coordinator: FakeCoordinator) -> None:
+    async with running(home, coordinator.url):
+        await coordinator.next(Register)
+        await coordinator.assign(loop_task(coordinator))
+        before = await status_when(home, "running")
+        await coordinator.hang_up()
+        assert (await coordinator.next(Register)).holding == (HeldTask(task_id=1, attempt=1),)
+        after = await status_when(home, "running")
+        assert after.tasks[0].seconds > before.tasks[0].seconds
+
+
+async def test_what_others_got_meanwhile_is_dropped(home: Home, coordinator: FakeCoordinator) -> None:
+    held = HeldTask(task_id=1, attempt=1)
+    async with running(home, coordinator.url):
+        await coordinator.next(Register)
+        await coordinator.assign(loop_task(coordinator))
+        await status_when(home, "running")
+        workers = psutil.Process().children()
+        coordinator.answers[Register] = lambda _: Registered(beat_seconds=0.1, drop=(held,))
+        await coordinator.hang_up()
+        await coordinator.next(Register)
+        assert await gone(workers)
+        await coordinator.assign(add_task(coordinator, 1, attempt=2))
+        assert_added(await coordinator.next(Complete), 1, attempt=2)
+
+
+async def test_blobs_that_the_coordinator_misses_are_sent_again(
+    home: Home, coordinator: FakeCoordinator
+) -> None:
+    def miss(done: Complete) -> Completed:
+        coordinator.answers[Complete] = lambda _: Completed(accepted=True)
+        sha = done.outputs[0].ref.sha  # type: ignore[union-attr]
+        del coordinator.blobs[sha]
+        return Completed(accepted=False, missing=(sha,))
+
+    coordinator.answers[Complete] = miss
+    async with running(home, coordinator.url):
+        await coordinator.next(Register)
+        await coordinator.assign(matmul_task(coordinator))
+        await coordinator.next(Complete)
+        done = await coordinator.next(Complete)
+        assert done.outputs[0].ref.sha in coordinator.blobs  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("by", ["recall", "beat"])
+async def test_a_recalled_task_is_stopped(home: Home, coordinator: FakeCoordinator, by: str) -> None:
+    held = HeldTask(task_id=1, attempt=1)
+    async with running(home, coordinator.url):
+        await coordinator.next(Register)
+        await coordinator.assign(loop_task(coordinator))
+        await status_when(home, "running")
+        workers = psutil.Process().children()
+        assert workers
+        if by == "recall":
+            await coordinator.send(Recall(tasks=(held,)))
+        else:
+            coordinator.drop = (held,)
+        assert await gone(workers)
+        coordinator.drop = ()
+        await coordinator.assign(add_task(coordinator, 2))
+        assert_added(await coordinator.next(Complete), 2)
+
+
+async def test_a_coordinator_that_comes_later_is_found(home: Home) -> None:
+    """It was there, went, and comes back at the same address."""
+    late = FakeCoordinator()
+    async with late.listening() as url:
+        port = int(url.rsplit(":", 1)[1])
+    async with running(home, url) as daemon:
+        while await waiting(home) is None:
+            await asyncio.wait({daemon}, timeout=0.05)
+        again = FakeCoordinator()
+        async with again.listening(port):
+            await again.next(Register)
+
+
+async def waiting(home: Home) -> Status | None:
+    """The status, once the daemon waits for a coordinator."""
+    try:
+        status = await asyncio.to_thread(control.ask, home, "status")
+    except NotRunningError:
+        return None
+    return status if status.link == "waiting" else None
+
+
+async def test_a_refused_token_ends_the_daemon(home: Home, coordinator: FakeCoordinator) -> None:
+    coordinator.refusal = TokenError("the token is not known")
+    async with running(home, coordinator.url) as daemon:
+        quit = await daemon
+    assert (quit.code, quit.problem.code) == (Exit.TOKEN, "token")  # type: ignore[union-attr]
+
+
+async def test_a_coordinator_that_has_forgotten_it_is_told_again(
+    home: Home, coordinator: FakeCoordinator
+) -> None:
+    def forget(_: Complete) -> Refused:
+        coordinator.answers[Complete] = lambda _: Completed(accepted=True)
+        return Refused(problem=GraphStateError("register first").problem)
+
+    coordinator.answers[Complete] = forget
+    async with running(home, coordinator.url):
+        await coordinator.next(Register)
+        await coordinator.assign(add_task(coordinator))
+        await coordinator.next(Complete)
+        assert_added(await coordinator.next(Complete))
+
+
+# ── as a process ─────────────────────────────────────────────────────────────────────────────────────────────
+@asynccontextmanager
+async def process(home: Home, url: str, *options: str) -> AsyncIterator[asyncio.subprocess.Process]:
+    """`provider start`, with pipes for all three streams."""
+    environment = dict(os.environ) | {"RAVENVERSE_HOME": str(home.folder.parent), "RAVENVERSE_TOKEN": "token"}
+    started = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "provider", "start", "--url", url, "--name", "tester", *options,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT, env=environment,
+    )  # fmt: skip
+    try:
+        yield started
+    finally:
+        if started.returncode is None:
+            started.kill()
+        await started.communicate()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM that a process can catch")
+async def test_sigterm_hands_back_a_long_task(home: Home, coordinator: FakeCoordinator) -> None:
+    async with process(home, coordinator.url) as daemon:
+        await coordinator.next(Register)
+        await coordinator.assign(loop_task(coordinator))
+        await status_when(home, "running")
+        workers = psutil.Process(daemon.pid).children()
+        daemon.send_signal(signal.SIGTERM)
+        assert (await coordinator.next(HandBack)).task_id == 1
+        assert await daemon.wait() == Exit.STOPPED
+    assert await gone(workers)
+    assert home.control() is None
+
+
+async def test_the_end_of_stdin_stops_it_and_a_second_stop_is_more_urgent(
+    home: Home, coordinator: FakeCoordinator
+) -> None:
+    async with process(home, coordinator.url, "--with-stdin") as daemon:
+        await coordinator.next(Register)
+        await coordinator.assign(loop_task(coordinator, flops=1.0))
+        await status_when(home, "running")
+        assert daemon.stdin is not None
+        daemon.stdin.close()
+        while "stopping" not in (await asyncio.to_thread(control.ask, home, "status")).text:
+            await asyncio.sleep(0.02)
+        await asyncio.to_thread(control.ask, home, "stop")
+        assert (await coordinator.next(HandBack)).task_id == 1
+        assert await daemon.wait() == Exit.STOPPED
+
+
+async def test_a_killed_daemon_takes_its_worker_along_and_leaves_no_lock(
+    home: Home, coordinator: FakeCoordinator
+) -> None:
+    async with process(home, coordinator.url) as daemon:
+        await coordinator.next(Register)
+        await coordinator.assign(loop_task(coordinator))
+        await status_when(home, "running")
+        workers = psutil.Process(daemon.pid).children()
+        daemon.kill()
+        await daemon.wait()
+    assert await gone(workers)
+    async with running(home, coordinator.url):
+        assert (await coordinator.next(Register)).holding == ()
+
+
+# ── the command line ─────────────────────────────────────────────────────────────────────────────────────────
+async def command(home: Home, *arguments: str) -> tuple[int, str]:
+    """Exit code and output of a `provider` command, run beside the event loop."""
+    runner = CliRunner(env={"RAVENVERSE_HOME": str(home.folder.parent)})
+    result = await asyncio.to_thread(runner.invoke, main, list(arguments))
+    return result.exit_code, result.output
+
+
+async def test_status_and_stop(home: Home, coordinator: FakeCoordinator) -> None:
+    async with running(home, coordinator.url) as daemon:
+        await coordinator.next(Register)
+        await coordinator.assign(loop_task(coordinator))
+        await status_when(home, "running")
+        code, text = await command(home, "status")
+        assert (code, "computing task 1" in text) == (0, True)
+        code, text = await command(home, "status", "--json")
+        assert json.loads(text)[0]["tasks"][0]["label"] == "task 1"
+        code, text = await command(
+            home, "start", "--name", "tester", "--token", "token", "--url", coordinator.url
+        )
+        assert (code, "--name" in text) == (Exit.RUNNING, True)
+        code, _ = await command(home, "stop")
+        assert code == 0
+        assert (await daemon).code is Exit.STOPPED
+        await coordinator.next(HandBack)
+    for asked in ("status", "stop"):
+        code, text = await command(home, asked)
+        assert (code, "provider start" in text) == (1, True)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["start", "--url", "ftp://x", "--token", "t"],
+        ["start", "--token", "t", "--slots", "0"],
+        ["start", "--token", "t", "--max-memory", "much"],
+        ["start"],
+    ],
+)
+async def test_wrong_options_are_usage_errors(home: Home, arguments: list[str]) -> None:
+    code, text = await command(home, *arguments)
+    assert code == 2
+    assert "Error" in text
+
+
+async def test_nobody_without_the_secret_is_heard(home: Home, coordinator: FakeCoordinator) -> None:
+    async with running(home, coordinator.url) as daemon:
+        await coordinator.next(Register)
+        found = home.control()
+        assert found is not None
+        reader, writer = await asyncio.open_connection("127.0.0.1", found.port)
+        writer.write(b'{"secret": "guess", "command": "stop"}\n')
+        assert await reader.read() == b""
+        writer.close()
+        await writer.wait_closed()
+        assert not daemon.done()
+        assert "stopping" not in (await asyncio.to_thread(control.ask, home, "status")).text
