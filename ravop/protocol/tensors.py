@@ -9,6 +9,7 @@ read a blob: it does no I/O of its own.
 from __future__ import annotations
 
 import hashlib
+import functools
 import io
 import math
 from collections.abc import Callable, Iterator
@@ -24,6 +25,8 @@ INLINE_LIMIT = 64 * 1024
 """Bytes of an encoded tensor that may ride inside a message."""
 HEAD = 4096
 """Bytes in which the header of an `.npy` file must end."""
+NPY_START = 10
+"""Bytes before the header's text: magic, version, and its length in the last two."""
 MAX_PARTS = 100_000
 MAX_DEPTH = 16
 DTYPES = frozenset(
@@ -104,7 +107,10 @@ def decode_tensor(data: bytes | memoryview) -> Array:
             "a tensor's bytes do not match its shape",
             expected=f"{header.total} bytes for {header.shape} {header.dtype}", received=f"{len(view)} bytes",
         )
-    return np.frombuffer(view[header.offset :], dtype=header.dtype).reshape(header.shape)
+    try:
+        return np.frombuffer(view[header.offset :], dtype=header.dtype).reshape(header.shape)
+    except ValueError as error:  # more axes, or longer ones, than NumPy has, around an empty one
+        raise MessageError("a tensor of an impossible shape", received=header.shape) from error
 
 
 class TensorHeader(msgspec.Struct, frozen=True):
@@ -118,6 +124,12 @@ class TensorHeader(msgspec.Struct, frozen=True):
 
 def tensor_header(head: bytes) -> TensorHeader:
     """The header in the first `HEAD` bytes (or all) of an `.npy` file. Raises `MessageError` for anything else."""
+    length = NPY_START + int.from_bytes(head[NPY_START - 2 : NPY_START], "little")
+    return _parsed_header(head[: min(length, HEAD)])
+
+
+@functools.lru_cache(maxsize=1024)
+def _parsed_header(head: bytes) -> TensorHeader:
     stream = io.BytesIO(head)
     try:
         version = np.lib.format.read_magic(stream)
@@ -174,7 +186,7 @@ def resolve(ref: TensorRef, read: Callable[[Blob], Array], depth: int = 0) -> Ar
             whole = resolve(of, read, depth + 1)
             if whole.ndim == 0 or index >= whole.shape[0]:
                 raise BlobError("a tensor has no such element", expected=f"an index into {whole.shape}", received=index)
-            element: Array = whole[index]
+            element: Array = np.asarray(whole[index])  # of a vector, NumPy gives a scalar
             return element
         case Concat(parts) | Stack(parts):
             arrays = [resolve(part, read, depth + 1) for part in parts]
