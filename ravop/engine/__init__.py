@@ -1,7 +1,7 @@
 """The engine: the one place that runs ONNX models.
 
 `Session` computes one model. `run_local` computes a whole graph in one session, `export_onnx` writes it to a
-file. Rewrites that make a model faster on an engine live here too, never in a stored graph.
+file. What makes a model faster on one engine is decided here too, never in a stored graph.
 The provider builds its sandbox around `Session`; this room opens no socket and keeps no state between runs.
 """
 
