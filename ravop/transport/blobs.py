@@ -33,6 +33,8 @@ ASK_FIRST = 1024 * 1024
 """Bytes from which an upload first asks whether the coordinator has the blob: below, asking costs more than
 sending.
 """
+HASHED = 4 * 1024 * 1024
+"""Bytes hashed at a time, on a thread."""
 ATTEMPTS = 4
 CONNECT_SECONDS = 10.0
 SILENCE_SECONDS = 60.0
@@ -104,15 +106,10 @@ class BlobClient:
         """The blob's bytes. Raises `BlobError` where they do not match `sha` and `size`, or are not there;
         else as `put`.
         """
-        buffer = BytesIO()
-        digest = hashlib.sha256()
-
-        def write(chunk: bytes) -> None:
-            buffer.write(chunk)
-            digest.update(chunk)
+        buffer, digest = BytesIO(), hashlib.sha256()
 
         async def receive() -> None:
-            await self._download(sha, size, buffer.tell(), write)
+            await self._download(sha, size, buffer, digest)
 
         await _retried(receive, self._url)
         if digest.hexdigest() != sha:
@@ -129,12 +126,8 @@ class BlobClient:
         with partial.open("ab+") as file:
             digest = await asyncio.to_thread(_digest_of, file)
 
-            def write(chunk: bytes) -> None:
-                file.write(chunk)
-                digest.update(chunk)
-
             async def receive() -> None:
-                await self._download(sha, size, file.tell(), write)
+                await self._download(sha, size, file, digest)
 
             if file.tell() <= size:
                 await _retried(receive, self._url)
@@ -153,8 +146,9 @@ class BlobClient:
 
         return await _retried(ask, self._url)
 
-    async def _download(self, sha: str, size: int, have: int, write: Callable[[bytes], None]) -> None:
-        """Append bytes `have` to `size` by `write`. A broken attempt leaves what it got."""
+    async def _download(self, sha: str, size: int, file: BytesIO | BufferedRandom, digest: Digest) -> None:
+        """Append to `file` what it lacks of the blob. A broken attempt leaves what it got."""
+        have = file.tell()
         if have == size and size > 0:
             return
         headers = {"Range": f"bytes={have}-"} if have else {}
@@ -170,8 +164,7 @@ class BlobClient:
                     expected=f"{size:,} bytes",
                     received=f"{(response.content_length or 0) + have:,}",
                 )
-            async for chunk in response.content.iter_any():
-                write(chunk)
+            await _receive(response.content.iter_any(), file, digest)
 
     def _session(self) -> aiohttp.ClientSession:
         if self._http is None:
@@ -234,6 +227,32 @@ _BARE: dict[int, Problem] = {
     HTTPStatus.FORBIDDEN: Problem(code="forbidden_blob", message="this token may not read this blob"),
 }
 """What a status means that came without a Problem: HEAD has no body, and a proxy has its own pages."""
+
+
+async def _receive(chunks: AsyncIterator[bytes], file: BytesIO | BufferedRandom, digest: Digest) -> None:
+    """Write and hash all that comes, also of a download that breaks off; hashing goes on beside receiving."""
+    batch: list[bytes] = []
+    waiting = 0
+    hashing: asyncio.Future[None] | None = None
+    try:
+        async for chunk in chunks:
+            file.write(chunk)
+            batch.append(chunk)
+            waiting += len(chunk)
+            if waiting >= HASHED:
+                if hashing is not None:
+                    await hashing
+                hashing = asyncio.ensure_future(asyncio.to_thread(_update, digest, batch))
+                batch, waiting = [], 0
+    finally:
+        if hashing is not None:
+            await hashing
+        _update(digest, batch)
+
+
+def _update(digest: Digest, batch: list[bytes]) -> None:
+    for chunk in batch:
+        digest.update(chunk)
 
 
 async def _chunks(data: bytes) -> AsyncIterator[memoryview]:

@@ -13,6 +13,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from http import HTTPStatus
+from itertools import islice
 
 from ravop.errors import BlobError, ForbiddenBlobError, MessageError, RavenError
 from ravsock.server.auth import Authenticator
@@ -22,6 +23,8 @@ from ravsock.server.storage import MAX_BLOB, Storage
 from ravsock.store import Identity, Store
 
 PREFIX = "/blobs/"
+AT_ONCE = 4
+"""Chunks of a megabyte read at a time, on a thread."""
 _SHA = re.compile(r"[0-9a-f]{64}")
 _RANGE = re.compile(r"bytes=(\d*)-(\d*)")
 
@@ -132,8 +135,9 @@ class BlobEndpoint:
         await request.send({"type": "http.response.start", "status": status, "headers": headers})
         gone = asyncio.ensure_future(_disconnected(request.receive))
         try:
-            while (chunk := await asyncio.to_thread(_next, chunks)) and not gone.done():
-                await request.send({"type": "http.response.body", "body": chunk, "more_body": True})
+            while (some := await asyncio.to_thread(_next, chunks)) and not gone.done():
+                for chunk in some:
+                    await request.send({"type": "http.response.body", "body": chunk, "more_body": True})
         finally:
             gone.cancel()
         return await request.send({"type": "http.response.body", "body": b""})
@@ -175,8 +179,8 @@ async def _disconnected(receive: Receive) -> None:
         pass
 
 
-def _next(chunks: Iterator[bytes]) -> bytes:
-    return next(chunks, b"")
+def _next(chunks: Iterator[bytes]) -> list[bytes]:
+    return list(islice(chunks, AT_ONCE))
 
 
 def _range(header: str, size: int) -> tuple[int, int] | None:
