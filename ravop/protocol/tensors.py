@@ -8,8 +8,8 @@ read a blob: it does no I/O of its own.
 
 from __future__ import annotations
 
-import hashlib
 import functools
+import hashlib
 import io
 import math
 from collections.abc import Callable, Iterator

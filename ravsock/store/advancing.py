@@ -69,6 +69,29 @@ _COUNT_DOWN = (
 )
 
 
+_DROP = [
+    sa.delete(table).where(
+        table.c.graph == sa.bindparam("g"), table.c.path.in_(sa.bindparam("paths", expanding=True))
+    )
+    for table in (tasks, scopes)
+]
+_CLEAR = [sa.delete(table).where(table.c.graph == sa.bindparam("g")) for table in (tasks, scopes)]
+_PROGRESS = (
+    sa.update(graphs)
+    .where(graphs.c.number == sa.bindparam("g"))
+    .values(
+        work_done=graphs.c.work_done + sa.bindparam("work"),
+        steps_done=graphs.c.steps_done + sa.bindparam("steps"),
+        tasks_done=graphs.c.tasks_done + sa.bindparam("units"),
+    )
+)
+_FINISH = (
+    sa.update(graphs)
+    .where(graphs.c.number == sa.bindparam("g"))
+    .values(state=states.DONE, finished=sa.bindparam("at"))
+)
+
+
 class Advancing:
     """One graph moving on within one transaction."""
 
@@ -168,10 +191,8 @@ class Advancing:
         self._bindings.flush()
         events = [*self._flush_decrements(), *self._flush_countdowns()]
         if self._dropped:
-            for table in (tasks, scopes):
-                self._connection.execute(
-                    sa.delete(table).where(table.c.graph == self._number, table.c.path.in_(self._dropped))
-                )
+            for statement in _DROP:
+                self._connection.execute(statement, {"g": self._number, "paths": self._dropped})
             self._bindings.drop(self._dropped)
             self._dropped = []
         return events
@@ -200,17 +221,14 @@ class Advancing:
         return events
 
     def _write_graph(self) -> None:
-        changed: Row = {
-            "work_done": graphs.c.work_done + self._count.work,
-            "steps_done": graphs.c.steps_done + self._count.steps,
-            "tasks_done": graphs.c.tasks_done + self._count.tasks,
-        }
-        if self._finish is not None:
-            changed |= {"state": states.DONE, "finished": self._now}
-            for table in (tasks, scopes):
-                self._connection.execute(sa.delete(table).where(table.c.graph == self._number))
-            self._bindings.keep_only(self._finish.keep)
-        self._connection.execute(sa.update(graphs).where(graphs.c.number == self._number).values(changed))
+        sums = {"work": self._count.work, "steps": self._count.steps, "units": self._count.tasks}
+        self._connection.execute(_PROGRESS, {"g": self._number, **sums})
+        if self._finish is None:
+            return
+        for statement in _CLEAR:
+            self._connection.execute(statement, {"g": self._number})
+        self._bindings.keep_only(self._finish.keep)
+        self._connection.execute(_FINISH, {"g": self._number, "at": self._now})
 
 
 _BULK: Mapping[str, Any] = {

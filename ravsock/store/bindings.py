@@ -37,6 +37,13 @@ _TAIL = (
     .order_by(bindings.c.start.desc())
     .limit(TAIL)
 )
+_COLUMNS = (bindings.c.path, bindings.c.name, bindings.c.start, bindings.c.elements, bindings.c.ref)
+_ONE = sa.select(*_COLUMNS).where(*_AT).order_by(bindings.c.start)
+_SEVERAL = (
+    sa.select(*_COLUMNS)
+    .where(_AT[0], sa.tuple_(bindings.c.path, bindings.c.name).in_(sa.bindparam("places", expanding=True)))
+    .order_by(bindings.c.start)
+)
 _FORGET = sa.delete(bindings).where(*_AT)
 _FORGET_PART = sa.delete(bindings).where(*_AT, bindings.c.start == sa.bindparam("s"))
 
@@ -65,17 +72,14 @@ class Bindings:
         for first in range(0, len(wanted), _PER_QUERY):
             some = wanted[first : first + _PER_QUERY]
             found: dict[Place, list[Part]] = {place: [] for place in some}
-            for path, name, start, count, ref in self._connection.execute(self._select(some)):
+            for path, name, start, count, ref in self._rows(some):
                 found[Place(path, name)].append(Part(start, count, decode_ref(ref)))
             self._known |= found
 
-    def _select(self, places: Sequence[Place]) -> sa.Select[Any]:
-        columns = (bindings.c.path, bindings.c.name, bindings.c.start, bindings.c.elements, bindings.c.ref)
+    def _rows(self, places: Sequence[Place]) -> Iterable[Any]:
         if len(places) == 1:
-            at = sa.and_(bindings.c.path == places[0].path, bindings.c.name == places[0].name)
-        else:
-            at = sa.tuple_(bindings.c.path, bindings.c.name).in_([tuple(place) for place in places])
-        return sa.select(*columns).where(bindings.c.graph == self._number, at).order_by(bindings.c.start)
+            return self._connection.execute(_ONE, self._row(places[0]))
+        return self._connection.execute(_SEVERAL, {"g": self._number, "places": [tuple(p) for p in places]})
 
     def parts(self, place: Place) -> list[Part]:
         """All parts that are there, in order; empty for a value that is not bound."""

@@ -60,7 +60,7 @@ class Blobs(Results):
             ).all()
             for row in held:
                 known = self._known(connection, row.graph)
-                needed = {blob.sha for blob in self._blobs_needed(connection, known, row)}
+                needed = {blob.sha for blob in self._blobs_needed(connection, [row])[row.id]}
                 if sha == model_of(known.program, row.path, row.unit).model or sha in needed:
                     return True
             return False

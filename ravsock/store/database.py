@@ -46,6 +46,7 @@ class Database:
     def __init__(self, url: str) -> None:
         self._engine = _engine(url)
         self._local = threading.local()
+        self._upserts: dict[str, Any] = {}
         self.is_sqlite = self._engine.dialect.name == "sqlite"
 
     def close(self) -> None:
@@ -100,13 +101,21 @@ class Database:
         raise AssertionError("unreachable")
 
     def upsert(self, table: sa.Table, keys: Sequence[str], update: Sequence[str]) -> Any:
-        """An INSERT that updates the columns `update` of a row that is there already; none: leaves it."""
-        build = sqlite.insert if self.is_sqlite else postgresql.insert
-        statement: Any = build(table)
-        if not update:
-            return statement.on_conflict_do_nothing(index_elements=list(keys))
-        changed = {name: statement.excluded[name] for name in update}
-        return statement.on_conflict_do_update(index_elements=list(keys), set_=changed)
+        """An INSERT that updates the columns `update` of a row that is there already; none: leaves it.
+
+        A table has one such statement, built once.
+        """
+        made = self._upserts.get(table.name)
+        if made is None:
+            build = sqlite.insert if self.is_sqlite else postgresql.insert
+            insert: Any = build(table)
+            changed = {name: insert.excluded[name] for name in update}
+            made = self._upserts[table.name] = (
+                insert.on_conflict_do_update(index_elements=list(keys), set_=changed)
+                if changed
+                else insert.on_conflict_do_nothing(index_elements=list(keys))
+            )
+        return made
 
     def migrate(self) -> None:
         """Bring the schema to this program's version. Raises `VersionError` if the database is newer."""
@@ -171,15 +180,15 @@ def _begin_sqlite(connection: sa.Connection) -> None:
 
 
 def _within_savepoint(connection: sa.Connection, call: Callable[[], Any]) -> Any:
-    savepoint = connection.begin_nested()
+    connection.exec_driver_sql("SAVEPOINT one_call")
     try:
         result = call()
     except (OperationalError, StorageFullError):
         raise
     except Exception as error:  # noqa: BLE001 — it is handed to whoever asked for this call; the others must go on
-        savepoint.rollback()
-        return error
-    savepoint.commit()
+        connection.exec_driver_sql("ROLLBACK TO SAVEPOINT one_call")
+        result = error
+    connection.exec_driver_sql("RELEASE SAVEPOINT one_call")
     return result
 
 

@@ -24,11 +24,11 @@ from ravsock.core.program import Place, Program, child
 from ravsock.core.series import Part
 from ravsock.store.bindings import decode_ref
 from ravsock.store.graphs import Known, decode_problem
+from ravsock.store.outcomes import Outcomes
 from ravsock.store.schema import bindings, tasks
-from ravsock.store.tasks import Tasks
 
 
-class Results(Tasks):
+class Results(Outcomes):
     def fetch(self, graph_id: str, owner: int | None, name: str) -> TensorRef:
         """The value persisted as `name`, or the element of a series, as soon as it is there.
 

@@ -10,4 +10,4 @@ from ravsock.store.blobs import Blobs
 
 
 class Store(Blobs):
-    """Tokens ← graphs ← tasks ← results ← blobs: each layer is a module of this package."""
+    """Tokens ← graphs ← tasks ← outcomes ← results ← blobs: each layer is a module of this package."""

@@ -209,7 +209,7 @@ def test_churn(fresh_bench: Callable[[], AbstractContextManager[Bench]]) -> None
     run_state_machine_as_test(
         lambda: Churn(fresh_bench),
         settings=settings(
-            max_examples=12, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
+            max_examples=8, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
         ),
     )
 
