@@ -345,3 +345,21 @@ def test_loops_in_one_batch_of_results_advance_each_on_its_own(bench: Bench) -> 
         )
     for name, case in cases.items():
         np.testing.assert_allclose(bench.fetch(name, "loss_epoch_{}_batch_{}"), case.expected()["losses"])
+
+
+def test_a_provider_that_comes_back_keeps_what_nobody_else_has(bench: Bench) -> None:
+    case = wide(4)
+    bench.start(case, "g")
+    ready = bench.store.ready(9)
+    for one in ready:
+        assert bench.lease(one.task_id, seconds=10.0) is not None
+    held, released, taken, failed = (Release(task_id=t.task_id, attempt=1, provider_id="p1") for t in ready)
+    assert bench.store.release([released, taken]) == [True, True]
+    assert bench.lease(taken.task_id, "p2") is not None
+    fail(bench, failed.task_id, 1)
+    kept = bench.store.keep([held, released, taken, failed], lambda task: bench.now + 77.0, bench.now)
+    assert [(task.task_id, task.attempt) for task, _ in kept] == [(held.task_id, 1), (released.task_id, 1)]
+    assert [task.lease_seconds for task, _ in kept] == [10.0, 77.0]
+    assert {h.task_id for h in bench.store.held_by("p1")} == {held.task_id, released.task_id}
+    for task, _ in kept:
+        assert bench.complete(bench.compute(case.workshop.kernels, task)).accepted
