@@ -151,6 +151,7 @@ class ControlConnection:
         for answer in self._waiting:
             if not answer.done():
                 answer.set_exception(self._unreachable("the connection to the coordinator was lost", reason))
+                answer.exception()  # a caller that was cancelled meanwhile will not ask for it
 
     async def _abandon(self) -> None:
         """Let go of the sockets, whatever state the connection is in."""

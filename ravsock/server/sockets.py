@@ -129,6 +129,7 @@ class Sockets:
         for answer in session.unanswered:
             if not answer.done():
                 answer.set_exception(UnreachableError("the connection was closed"))
+                answer.exception()  # a sender that was cancelled meanwhile will not ask for it
         await self._on_gone(session)
 
     async def _receive(self, sid: str, *values: object) -> bytes:

@@ -114,9 +114,19 @@ def test_one_data_folder_has_one_coordinator_and_sigterm_ends_it(lab: Lab) -> No
 
 def test_standard_output_has_the_url_alone_and_an_open_host_is_warned_of(lab: Lab) -> None:
     started = lab.start(
-        [sys.executable, "-c", "import sys; sys.stderr = open('log', 'w'); from ravsock.cli import main; main()",
-         "serve", "--host", "0.0.0.0", "--port", "0", "--data", str(lab.data)]
-    )  # fmt: skip
+        [
+            sys.executable,
+            "-c",
+            "import sys; sys.stderr = open('log', 'w'); from ravsock.cli import main; main()",
+            "serve",
+            "--host",
+            "0.0.0.0",
+            "--port",
+            "0",
+            "--data",
+            str(lab.data),
+        ]
+    )
     started.wait_for(r"^http://0\.0\.0\.0:\d+$")
     started.terminate()
     assert started.end() == 0
