@@ -90,6 +90,10 @@ class Child:
             raise CrashedError("the worker process answered something else", received=type(reply).__name__)
         return reply
 
+    @property
+    def dead(self) -> bool:
+        return self._process.returncode is not None
+
     def memory(self) -> int:
         """Bytes it uses now beyond what it used when it started."""
         return 0 if self._watched is None else max(0, private_memory(self._watched) - self._base)
@@ -108,7 +112,7 @@ class Child:
         with contextlib.suppress(ConnectionError):
             await self._stdin.wait_closed()
         code = await self._process.wait()
-        await self._listener
+        await asyncio.wait({self._listener})
         return code
 
     async def _death(self) -> ComputeError:

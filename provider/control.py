@@ -12,7 +12,7 @@ import os
 import secrets
 import socket
 from collections.abc import AsyncIterator, Callable
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -36,8 +36,13 @@ async def listening(
 ) -> AsyncIterator[None]:
     """Answer status requests and take stop requests as long as the block lasts."""
     secret = secrets.token_hex(32)
+    talks: set[asyncio.Task[Any]] = set()
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        if task is not None:
+            talks.add(task)
+            task.add_done_callback(talks.discard)
         try:
             async with asyncio.timeout(TALK_SECONDS):
                 request = msgspec.json.decode(await reader.readline(), type=Request)
@@ -50,12 +55,17 @@ async def listening(
             pass  # not one of ours: it gets no answer
         finally:
             writer.close()
+            with contextlib.suppress(ConnectionError):
+                await writer.wait_closed()
 
     server = await asyncio.start_server(talk, HOST, 0, limit=MAX_LINE)
     port = server.sockets[0].getsockname()[1]
     async with server:
         with home.announce(Control(port=port, secret=secret, pid=os.getpid())):
             yield
+        server.close()
+        if talks:
+            await asyncio.wait(talks)  # whoever asked to stop still gets its answer
 
 
 def ask(home: Home, command: Literal["status", "stop"]) -> Status:

@@ -8,6 +8,7 @@ business.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import msgspec
 
 from provider.child import Child
 from provider.wire import Failed, Measure, Measured, Ran, Ready, Run, Setup, output_file
-from ravop.errors import CrashedError, DeadlineError, OutOfMemoryError, error_from_problem
+from ravop.errors import ComputeError, CrashedError, DeadlineError, OutOfMemoryError, error_from_problem
 
 WATCH_SECONDS = 0.05
 MEASURE_SECONDS = 30.0
@@ -35,14 +36,16 @@ class Sandbox:
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
         self._setup = Setup(memory=memory, threads=threads, blobs=str(blobs), folder=str(folder))
-        self._child: Child | None = None
-        self._starting = asyncio.Lock()
+        self._worker: asyncio.Task[Child] | None = None
+        """Starts a worker, or has started it. Nobody cancels it: half-made processes are lost processes."""
+        self._ending: set[asyncio.Task[Any]] = set()
+        """What goes on for workers that are given up."""
         self._subgraphs: set[str] = set()
 
     @property
     def pid(self) -> int | None:
         """Of the worker, when there is one."""
-        return None if self._child is None else self._child.pid
+        return self._worker.result().pid if self._worker is not None and _succeeded(self._worker) else None
 
     def knows(self, subgraph: str) -> bool:
         """Whether the worker has computed this subgraph before."""
@@ -79,11 +82,19 @@ class Sandbox:
         return self._folder / output_file(index)
 
     async def close(self) -> None:
-        """End the worker."""
-        if self._child is not None:
-            child, self._child = self._child, None
-            self._subgraphs.clear()
-            await child.kill()
+        """End the worker and wait until it is gone. When cancelled, it ends all the same; a later call waits
+        for it.
+        """
+        worker, self._worker = self._worker, None
+        self._subgraphs.clear()
+        if worker is not None:
+            self._end_with(asyncio.create_task(_killed(worker)))
+        if self._ending:
+            await asyncio.wait(self._ending)
+
+    def _end_with(self, task: asyncio.Task[Any]) -> None:
+        self._ending.add(task)
+        task.add_done_callback(self._ending.discard)
 
     async def _run(self, run: Run, seconds: float) -> Ran:
         reply: Ran
@@ -103,8 +114,8 @@ class Sandbox:
             peak = await self._watch(child, asking, seconds)
             reply = asking.result()
         except BaseException:
+            self._end_with(asking)
             await self.close()
-            await asyncio.wait({asking})
             raise
         if isinstance(reply, Failed):
             error = error_from_problem(reply.problem)
@@ -138,7 +149,22 @@ class Sandbox:
                 )
 
     async def _alive(self) -> Child:
-        async with self._starting:
-            if self._child is None:
-                self._child = await Child.start(self._setup)
-            return self._child
+        if self._worker is not None and _useless(self._worker):
+            await self.close()
+        if self._worker is None:
+            self._worker = asyncio.create_task(Child.start(self._setup))
+        return await asyncio.shield(self._worker)
+
+
+def _succeeded(task: asyncio.Task[Any]) -> bool:
+    return task.done() and not task.cancelled() and task.exception() is None
+
+
+def _useless(worker: asyncio.Task[Child]) -> bool:
+    """Whether it did not start, or died while it had nothing to do."""
+    return worker.done() and (not _succeeded(worker) or worker.result().dead)
+
+
+async def _killed(worker: asyncio.Task[Child]) -> None:
+    with contextlib.suppress(ComputeError, OSError):  # it did not even start
+        await (await worker).kill()

@@ -157,6 +157,15 @@ async def test_a_killed_worker_fails_the_task_and_is_replaced(sandbox: Sandbox, 
     assert sandbox.pid != worker.pid
 
 
+async def test_a_worker_that_died_idle_is_no_tasks_fault(sandbox: Sandbox, put: PutBlob) -> None:
+    await sandbox.start()
+    assert sandbox.pid is not None
+    worker = psutil.Process(sandbox.pid)
+    worker.kill()
+    assert await ended(worker.pid)
+    await assert_fit(sandbox, put)
+
+
 async def test_a_crash_reports_the_last_words(sandbox: Sandbox, put: PutBlob) -> None:
     computing = asyncio.create_task(sandbox.run(loop_run(put), 60))
     worker = await busy(sandbox, computing)
