@@ -28,7 +28,7 @@ from ravop.errors import ArgumentError, RavenError, StorageFullError, Unreachabl
 BUSY_SECONDS = 30
 """How long a writer waits for another one on SQLite."""
 TRIES = 5
-"""How often a transaction is tried that the database ends for a deadlock."""
+"""How often a transaction is tried that the database breaks off."""
 DRIVERS = {"sqlite": "sqlite", "postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg"}
 MIGRATIONS = Path(__file__).parent / "migrations"
 _MIGRATION_LOCK = 7_283_461
@@ -37,7 +37,8 @@ _FULL = ("database or disk is full", "no space left on device", "could not exten
 
 
 class ConflictError(UnreachableError):
-    """The database ended the transaction for the sake of another one: trying again may succeed."""
+    """The database ended the transaction for the sake of another one, or the connection was lost: trying
+    again may succeed."""
 
 
 class Database:
@@ -88,7 +89,7 @@ class Database:
 
         Gives for each call its result, or the exception it ended with: then what it wrote is undone, and the
         others stand. When the transaction itself fails (disk full, database gone), nothing is written and
-        that error is raised. A call may be run again when the database ends the transaction for a deadlock,
+        that error is raised. A call may be run again when the database breaks it off (deadlock, lost connection),
         so it must have no effects beside those on the store.
         """
         for attempt in range(1, TRIES + 1):
@@ -146,8 +147,7 @@ def _engine(url: str) -> sa.Engine:
         if driver.split("+")[0] not in ("sqlite", "postgresql"):
             raise NoSuchModuleError(f"{parsed.drivername} is not supported")
         parsed = parsed.set(drivername=driver)
-        options: dict[str, Any] = {"pool_pre_ping": True} if driver != "sqlite" else {}
-        engine = sa.create_engine(parsed, **options)
+        engine = sa.create_engine(parsed)
     except (BadUrl, NoSuchModuleError, ImportError) as error:
         missing = isinstance(error, ImportError)
         raise ArgumentError(
@@ -214,8 +214,8 @@ def storage_full(received: str) -> StorageFullError:
 
 def _in_our_words(error: DBAPIError) -> RavenError | DBAPIError:
     text = str(error.orig)
-    if getattr(error.orig, "sqlstate", None) in _RETRY:
-        return ConflictError("the database ended a transaction for the sake of another one", received=text)
+    if error.connection_invalidated or getattr(error.orig, "sqlstate", None) in _RETRY:
+        return ConflictError("the database broke a transaction off", received=text)
     if any(words in text.lower() for words in _FULL):
         return storage_full(text)
     if isinstance(error, OperationalError) or type(error) is DatabaseError:

@@ -21,13 +21,12 @@ from ravsock.core.program import Place, Program
 from ravsock.core.run import Started
 from ravsock.store.advancing import NO_OUTPUTS, Advancing
 from ravsock.store.bindings import Bindings
-from ravsock.store.schema import blob_owners, blobs, graphs, tasks
+from ravsock.store.schema import blob_owners, blobs, documents, graphs, tasks
 from ravsock.store.tokens import Tokens
 from ravsock.store.values import GraphRow, Recall
 
 REMEMBERED = 256
 """Graphs whose plan is kept decoded."""
-_COLUMNS = tuple(column for column in graphs.c if column.name not in ("plan", "manifest"))
 
 
 @dataclass(frozen=True)
@@ -55,7 +54,7 @@ class Graphs(Tokens):
 
     def graphs(self, owner: int | None = None, state: str | None = None) -> list[GraphRow]:
         """Newest first; of one owner or of all, in one state or in any."""
-        query = sa.select(*_COLUMNS).order_by(graphs.c.number.desc())
+        query = sa.select(graphs).order_by(graphs.c.number.desc())
         if owner is not None:
             query = query.where(graphs.c.owner == owner)
         if state is not None:
@@ -74,7 +73,7 @@ class Graphs(Tokens):
             return self._known(connection, self._row(connection, graph_id, owner).number).manifest
 
     def _row(self, connection: sa.Connection, graph_id: str, owner: int | None, lock: bool = False) -> Any:
-        query = sa.select(*_COLUMNS).where(graphs.c.id == graph_id)
+        query = sa.select(graphs).where(graphs.c.id == graph_id)
         row = connection.execute(query.with_for_update() if lock else query).one_or_none()
         if row is None or (owner is not None and row.owner != owner):
             raise UnknownGraphError(
@@ -85,19 +84,14 @@ class Graphs(Tokens):
     def _known(self, connection: sa.Connection, number: int) -> Known:
         known = self._remembered.get(number)
         if known is None:
-            row = connection.execute(sa.select(graphs).where(graphs.c.number == number)).one()
+            query = sa.select(graphs.c.id, graphs.c.owner, documents).join(documents)
+            row = connection.execute(query.where(graphs.c.number == number)).one()
             program = Program(decode_plan(row.plan))
             sizes = connection.execute(
                 sa.select(blobs.c.sha, blobs.c.size).where(blobs.c.sha.in_(sorted(set(program.models()))))
             )
-            known = Known(
-                number,
-                row.id,
-                row.owner,
-                program,
-                decode_manifest(row.manifest),
-                dict(sizes.all()),
-            )
+            manifest = decode_manifest(row.manifest)
+            known = Known(number, row.id, row.owner, program, manifest, dict(sizes.all()))
             self._remembered[number] = known
             if len(self._remembered) > REMEMBERED:
                 self._remembered.popitem(last=False)
@@ -113,16 +107,12 @@ class Graphs(Tokens):
         that the graph names or the owner never uploaded it, and `ArgumentError` for a plan that could not run
         to its end.
         """
-        Program(plan)
-        bound = {binding.input for binding in manifest.bindings}
-        if unbound := [name for name in plan.inputs if name not in bound]:
-            raise ArgumentError(
-                "graph inputs without a value", expected="a binding for each", received=unbound
-            )
+        program = Program(plan)
+        _check_names(manifest, plan)
         uploaded = {b.sha: b.size for b in manifest.bindings} | {model_sha: None, manifest_sha: None}
         with self.write() as connection:
             present = connection.execute(
-                sa.select(*_COLUMNS).where(graphs.c.id == manifest.graph_id)
+                sa.select(graphs).where(graphs.c.id == manifest.graph_id)
             ).one_or_none()
             if present is not None:
                 if (present.owner, present.model_sha, present.manifest_sha) != (
@@ -131,22 +121,23 @@ class Graphs(Tokens):
                     manifest_sha,
                 ):
                     raise GraphStateError(
-                        "another graph has this id",
-                        received=manifest.graph_id,
+                        "another graph has this id", received=manifest.graph_id,
                         hint="make a new Graph, or R.flush() first",
-                    )
+                    )  # fmt: skip
                 return _graph_row(present)
-            self._check_blobs(connection, owner, uploaded, set(Program(plan).models()), now)
+            self._check_blobs(connection, owner, uploaded, set(program.models()), now)
             row = connection.execute(
-                sa.insert(graphs)
-                .values(
-                    id=manifest.graph_id, owner=owner, name=manifest.name, algorithm=manifest.algorithm,
-                    approach=manifest.approach, state=states.ACTIVE, model_sha=model_sha,
-                    manifest_sha=manifest_sha, created=now, plan=encode_plan(plan),
-                    manifest=encode_manifest(manifest),
-                )
-                .returning(*_COLUMNS)
+                sa.insert(graphs).returning(*graphs.c),
+                {
+                    "id": manifest.graph_id, "owner": owner, "name": manifest.name,
+                    "algorithm": manifest.algorithm, "approach": manifest.approach, "state": states.ACTIVE,
+                    "model_sha": model_sha, "manifest_sha": manifest_sha, "created": now,
+                },
             ).one()  # fmt: skip
+            connection.execute(
+                sa.insert(documents),
+                {"graph": row.number, "plan": encode_plan(plan), "manifest": encode_manifest(manifest)},
+            )
             return _graph_row(row)
 
     def _check_blobs(
@@ -286,6 +277,16 @@ class Graphs(Tokens):
                     .returning(graphs.c.id)
                 ).scalars()
             )
+
+
+def _check_names(manifest: Manifest, plan: GraphPlan) -> None:
+    """Inputs must be bound, and what is persisted or reported must be kept when the graph ends."""
+    bound = {binding.input for binding in manifest.bindings}
+    if unbound := [name for name in plan.inputs if name not in bound]:
+        raise ArgumentError("graph inputs without a value", expected="a binding for each", received=unbound)
+    wanted = [persisted.value for persisted in manifest.persisted] + list(manifest.metrics.values())
+    if lost := [name for name in wanted if name not in plan.main.outputs]:
+        raise ArgumentError("persisted values that are no outputs of the graph", received=lost)
 
 
 def decode_problem(data: bytes | None) -> Problem | None:

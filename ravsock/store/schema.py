@@ -70,8 +70,6 @@ graphs = Table(
     Column("steps_done", BigInteger, nullable=False, server_default="0"),
     Column("tasks_done", BigInteger, nullable=False, server_default="0"),
     Column("problem", LargeBinary),
-    Column("plan", LargeBinary, nullable=False),
-    Column("manifest", LargeBinary, nullable=False),
     sqlite_autoincrement=True,
 )
 """`number` is never used again, so what is remembered of a graph by its number stays true."""
@@ -80,6 +78,17 @@ graphs = Table(
 def _graph() -> Column[int]:
     return Column("graph", Number, ForeignKey("graphs.number", ondelete="CASCADE"), nullable=False)
 
+
+documents = Table(
+    "documents",
+    metadata,
+    Column("graph", Number, ForeignKey("graphs.number", ondelete="CASCADE"), primary_key=True),
+    Column("plan", LargeBinary, nullable=False),
+    Column("manifest", LargeBinary, nullable=False),
+)
+"""What is large and never changes of a graph: apart, since SQLite writes a whole row when a counter in it
+changes.
+"""
 
 tasks = Table(
     "tasks",

@@ -9,8 +9,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import psycopg
 import pytest
 import sqlalchemy as sa
+from databases import schema
 from plans import PROFILE, Bench, chain, training, wide
 
 from ravop.errors import (
@@ -234,3 +236,23 @@ def test_two_coordinators_share_the_work_without_doing_it_twice(bench: Bench, st
         for persisted in case.persisted:
             np.testing.assert_allclose(bench.fetch(name, persisted.name), case.expected()[persisted.value])
     stores[1].close()
+
+
+def test_a_lost_connection_is_made_again(postgresql: str) -> None:
+    with schema(postgresql) as url:
+        store = Store(url)
+        store.migrate()
+        for _ in range(2):
+            with psycopg.connect(postgresql, autocommit=True) as connection:
+                connection.execute(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid = %s", [_backend(store)]
+                )
+            (token,) = store.run_together([lambda: store.create_token("requester", "ann", 1.0)])
+            assert store.authenticate(token).name == "ann"
+        store.close()
+
+
+def _backend(store: Store) -> int:
+    with store.read() as connection:
+        pid: int = connection.execute(sa.text("SELECT pg_backend_pid()")).scalar_one()
+    return pid

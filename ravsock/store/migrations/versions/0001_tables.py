@@ -66,8 +66,6 @@ def upgrade() -> None:
         sa.Column("steps_done", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("tasks_done", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("problem", sa.LargeBinary(), nullable=True),
-        sa.Column("plan", sa.LargeBinary(), nullable=False),
-        sa.Column("manifest", sa.LargeBinary(), nullable=False),
         sa.ForeignKeyConstraint(
             ["owner"],
             ["tokens.id"],
@@ -93,6 +91,14 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id"),
     )
     op.create_index("ix_providers_token", "providers", ["token"], unique=False)
+    op.create_table(
+        "documents",
+        sa.Column("graph", NUMBER, nullable=False),
+        sa.Column("plan", sa.LargeBinary(), nullable=False),
+        sa.Column("manifest", sa.LargeBinary(), nullable=False),
+        sa.ForeignKeyConstraint(["graph"], ["graphs.number"], ondelete="CASCADE"),
+        sa.PrimaryKeyConstraint("graph"),
+    )
     op.create_table(
         "bindings",
         sa.Column("graph", NUMBER, nullable=False),
