@@ -117,10 +117,6 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     outputs: tuple[str, ...] = ()
     """Values of this scope that must be kept when an instance of it ends: the graph's outputs, or what a body gives."""
 
-    def producer(self, value: str) -> int | None:
-        """Index of the unit of this scope that gives `value`; None for inputs and values of outer scopes."""
-        return next((i for i, unit in enumerate(self.units) if value in outputs_of(unit)), None)
-
 
 class GraphPlan(msgspec.Struct, frozen=True, kw_only=True):
     """The whole graph's plan, as stored."""
