@@ -8,6 +8,7 @@ does.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -53,31 +54,34 @@ def usage(token: str) -> list[str]:
     return [snippet.replace("<TOKEN>", token).replace("test_cnn.onnx", "test_ann.onnx") for snippet in found]
 
 
-@pytest.fixture
-def town(lab: Lab) -> Lab:
+@pytest.fixture(scope="module")
+def town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    """A coordinator and two providers; each test is a requester of its own."""
+    lab = Lab(tmp_path_factory.mktemp("town"))
     lab.coordinator()
     token = lab.token("provider", "volunteers")
     for name in ("p1", "p2"):
         lab.provider(token, name)
-    return lab
+    yield lab
+    lab.close()
 
 
-def run(lab: Lab, name: str, *parts: str) -> str:
-    path = Path(lab.folder) / name
+def run(lab: Lab, folder: Path, name: str, *parts: str) -> str:
+    path = folder / name
     path.write_text("\n".join(parts), encoding="utf-8")
-    return lab.script(path, "", RAVENVERSE_TOKEN="").result()
+    return lab.script(path, "", cwd=folder, RAVENVERSE_TOKEN="").result()
 
 
-def test_as_one_script(town: Lab) -> None:
-    s = usage(town.token("requester", "anna"))
-    output = run(town, "one.py", DATA, *s[:11], LOCAL, *s[11:13], FETCHED, s[13], FURTHER)
+def test_as_one_script(town: Lab, tmp_path: Path) -> None:
+    s = usage(town.token("requester", tmp_path.name))
+    output = run(town, tmp_path, "one.py", DATA, *s[:11], LOCAL, *s[11:13], FETCHED, s[13], FURTHER)
     assert "training_loss_epoch_1_batch_1:" in output
     assert re.search(r"further loss: \d", output)
 
 
-def test_as_three_scripts(town: Lab) -> None:
-    s = usage(town.token("requester", "anna"))
-    run(town, "define.py", DATA, *s[:9])
-    assert "done" in run(town, "execute.py", s[0], s[9])
-    output = run(town, "fetch.py", DATA, s[0], *s[10:13], FETCHED, s[13], FURTHER)
+def test_as_three_scripts(town: Lab, tmp_path: Path) -> None:
+    s = usage(town.token("requester", tmp_path.name))
+    run(town, tmp_path, "define.py", DATA, *s[:9])
+    assert "done" in run(town, tmp_path, "execute.py", s[0], s[9])
+    output = run(town, tmp_path, "fetch.py", DATA, s[0], *s[10:13], FETCHED, s[13], FURTHER)
     assert re.search(r"further loss: \d", output)

@@ -10,7 +10,7 @@ import ravop as R
 from ravop.client.api import session
 from ravop.protocol.messages import GraphInfo, ListProviders, Providers
 
-STEPS = 1200
+STEPS = 800
 
 
 def training(steps: int = STEPS, width: int = 512) -> R.Graph:
