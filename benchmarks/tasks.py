@@ -51,7 +51,7 @@ def ours() -> Speeds:
         def define() -> None:
             start = source()
             for number in range(count):
-                (start + float(number)).persist_op(f"y_{number}")
+                (start + 1.0).persist_op(f"y_{number}")
 
         return seconds(define)
 

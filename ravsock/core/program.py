@@ -9,6 +9,7 @@ Pure; used by `run`, `tasks` and the store.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -70,6 +71,8 @@ class Scope:
     """Per unit: how many distinct values of this scope it reads that other units of this scope give."""
     readers: tuple[tuple[tuple[int, int], ...], ...]
     """Per unit: the units that read its outputs, and how many distinct ones each reads."""
+    producers: dict[str, int]
+    """Per value that a unit of this scope gives: which unit."""
 
 
 class Program:
@@ -129,11 +132,12 @@ class Program:
                 raise ArgumentError(
                     "a plan's units must come after those they read", received=plan.units[index].label
                 )
-        readers = tuple(
-            tuple((index, sources.count(source)) for index, sources in enumerate(read) if source in sources)
-            for source in range(len(plan.units))
-        )
-        self.scopes[key] = Scope(key, plan, tuple(len(sources) for sources in read), readers)
+        readers: list[list[tuple[int, int]]] = [[] for _ in plan.units]
+        for index, sources in enumerate(read):
+            for source, count in Counter(sources).items():
+                readers[source].append((index, count))
+        waits = tuple(len(sources) for sources in read)
+        self.scopes[key] = Scope(key, plan, waits, tuple(map(tuple, readers)), producer)
         for index, unit in enumerate(plan.units):
             if isinstance(unit, Loop) and unit.body is not None:
                 for name in [c.body_in for c in unit.carries] + [s.body_in for s in unit.sliced]:

@@ -216,9 +216,9 @@ class _Finder:
         return part
 
     def _producer(self, place: Place) -> tuple[int, Loop] | None:
-        plan = self._program.scope(place.path).plan
-        unit = plan.producer(place.name)
-        found = plan.units[unit] if unit is not None else None
+        scope = self._program.scope(place.path)
+        unit = scope.producers.get(place.name)
+        found = scope.plan.units[unit] if unit is not None else None
         return (unit, found) if unit is not None and isinstance(found, Loop) else None
 
     def _length(self, place: Place) -> int | None:
