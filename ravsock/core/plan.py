@@ -87,7 +87,8 @@ class Loop(msgspec.Struct, frozen=True, kw_only=True, tag="loop"):
     `chunk` is a model whose inputs are the carries, the sliced values whole, the captured values, and `START` and `STOP`;
     it runs iterations START to STOP-1 and gives the carries after them and the stacked outputs of these iterations. Its ports
     name `Carry.init` (in) and `Carry.final` (out), `Sliced.source`, captured values by their own name, `Stacked.stacked`;
-    `START` and `STOP` are not among them. What depends on constants alone is inside the chunk and not listed here.
+    `START` and `STOP` are not among them. Several carries may begin with one value:
+    the ports of the carries come first, in their order. What depends on constants alone is inside the chunk and not listed here.
     """
 
     label: str
