@@ -60,6 +60,8 @@ def scan(
 def _scan(
     body: Callable[[Tree, Tree], tuple[Tree, Tree]], init: Tree, xs: Tree, length: int | None
 ) -> tuple[Tree, Tree]:
+    if not callable(body):
+        raise ArgumentError("a scan's body is a function", expected="body(carry, x)", received=repr(body))
     graph = graph_of(*tree.leaves(init), *tree.leaves(xs))
     carries = [graph.tensor(leaf) for leaf in tree.leaves(init)]
     sliced = [graph.tensor(leaf) for leaf in tree.leaves(xs)]
@@ -108,9 +110,9 @@ def _length(sliced: list[Op], length: int | None) -> int:
             )
     if length is None:
         raise ArgumentError("scan needs to know how often", expected="xs, or length", received="neither")
-    if length < 1:
+    if not isinstance(length, int | np.integer) or length < 1:
         raise ArgumentError(
-            "scan needs at least one iteration", expected="a length of 1 or more", received=length
+            "scan needs at least one iteration", expected="a length of 1 or more", received=repr(length)
         )
     return int(length)
 

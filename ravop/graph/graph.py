@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import operator
+import reprlib
 import uuid
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, Protocol
@@ -9,7 +11,7 @@ from typing import Any, Protocol
 import onnx_ir as ir
 
 from ravop.errors import ArgumentError, DuplicateNameError, GraphStateError, NoGraphError, ScopeError
-from ravop.graph.manifest import Binding, Manifest, Persisted
+from ravop.graph.manifest import MAX_NAME, Binding, Manifest, Persisted
 from ravop.graph.op import Op
 from ravop.graph.serde import IR_VERSION, PRODUCER
 from ravop.graph.source import describe, user_line
@@ -46,13 +48,16 @@ class Graph(Tracer):
         seed: int = 0,
     ) -> None:
         if approach not in APPROACHES:
-            raise ArgumentError("unknown approach", expected=" or ".join(APPROACHES), received=repr(approach))
+            raise _wrong("approach", " or ".join(APPROACHES), approach)
+        for argument, text in (("name", name), ("algorithm", algorithm)):
+            if not isinstance(text, str):
+                raise _wrong(argument, "text", text)
         super().__init__(name)
         self.id = uuid.uuid4().hex[:16]
         self.algorithm = algorithm
         self.approach = approach
-        self.rules = dict(rules or {})
-        self.seed = seed
+        self.rules = _rules(rules)
+        self.seed = _seed(seed)
         self.functions: dict[ir.OperatorIdentifier, ir.Function] = {}
         self.traced: dict[Hashable, Any] = {}
         """Functions by signature; kept by `ravop.graph.control`."""
@@ -74,18 +79,22 @@ class Graph(Tracer):
                 source=op.source,
                 hint="return the value from the loop's body and persist what the loop returns",
             )
+        if not isinstance(name, str) or len(name) > MAX_NAME:
+            raise _wrong("name of a persisted op", f"text of up to {MAX_NAME} characters", name)
         if not name or name in self.persisted:
             raise DuplicateNameError(
                 f"the name {name!r} cannot be used",
                 expected="a name of its own for each persisted op",
                 received=f"{name!r}, already in use" if name else "an empty name",
                 source=describe(user_line()),
+                hint="choose another name, or start a new graph with ravop.Graph(...)",
             )
         if axes > op.ndim or (first and len(first) != axes):
             raise ArgumentError(
                 "the name does not fit the op",
                 expected=f"one {{}} for each of up to {op.ndim} axes",
                 received=name,
+                source=describe(user_line()),
             )
         if op.value.is_graph_input() or op.value.is_initializer():
             (op,) = self.apply("Identity", [op])
@@ -154,6 +163,30 @@ class Graph(Tracer):
         self._run_state = run_state
 
 
+def _wrong(argument: str, expected: str, received: object) -> ArgumentError:
+    return ArgumentError(
+        f"this {argument} cannot be used",
+        expected=expected,
+        received=reprlib.repr(received),
+        source=describe(user_line()),
+    )
+
+
+def _seed(seed: int) -> int:
+    try:
+        return operator.index(seed)
+    except TypeError:
+        raise _wrong("seed", "a whole number", seed) from None
+
+
+def _rules(rules: Mapping[str, float | int | str | bool] | None) -> dict[str, float | int | str | bool]:
+    found = dict(rules or {})
+    for key, value in found.items():
+        if not isinstance(key, str) or not isinstance(value, float | int | str):
+            raise _wrong("rule", "text as its name, a number or text as its value", {key: value})
+    return found
+
+
 _current: Graph | None = None
 
 
@@ -170,7 +203,7 @@ def current_graph() -> Graph:
     """The graph being defined. Raises `NoGraphError` when there is none."""
     if _current is None:
         raise NoGraphError(
-            "there is no graph to add this op to",
+            "there is no graph: nothing is being defined",
             source=describe(user_line()),
             hint="create one first: ravop.Graph(name=..., algorithm=..., approach='distributed')",
         )

@@ -111,8 +111,8 @@ def _ask_onnx(
         )
     except (shape_inference.InferenceError, RuntimeError, onnx.checker.ValidationError) as error:
         raise ShapeError(
-            f"{op_type} cannot take these inputs",
-            expected=_reason(str(error)),
+            f"{op_type} cannot take these inputs: {_reason(str(error))}",
+            expected=_expected(schema),
             received=", ".join("nothing" if i is None else f"{i.dtype}{list(i.shape)}" for i in inputs),
             hint="check the shapes of the operands",
         ) from error
@@ -181,6 +181,25 @@ def _type(proto: onnx.TypeProto | None) -> TensorType:
         dim.dim_value if dim.HasField("dim_value") else (dim.dim_param or None) for dim in tensor.shape.dim
     )
     return TensorType(dtype, tuple(dims))
+
+
+_FITTING = {
+    "Concat": "shapes that differ in the axis of joining alone",
+    "Einsum": "axes as the equation names them",
+    "Gemm": "as many columns in the first matrix as rows in the second",
+    "MatMul": "as many columns in the first matrix as rows in the second",
+}
+"""What fits the operators whose documentation does not say it in a word."""
+
+
+def _expected(schema: defs.OpSchema) -> str:
+    broadcasts = "broadcasting" in (schema.doc or "")
+    general = (
+        "shapes that broadcast: from the last axis on equal, or 1"
+        if broadcasts
+        else "shapes that fit together"
+    )
+    return _FITTING.get(schema.name, general)
 
 
 def _reason(text: str) -> str:

@@ -14,6 +14,8 @@ from ravop.errors import MessageError, VersionError
 
 MANIFEST_VERSION = 1
 MAX_MANIFEST = 256 * 1024 * 1024
+MAX_NAME = 400
+"""Characters in the name of a persisted op."""
 
 
 class Binding(msgspec.Struct, frozen=True, kw_only=True):
@@ -32,7 +34,7 @@ class Persisted(msgspec.Struct, frozen=True, kw_only=True):
     (epochs, batches) makes every batch's loss fetchable without listing them.
     """
 
-    name: Annotated[str, Meta(min_length=1, max_length=400)]
+    name: Annotated[str, Meta(min_length=1, max_length=MAX_NAME)]
     value: str
     """Name of a graph output of the model."""
     axes: Annotated[int, Meta(ge=0, le=8)] = 0
@@ -66,14 +68,18 @@ def encode_manifest(manifest: Manifest) -> bytes:
 def decode_manifest(data: bytes) -> Manifest:
     """Raises `MessageError` for malformed or oversized bytes, `VersionError` for another version."""
     if len(data) > MAX_MANIFEST:
-        raise MessageError("manifest too large", expected=f"at most {MAX_MANIFEST:,} bytes", received=f"{len(data):,} bytes")
+        raise MessageError(
+            "manifest too large", expected=f"at most {MAX_MANIFEST:,} bytes", received=f"{len(data):,} bytes"
+        )
     try:
         manifest = msgspec.msgpack.decode(data, type=Manifest)
     except (msgspec.MsgspecError, RecursionError, ValueError) as error:
         raise MessageError("not a manifest", received=str(error)) from error
     if manifest.version != MANIFEST_VERSION:
         raise VersionError(
-            "the manifest is of another version", expected=str(MANIFEST_VERSION), received=str(manifest.version),
+            "the manifest is of another version",
+            expected=str(MANIFEST_VERSION),
+            received=str(manifest.version),
             hint="install the same release of ravenverse on both sides",
         )
     return manifest

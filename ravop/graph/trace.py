@@ -217,6 +217,7 @@ class Tracer:
                 "the graph is activated: no more ops can be added",
                 expected="a graph being defined",
                 received=f"graph {self.name!r}, {self.state.value}",
+                source=describe(user_line()),
                 hint="start a new one with ravop.Graph(...)",
             )
 

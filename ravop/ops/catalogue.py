@@ -7,8 +7,10 @@ Operators make nodes through `Graph.apply` only. They belong to the family modul
 from __future__ import annotations
 
 import functools
+import inspect
 import operator as _python
-from collections.abc import Callable, Iterable, Sequence
+import reprlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ParamSpec, TypeGuard, TypeVar
 
 import numpy as np
@@ -46,8 +48,31 @@ def creator(function: Callable[P, R]) -> Callable[P, R]:
             return function(*args, **kwargs)
         except RavenError as error:
             raise located(error, function.__name__) from None
+        except _FROM_ARGUMENTS as error:
+            if error.__traceback__ is None or error.__traceback__.tb_next is None:
+                raise  # the call itself does not fit the signature, and Python says so best
+            raise located(_refused(function, args, kwargs, error), function.__name__) from error
 
     return telling
+
+
+_FROM_ARGUMENTS = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+"""What Python and NumPy raise for a value of another kind than the code expects."""
+
+
+def _refused(
+    function: Callable[..., Any], args: Sequence[object], kwargs: Mapping[str, object], error: Exception
+) -> RavenError:
+    """The error for arguments that `function` stumbled over."""
+    name = function.__name__
+    given = [reprlib.repr(value) for value in args]
+    given += [f"{key}={reprlib.repr(value)}" for key, value in kwargs.items()]
+    return (DTypeError if isinstance(error, AttributeError | TypeError) else ArgumentError)(
+        f"{name} cannot take these arguments: {error}",
+        expected=f"{name}{inspect.signature(function)}",
+        received=f"{name}({', '.join(given)})",
+        hint="check the kind and the range of each argument",
+    )
 
 
 def also(name: str, function: Callable[P, R]) -> Callable[P, R]:
@@ -140,7 +165,11 @@ def _own_dtype(value: Operand) -> DType:
             "this is not a tensor", expected="numbers, or lists of equal length", received=str(error)
         ) from error
     if dtype.kind not in "biuf":
-        raise DTypeError("this is not a tensor of numbers", received=f"{type(value).__name__} of {dtype}")
+        raise DTypeError(
+            "this is not a tensor of numbers",
+            expected=", ".join(sorted(map(str, DTYPES))),
+            received=f"{type(value).__name__} of {dtype}",
+        )
     return FLOAT if is_float(dtype) else as_dtype(dtype)
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from ravop.errors import ArgumentError, DTypeError
 from ravop.graph.dtypes import BOOL, INT
 from ravop.graph.op import Op, Operand
-from ravop.ops.catalogue import as_op, axis_of, cast, integers, node, operator
+from ravop.ops.catalogue import as_op, axis_of, cast, integers, node, operator, wholes
 from ravop.ops.shaping import concat, expand_dims, squeeze, transpose
 
 __all__ = ["gather", "index", "slice"]
@@ -227,11 +227,11 @@ def gather(x: Operand, indices: Operand, axis: int = 0) -> Op:
 def slice(x: Operand, begin: Operand, size: Any) -> Op:
     """`size` elements of x from `begin`, a number (or computed op) for each leading axis: a window that may move."""
     op = as_op(x)
-    sizes = [int(s) for s in np.atleast_1d(np.asarray(size))]
+    sizes = wholes(size, "size")
     start = cast(node("Reshape", [op.graph.tensor(begin), integers(op, [-1])]), INT)
     if start.shape != (len(sizes),) or len(sizes) > op.ndim:
         raise ArgumentError("begin and size do not fit", expected=f"one number each for up to {op.ndim} axes",
-                            received=f"{list(start.shape)} and {sizes}")  # fmt: skip
+                            received=f"{list(start.shape)} and {list(sizes)}")  # fmt: skip
     stop = node("Add", [start, integers(op, sizes)])
     cut = op.graph.apply(
         "Slice", [op, start, stop, integers(op, range(len(sizes)))],
