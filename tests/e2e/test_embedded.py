@@ -70,15 +70,20 @@ def test_a_later_script_finds_the_data_of_an_earlier_one(lab: Lab) -> None:
 
 
 def test_a_cluster_that_stays_is_there_for_the_next_script(lab: Lab) -> None:
-    start(lab, SCRIPT.replace("providers=1", "providers=1, stay=True"), "stays").write_end()
-    lab.processes[-1].result()
-    endpoint = read_endpoint(lab.folder / "home")
-    assert endpoint is not None
-    coordinator = psutil.Process(endpoint.pid)
     try:
+        staying = start(lab, SCRIPT.replace("providers=1", "providers=1, stay=True"), "stays")
+        staying.write_end()
+        staying.result()
         assert "joined the" in start(lab, LATER).result()
     finally:
-        cluster = [coordinator, *providers_of(endpoint.url)]
+        end_cluster(lab)
+
+
+def end_cluster(lab: Lab) -> None:
+    """End a cluster that nobody holds by a pipe."""
+    endpoint = read_endpoint(lab.folder / "home")
+    if endpoint is not None:
+        cluster = [psutil.Process(endpoint.pid), *providers_of(endpoint.url)]
         for process in cluster:
             process.terminate()
         psutil.wait_procs(cluster, timeout=20)
