@@ -91,9 +91,10 @@ def end_cluster(lab: Lab) -> None:
 
 def providers_of(url: str) -> list[psutil.Process]:
     return [
-        p
-        for p in psutil.process_iter()
-        if "provider" in p.cmdline() and p.environ().get("RAVENVERSE_URL") == url
+        process
+        for process in psutil.process_iter(["cmdline", "environ"])  # None where it is not ours to see
+        if "provider" in (process.info["cmdline"] or ())
+        and (process.info["environ"] or {}).get("RAVENVERSE_URL") == url
     ]
 
 
