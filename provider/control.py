@@ -12,7 +12,7 @@ import os
 import secrets
 import socket
 from collections.abc import AsyncIterator, Callable
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 
@@ -36,13 +36,14 @@ async def listening(
 ) -> AsyncIterator[None]:
     """Answer status requests and take stop requests as long as the block lasts."""
     secret = secrets.token_hex(32)
-    talks: set[asyncio.Task[Any]] = set()
+    talks: set[asyncio.Task[None]] = set()
+
+    def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.create_task(talk(reader, writer))
+        talks.add(task)
+        task.add_done_callback(talks.discard)
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        if task is not None:
-            talks.add(task)
-            task.add_done_callback(talks.discard)
         try:
             async with asyncio.timeout(TALK_SECONDS):
                 request = msgspec.json.decode(await reader.readline(), type=Request)
@@ -58,7 +59,7 @@ async def listening(
             with contextlib.suppress(ConnectionError):
                 await writer.wait_closed()
 
-    server = await asyncio.start_server(talk, HOST, 0, limit=MAX_LINE)
+    server = await asyncio.start_server(accept, HOST, 0, limit=MAX_LINE)
     port = server.sockets[0].getsockname()[1]
     async with server:
         with home.announce(Control(port=port, secret=secret, pid=os.getpid())):

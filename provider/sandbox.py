@@ -94,7 +94,12 @@ class Sandbox:
 
     def _end_with(self, task: asyncio.Task[Any]) -> None:
         self._ending.add(task)
-        task.add_done_callback(self._ending.discard)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._ending.discard(task)
+        if not task.cancelled():
+            task.exception()  # the worker was given up: how it died is of no interest
 
     async def _run(self, run: Run, seconds: float) -> Ran:
         reply: Ran

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from importlib.metadata import version
 from pathlib import Path
 
@@ -87,7 +87,8 @@ async def running(home: Home, url: str) -> AsyncIterator[asyncio.Task[Quit]]:
             while not daemon.done():
                 try:
                     await asyncio.to_thread(control.ask, home, "stop")
-                except NotRunningError:
+                    break
+                except NotRunningError:  # it is just starting, or ending
                     await asyncio.wait({daemon}, timeout=0.05)
             await daemon
 
@@ -271,12 +272,12 @@ async def test_a_coordinator_that_comes_later_is_found(home: Home) -> None:
     late = FakeCoordinator()
     async with late.listening() as url:
         port = int(url.rsplit(":", 1)[1])
-    async with running(home, url) as daemon:
+    async with AsyncExitStack() as stack, running(home, url) as daemon:
         while await waiting(home) is None:
             await asyncio.wait({daemon}, timeout=0.05)
         again = FakeCoordinator()
-        async with again.listening(port):
-            await again.next(Register)
+        await stack.enter_async_context(again.listening(port))
+        await again.next(Register)
 
 
 async def waiting(home: Home) -> Status | None:
