@@ -1,8 +1,7 @@
-"""The README of RavDL of 2022: the script its usage section makes runs unchanged, whole and as three scripts.
+"""The script of RavDL's README of 2022 runs unchanged: whole, and as three scripts.
 
-`tests/data/ravdl_readme_2022.md` is that README. Added are only what it leaves out (the data, two imports),
-the token, and what is checked; its `test_cnn.onnx`, which it does not make, is the `test_ann.onnx` that it
-does.
+`tests/data/script_of_2022.txt` holds its calls. Added are only what it leaves out (the data, two imports), the token,
+and what is checked; its `test_cnn.onnx`, which it does not make, is the `test_ann.onnx` that it does.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from pathlib import Path
 import pytest
 from processes import ROOT, Lab
 
-README = ROOT / "tests" / "data" / "ravdl_readme_2022.md"
+SCRIPT = ROOT / "tests" / "data" / "script_of_2022.txt"
 DATA = """
 from sklearn.datasets import load_iris
 from ravdl.neural_networks.optimizers import Adam
@@ -48,10 +47,9 @@ print("further loss:", R.fetch_persisting_op(op_name="training_loss_epoch_3_batc
 
 
 def usage(token: str) -> list[str]:
-    """The Python snippets of the usage section, in order."""
-    text = README.read_text(encoding="utf-8").partition("## Usage")[2]
-    found = re.findall(r"^```python *\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
-    return [snippet.replace("<TOKEN>", token).replace("test_cnn.onnx", "test_ann.onnx") for snippet in found]
+    """The parts of the script, in order."""
+    _, *parts = re.split(r"^# ---\n", SCRIPT.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    return [part.replace("<TOKEN>", token).replace("test_cnn.onnx", "test_ann.onnx") for part in parts]
 
 
 @pytest.fixture(scope="module")
