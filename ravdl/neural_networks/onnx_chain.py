@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import onnx_ir as ir
+from onnx import checker, defs, external_data_helper
 from onnx_ir.passes.common import InlinePass, LiftConstantsToInitializersPass, ShapeInferencePass
 
 from ravop.engine import Session
-from ravop.errors import ComputeError, UnsupportedOnnxError
-from ravop.graph.serde import from_bytes, to_bytes
+from ravop.errors import ComputeError, InvalidModelError, UnsupportedOnnxError
+from ravop.graph.serde import parse, to_bytes
 from ravop.protocol.tensors import Array
 
 _BATCH = 7
@@ -75,7 +76,7 @@ def read_chain(path: Path) -> Chain:
     Raises `InvalidModelError` for a file that is no ONNX model; `UnsupportedOnnxError` for branches, several inputs or
     outputs, unknown sizes and other dtypes than float32.
     """
-    model = from_bytes(path.read_bytes())
+    model = _read(path)
     graph = model.graph
     inputs = [value for value in graph.inputs if value.name not in graph.initializers]
     if len(inputs) != 1 or len(graph.outputs) != 1:
@@ -90,8 +91,24 @@ def read_chain(path: Path) -> Chain:
     InlinePass()(model)
     LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
     ShapeInferencePass(data_prop=True)(model)
-    constants = _fold(graph)
+    constants = _fold(path, graph)
     return Chain(path, input_shape, tuple(_row(path, source, target, constants)))
+
+
+def _read(path: Path) -> ir.Model:
+    """The model with its weights, also those in files beside it; a file may come from anybody, so only beside it."""
+    proto = parse(path.read_bytes())
+    try:
+        external_data_helper.load_external_data_for_model(proto, str(path.parent.resolve()))
+    except (checker.ValidationError, OSError, ValueError) as error:
+        raise _invalid(path, str(error).strip()) from error
+    if not proto.ir_version:
+        raise _invalid(path, "nothing of a model")
+    newest = defs.onnx_opset_version()
+    versions = [entry.version for entry in proto.opset_import if not entry.domain]
+    if not versions or max(versions) > newest:
+        raise _unsupported(path, f"a version of ONNX's operators up to {newest}", f"{versions}")
+    return ir.from_proto(proto)
 
 
 def _sample_shape(path: Path, source: ir.Value) -> tuple[int, ...]:
@@ -108,10 +125,17 @@ def _sample_shape(path: Path, source: ir.Value) -> tuple[int, ...]:
     return sizes
 
 
-def _fold(graph: ir.Graph) -> dict[ir.Value, Array]:
+def _array(path: Path, tensor: ir.TensorProtocol) -> Array:
+    try:
+        return tensor.numpy()
+    except ValueError as error:
+        raise _invalid(path, f"the tensor {tensor.name!r} has other bytes than its shape asks for") from error
+
+
+def _fold(path: Path, graph: ir.Graph) -> dict[ir.Value, Array]:
     """Every value that depends on constants alone."""
     constants = {
-        value: value.const_value.numpy()
+        value: _array(path, value.const_value)
         for value in graph.initializers.values()
         if value.const_value is not None
     }
@@ -176,10 +200,19 @@ def _sizes(value: ir.Value | None) -> tuple[int, ...]:
     return tuple(int(dim) for dim in dims[1:])  # type: ignore[arg-type]
 
 
+def _invalid(path: Path, received: str) -> InvalidModelError:
+    return InvalidModelError(
+        f"{path.name} is no valid ONNX model",
+        expected="an ONNX model, with its weights inside or in files beside it",
+        received=received,
+        hint="export it again; keep the files of its weights in its folder",
+    )
+
+
 def _unsupported(path: Path, expected: str, received: str) -> UnsupportedOnnxError:
     return UnsupportedOnnxError(
         f"{path.name} cannot be imported",
         expected=expected,
         received=received,
-        hint="only models whose nodes are in one row can be imported",
+        hint="only models of one row of nodes, from one input to one output, can be imported",
     )

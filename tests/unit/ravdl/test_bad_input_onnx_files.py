@@ -1,0 +1,124 @@
+"""ONNX files from strangers: what is damaged, lies about itself, or would read other files is refused by name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+import ravop as R
+from ravdl.neural_networks import NeuralNetwork
+from ravdl.neural_networks.load_onnx_model import load_onnx
+from ravdl.neural_networks.loss_functions import SquareLoss
+from ravdl.neural_networks.optimizers import Adam
+from ravop.errors import InvalidModelError, RavenError, ShapeError, UnsupportedOnnxError
+
+WEIGHTS = np.arange(18, dtype=np.float32).reshape(6, 3)
+X = np.eye(6, dtype=np.float32)
+
+
+def model(
+    weight: TensorProto | None, opset: int = 17, op_type: str = "Gemm", **options: Any
+) -> onnx.ModelProto:
+    graph = helper.make_graph(
+        [helper.make_node(op_type, ["x", "w"], ["y"], name="the_node", **options)], "model",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 6])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", 3])], [weight] if weight is not None else [],
+    )  # fmt: skip
+    domains = {options.get("domain", ""): 1} | {"": opset}
+    return helper.make_model(
+        graph, opset_imports=[helper.make_opsetid(*pair) for pair in domains.items()], ir_version=8
+    )
+
+
+def outside(location: str, **more: int) -> TensorProto:
+    tensor = TensorProto(
+        name="w", data_type=TensorProto.FLOAT, dims=[6, 3], data_location=TensorProto.EXTERNAL
+    )
+    for key, value in {"location": location, **more}.items():
+        tensor.external_data.add(key=key, value=str(value))
+    return tensor
+
+
+def load(path: Path) -> NeuralNetwork:
+    return load_onnx(model_file_path=path, optimizer=Adam(), loss=SquareLoss)
+
+
+INSIDE = numpy_helper.from_array(WEIGHTS, "w")
+LIE = TensorProto(name="w", data_type=TensorProto.FLOAT, dims=[6, 3], raw_data=b"1234")
+REFUSED: dict[str, tuple[onnx.ModelProto, type[RavenError], str]] = {
+    "another folder": (model(outside("../secret.bin")), InvalidModelError, "outside"),
+    "a file of the system": (model(outside("/etc/passwd")), InvalidModelError, "absolute"),
+    "no such weights": (model(outside("none.bin")), InvalidModelError, "none.bin"),
+    "weights cut short": (model(outside("short.bin")), InvalidModelError, "'w'"),
+    "weights beyond the end": (model(outside("short.bin", offset=10**9)), InvalidModelError, "'w'"),
+    "bytes that do not fit": (model(LIE), InvalidModelError, "'w'"),
+    "a foreign domain": (model(INSIDE, op_type="FusedGemm", domain="com.microsoft"), UnsupportedOnnxError, "the_node"),
+    "operators of the future": (model(INSIDE, opset=99), UnsupportedOnnxError, "99"),
+    "weights of another shape": (model(numpy_helper.from_array(WEIGHTS[:5], "w")), ShapeError, "(5, 3)"),
+    "no weights": (model(None), UnsupportedOnnxError, "the_node"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", REFUSED)
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_a_file_that_is_not_to_be_trusted(case: str, tmp_path: Path) -> None:
+    found, kind, words = REFUSED[case]
+    (tmp_path / "secret.bin").write_bytes(WEIGHTS.tobytes())
+    folder = tmp_path / "downloads"
+    folder.mkdir()
+    (folder / "short.bin").write_bytes(WEIGHTS.tobytes()[:-4])
+    (folder / "m.onnx").write_bytes(found.SerializeToString())
+    with pytest.raises(kind) as caught:
+        load(folder / "m.onnx")
+    assert words in str(caught.value)
+    assert caught.value.problem.expected
+    assert caught.value.problem.received
+
+
+@pytest.mark.parametrize("data", [b"", b"\x00", b"PK\x03\x04 a zip", b"\xff" * 64])
+def test_bytes_that_hold_no_model(data: bytes, tmp_path: Path) -> None:
+    (tmp_path / "m.onnx").write_bytes(data)
+    with pytest.raises(InvalidModelError):
+        load(tmp_path / "m.onnx")
+
+
+def test_a_link_leads_nowhere_else(tmp_path: Path) -> None:
+    (tmp_path / "secret.bin").write_bytes(WEIGHTS.tobytes())
+    folder = tmp_path / "downloads"
+    folder.mkdir()
+    try:
+        (folder / "w.bin").symlink_to(tmp_path / "secret.bin")
+    except OSError:
+        pytest.skip("this system makes no links")
+    (folder / "m.onnx").write_bytes(model(outside("w.bin")).SerializeToString())
+    with pytest.raises(InvalidModelError):
+        load(folder / "m.onnx")
+
+
+def test_weights_in_a_file_beside_it_are_read_from_anywhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As PyTorch's exporter writes large models; the path may be relative to another working directory."""
+    folder = tmp_path / "models"
+    folder.mkdir()
+    onnx.save_model(
+        model(INSIDE), folder / "m.onnx", save_as_external_data=True, location="m.onnx.data", size_threshold=0
+    )
+    assert (folder / "m.onnx.data").stat().st_size >= WEIGHTS.nbytes
+    monkeypatch.chdir(tmp_path)
+    loaded = load(Path("models") / "m.onnx")
+    R.Graph()
+    loaded.predict(X).persist_op("y")
+    np.testing.assert_allclose(R.run_local()["y"], WEIGHTS, rtol=1e-6)
+
+
+def test_nan_in_weights_is_data(tmp_path: Path) -> None:
+    weights = WEIGHTS.copy()
+    weights[0, 0], weights[1, 1] = np.nan, np.inf
+    (tmp_path / "m.onnx").write_bytes(model(numpy_helper.from_array(weights, "w")).SerializeToString())
+    np.testing.assert_array_equal(load(tmp_path / "m.onnx").get_weights()[0], weights)
