@@ -273,10 +273,11 @@ class DeadlineError(ComputeError):
 
 
 def _by_code(cls: type[RavenError]) -> dict[str, type[RavenError]]:
-    found = {cls.code: cls}
+    """Of classes that share a code, such as a part's own subclass, the one above the others."""
+    found: dict[str, type[RavenError]] = {}
     for child in cls.__subclasses__():
         found |= _by_code(child)
-    return found
+    return found | {cls.code: cls}
 
 
 def error_from_problem(problem: Problem) -> RavenError:
