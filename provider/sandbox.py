@@ -44,8 +44,10 @@ class Sandbox:
 
     @property
     def pid(self) -> int | None:
-        """Of the worker, when there is one."""
-        return self._worker.result().pid if self._worker is not None and _succeeded(self._worker) else None
+        """Of the worker, when there is one that lives."""
+        if self._worker is None or not self._worker.done() or _useless(self._worker):
+            return None
+        return self._worker.result().pid
 
     def knows(self, subgraph: str) -> bool:
         """Whether the worker has computed this subgraph before."""
