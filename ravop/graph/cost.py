@@ -286,11 +286,14 @@ def peak_memory(
     alive: dict[ir.Value, int] = {}
     current = peak = base
     for index, node in enumerate(nodes):
+        unread = 0
         for value in node.outputs:
             if value in last or value in keep:
                 alive[value] = nbytes(value)
                 current += alive[value]
-        peak = max(peak, current + _inner_peak(node, functions))
+            elif value.name:  # made all the same, and let go at once
+                unread += nbytes(value)
+        peak = max(peak, current + unread + _inner_peak(node, functions))
         for value in dying.get(index, ()):
             if value not in keep:
                 current -= alive.pop(value, 0)

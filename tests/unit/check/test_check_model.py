@@ -297,6 +297,11 @@ EXPLODING = {
         [node("MatMul", ["x", "w"], ["y"])], inputs=[info("x", (2**22, 1)), info("w", (1, 2**22))]
     ),
     "input": lambda: model([node("Shape", ["x"], ["y"])], inputs=[info("x", (2**39, 2**39))]),
+    "what nobody reads": lambda: model(
+        [node("ConstantOfShape", ["s"], ["z"]), node("Tanh", ["x"], ["y"])],
+        initializers=[ints("s", 2**30, 2**30)],
+        outputs=[info("y")],
+    ),
     "function": lambda: model(
         [node("f", ["x"], ["y"], domain="local")],
         domains=["local"],

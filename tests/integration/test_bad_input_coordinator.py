@@ -1,0 +1,195 @@
+"""What goes wrong at or behind a coordinator, as the requester hears it: models that lie, providers that run out of memory
+or crash, disks that are full.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from coordinators import FakeProvider, branches, expected, serving
+from onnx import TensorProto, helper
+
+import ravop as R
+from ravop.client.uploads import pack
+from ravop.errors import (
+    BlobError,
+    CrashedError,
+    InvalidModelError,
+    MessageError,
+    OutOfMemoryError,
+    Problem,
+    RavenError,
+    StorageFullError,
+    VersionError,
+)
+from ravop.graph.manifest import decode_manifest, encode_manifest
+from ravop.protocol import messages as m
+from ravop.protocol.tensors import sha256
+from ravsock.core import deadlines
+
+
+# ── models that nobody should run ────────────────────────────────────────────────────────────────────────────────────
+def edited(edit: Callable[[onnx.ModelProto], None]) -> Callable[[bytes], bytes]:
+    def apply(data: bytes) -> bytes:
+        model = onnx.load_from_string(data)
+        edit(model)
+        return model.SerializeToString()
+
+    return apply
+
+
+def external(model: onnx.ModelProto) -> None:
+    tensor = TensorProto(
+        name="stolen", data_type=TensorProto.FLOAT, dims=[1], data_location=TensorProto.EXTERNAL
+    )
+    tensor.external_data.add(key="location", value="/etc/passwd")
+    model.graph.initializer.append(tensor)
+
+
+def foreign(model: onnx.ModelProto) -> None:
+    model.opset_import.append(helper.make_opsetid("com.microsoft", 1))
+    model.graph.node[0].domain = "com.microsoft"
+
+
+def heavy(model: onnx.ModelProto) -> None:
+    shape = helper.make_tensor("huge", TensorProto.INT64, [2], [2**30, 2**30])
+    model.graph.initializer.append(shape)
+    model.graph.node.append(helper.make_node("ConstantOfShape", ["huge"], ["too_much"], name="bomb"))
+
+
+def future(model: onnx.ModelProto) -> None:
+    model.opset_import[0].version = 99
+
+
+MODELS: dict[str, tuple[Callable[[bytes], bytes], str]] = {
+    "malformed": (lambda data: data[: len(data) // 2], ""),
+    "nothing": (lambda data: b"", ""),
+    "external data": (edited(external), "other files"),
+    "foreign domain": (edited(foreign), "another domain"),
+    "too much memory": (edited(heavy), "too much memory"),
+    "a version to come": (edited(future), "version"),
+}
+
+
+async def test_models_that_nobody_should_run_are_refused_with_the_reason(tmp_path: Path) -> None:
+    async with serving(tmp_path) as served, served.requester() as alice:
+        graph = branches(1)
+        package = pack(graph)
+        activate = await alice.upload(graph)
+        for case, (damage, words) in MODELS.items():
+            data = damage(package.blobs[package.model])
+            await alice.blobs.put(data, sha256(data))
+            with pytest.raises(InvalidModelError) as caught:
+                await alice.call(
+                    m.Activate(graph_id=graph.id, model=sha256(data), manifest=activate.manifest)
+                )
+            assert words in str(caught.value), case
+        assert (await alice.call(m.ListGraphs())).graphs == ()
+        await alice.call(activate)
+
+
+async def test_manifests_that_do_not_fit_are_refused(tmp_path: Path) -> None:
+    async with serving(tmp_path) as served, served.requester() as alice:
+        graph = branches(1)
+        activate = await alice.upload(graph)
+        manifest = decode_manifest(pack(graph).blobs[activate.manifest])
+        cases: list[tuple[bytes, type[RavenError]]] = [
+            (b"nonsense", MessageError),
+            (encode_manifest(manifest)[:-3], MessageError),
+            (encode_manifest(type(manifest)(graph_id=graph.id, name="x", version=99)), VersionError),
+        ]
+        for data, kind in cases:
+            await alice.blobs.put(data, sha256(data))
+            with pytest.raises(kind):
+                await alice.call(m.Activate(graph_id=graph.id, model=activate.model, manifest=sha256(data)))
+        assert (await alice.call(m.ListGraphs())).graphs == ()
+
+
+# ── providers that cannot ────────────────────────────────────────────────────────────────────────────────────────────
+MEMORY = OutOfMemoryError(
+    "the subgraph needed more memory than offered", expected="4 GiB", received="8 GiB"
+).problem
+CRASH = CrashedError("the process that computed died: SIGSEGV").problem
+
+
+async def fails(provider: FakeProvider, problem: Problem) -> None:
+    task = await provider.take()
+    answer = await provider.connection.call(
+        m.Fail(task_id=task.task_id, attempt=task.attempt, problem=problem, node=0)
+    )
+    assert answer.accepted
+
+
+@pytest.mark.parametrize("problem", [MEMORY, CRASH], ids=lambda problem: problem.code)
+async def test_a_task_that_one_provider_cannot_do_is_done_by_another(
+    tmp_path: Path, problem: Problem
+) -> None:
+    async with serving(tmp_path) as served, served.requester() as alice, served.provider("small") as small:
+        graph_id = await alice.run(branches(1))
+        await fails(small, problem)
+        async with served.provider("large") as large:
+            large.keep_working()
+            done = await alice.until_state(graph_id, "done")
+        assert done.problem is None
+        assert small.tasks.empty()
+        (value,) = await alice.fetch(graph_id, "branch_0")
+        np.testing.assert_allclose(value, expected(0), rtol=1e-5)
+
+
+@pytest.mark.parametrize("problem", [MEMORY, CRASH], ids=lambda problem: problem.code)
+async def test_what_three_providers_cannot_do_fails_with_reason_op_and_line(
+    tmp_path: Path, problem: Problem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deadlines, "FIRST_REST_SECONDS", 0.01)
+    graph = R.Graph(name="doomed")
+    with graph.label("my_layer"):
+        R.matmul(R.t(np.eye(8)), R.t(np.ones((8, 8)))).persist_op("y")  # the line at fault
+    async with serving(tmp_path) as served, served.requester() as alice:
+        await alice.call(await alice.upload(graph))
+        await alice.call(m.Watch(graph_id=graph.id))
+        await alice.call(m.Execute(graph_id=graph.id))
+        for name in ("a", "b", "c"):
+            async with served.provider(name) as provider:
+                await fails(provider, problem)
+        failed = await alice.until_state(graph.id, "failed")
+        told = failed.problem
+        assert told is not None
+        assert told.code == "graph_failed"
+        assert problem.code in told.message
+        assert problem.message in told.message
+        assert told.op.startswith("my_layer/")
+        assert "test_bad_input_coordinator.py" in told.source
+        assert told.source.endswith("# the line at fault")
+        fetched = await alice.call(m.Fetch(graph_id=graph.id, names=("y",)))
+        assert fetched.values[0].problem == told
+
+
+# ── disks that are full ──────────────────────────────────────────────────────────────────────────────────────────────
+async def test_a_full_database_refuses_the_graph_and_takes_it_when_there_is_room(tmp_path: Path) -> None:
+    graph = R.Graph(name="large")
+    for number in range(200):
+        (R.t([float(number)]) + 1).persist_op("n" * 300 + str(number))
+    async with serving(tmp_path) as served, served.requester() as alice:
+        activate = await alice.upload(graph)
+        with served.store.write() as connection:
+            pages = connection.exec_driver_sql("PRAGMA page_count").scalar_one()
+            connection.exec_driver_sql(f"PRAGMA max_page_count={pages}")
+        with pytest.raises(StorageFullError) as caught:
+            await alice.call(activate)
+        assert caught.value.problem.hint
+        with served.store.write() as connection:
+            connection.exec_driver_sql("PRAGMA max_page_count=1000000")
+        await alice.call(activate)
+        assert [info.graph_id for info in (await alice.call(m.ListGraphs())).graphs] == [graph.id]
+
+
+async def test_bytes_that_do_not_match_their_name_name_both(tmp_path: Path) -> None:
+    async with serving(tmp_path) as served, served.requester() as alice:
+        with pytest.raises(BlobError) as caught:
+            await alice.blobs.put(b"other bytes", "a" * 64)
+        assert "a" * 64 in caught.value.problem.expected + caught.value.problem.message
+        assert sha256(b"other bytes") in caught.value.problem.received
