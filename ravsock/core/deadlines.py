@@ -33,6 +33,9 @@ GROWTH = 2
 FIRST_REST_SECONDS = 1.0
 MAX_REST_SECONDS = 300.0
 
+KNOWN_SECONDS, KNOWN_SHARE = 1.0, 0.01
+"""The speed of a graph is known when work of so many seconds is done, or so much of what there was to do."""
+
 
 class Pace(msgspec.Struct, frozen=True):
     """What was measured of a subgraph: GFLOPS-seconds of one iteration (or run), and iterations of the last
@@ -105,6 +108,16 @@ def rest_seconds(failures: int) -> float:
     if failures <= 0:
         return 0.0
     return min(FIRST_REST_SECONDS * 2.0 ** min(failures - 1, 20), MAX_REST_SECONDS)
+
+
+def seconds_left(todo: float, done: float, elapsed: float) -> float | None:
+    """Time until work of `todo` is done when `done` took `elapsed` seconds; None where that says too little.
+
+    Work is in seconds of a reference machine.
+    """
+    if done <= 0 or done < min(KNOWN_SECONDS, KNOWN_SHARE * (todo + done)):
+        return None
+    return max(0.0, todo * elapsed / done)
 
 
 def silent(last_heard: float, now: float) -> bool:

@@ -16,12 +16,15 @@ from functools import cached_property, lru_cache
 from typing import NamedTuple
 
 from ravop.errors import ArgumentError
+from ravsock.core.fleet import DEFAULT_GFLOPS
 from ravsock.core.plan import GraphPlan, Loop, Plan, Subgraph, Unit, ValueType, inputs_of, outputs_of
 
 Key = tuple[int, ...]
 """A scope of the plan, whatever the iteration: the units of the opened loops around it. `()` is the main
 plan."""
 
+TASK_SECONDS = 0.02
+"""What a task costs beside its computation: it is handed out, sent, and its result taken in."""
 _STEP = re.compile(r"/(\d+)\[(\d+)\]")
 
 
@@ -117,7 +120,7 @@ class Program:
 
     @cached_property
     def work(self) -> float:
-        """Estimated FLOPs of the whole graph, counted as `work_of` counts one task's."""
+        """Estimated seconds of the whole graph on one reference machine, counted as `work_of` counts a part."""
         return _plan_work(self.plan.main)
 
     def _add(self, plan: Plan, key: Key) -> None:
@@ -182,10 +185,15 @@ class Program:
                 )
 
 
-def work_of(unit: Unit, iterations: int = 1) -> float:
-    """Estimated FLOPs of one task; at least 1, so that a graph of tasks without arithmetic still shows
-    progress."""
-    return max(unit.cost.flops, 1.0) * iterations
+def work_of(unit: Unit, iterations: int = 1, *, ends: bool = True) -> float:
+    """Estimated seconds of a task on a machine of `DEFAULT_GFLOPS`.
+
+    A loop has as many tasks as it has chunks, which nobody knows before: only the one that `ends` it counts
+    as a task.
+    """
+    cost = unit.cost
+    once = cost.flops / (DEFAULT_GFLOPS * 1e9) + cost.seconds_overhead
+    return once * iterations + (TASK_SECONDS if ends else 0.0)
 
 
 def _plan_work(plan: Plan) -> float:

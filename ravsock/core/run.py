@@ -161,7 +161,7 @@ class Forget:
 
 @dataclass(frozen=True, slots=True)
 class Count:
-    """For the progress display."""
+    """For the progress display; `work` in seconds of a reference machine."""
 
     work: float = 0.0
     steps: int = 0
@@ -257,7 +257,7 @@ def _chunk_finished(program: Program, path: str, index: int, start: int, stop: i
             made.append(Append(Place(path, port.value), Output(port.name), start, stop - start, single=False))
         else:
             made.append(Bind(Place(path, carry.final if last else carry.body_in), Output(port.name)))
-    made.append(Count(work_of(loop, stop - start), loop.steps * (stop - start), 1))
+    made.append(Count(work_of(loop, stop - start, ends=last), loop.steps * (stop - start), 1))
     if not last:
         return [*made, Repeat(path, index, stop)]
     made += [Forget(Place(path, carry.body_in)) for carry in loop.carries if start]

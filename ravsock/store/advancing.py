@@ -83,6 +83,9 @@ _PROGRESS = (
         work_done=graphs.c.work_done + sa.bindparam("work"),
         steps_done=graphs.c.steps_done + sa.bindparam("steps"),
         tasks_done=graphs.c.tasks_done + sa.bindparam("units"),
+        resumed=sa.case(
+            (graphs.c.work_done == graphs.c.resumed_work, sa.bindparam("since")), else_=graphs.c.resumed
+        ),
     )
 )
 _FINISH = (
@@ -96,9 +99,19 @@ class Advancing:
     """One graph moving on within one transaction."""
 
     def __init__(
-        self, connection: sa.Connection, bindings: Bindings, program: Program, number: int, now: float
+        self,
+        connection: sa.Connection,
+        bindings: Bindings,
+        program: Program,
+        number: int,
+        now: float,
+        since: float,
     ) -> None:
+        """`since`: when the first of the tasks that finished was handed out. Where nothing was done before,
+        the speed of the graph is measured from then on.
+        """
         self._connection, self._program, self._number, self._now = connection, program, number, now
+        self._since = since
         self._bindings = bindings
         self._statements: dict[str, list[Row]] = {}
         self._decrements: Counter[Decrement] = Counter()
@@ -222,7 +235,7 @@ class Advancing:
 
     def _write_graph(self) -> None:
         sums = {"work": self._count.work, "steps": self._count.steps, "units": self._count.tasks}
-        self._connection.execute(_PROGRESS, {"g": self._number, **sums})
+        self._connection.execute(_PROGRESS, {"g": self._number, "since": self._since, **sums})
         if self._finish is None:
             return
         for statement in _CLEAR:

@@ -211,7 +211,7 @@ class Graphs(Tokens):
         bindings = Bindings(self, connection, number)
         for binding in known.manifest.bindings:
             bindings.bind(Place("", binding.input), Blob(binding.sha, binding.size))
-        Advancing(connection, bindings, known.program, number, now).run([(Started(), NO_OUTPUTS)])
+        Advancing(connection, bindings, known.program, number, now, now).run([(Started(), NO_OUTPUTS)])
 
     def cancel_graph(self, graph_id: str, owner: int | None, now: float) -> list[Recall]:
         """Stop a graph for good; what it has computed can still be fetched. Gives the attempts to recall.

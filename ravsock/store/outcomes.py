@@ -71,6 +71,7 @@ class Outcomes(Tasks):
             present = self._touch(connection, _welcome(results, rows), now)
             outcomes: list[Outcome] = []
             accepted: dict[int, list[tuple[Event, Outputs]]] = defaultdict(list)
+            since: dict[int, float] = {}
             for result in results:
                 row = rows.get(result.task_id)
                 if row is None or not _current(row, result):
@@ -83,10 +84,11 @@ class Outcomes(Tasks):
                 if outcome.accepted:
                     event = Finished(row.path, row.unit, row.start, row.stop)
                     accepted[row.graph].append((event, {o.name: o.ref for o in result.outputs}))
+                    since[row.graph] = min(row.leased, since.get(row.graph, now))
             finished = {
                 number
                 for number, events in accepted.items()
-                if self._advance(connection, number, events, now)
+                if self._advance(connection, number, events, now, since[number])
             }
             done = {self._known(connection, number).graph_id for number in finished}
             self._credit(connection, [r for r, o in zip(results, outcomes, strict=True) if o.accepted], now)
@@ -132,11 +134,16 @@ class Outcomes(Tasks):
         )  # fmt: skip
 
     def _advance(
-        self, connection: sa.Connection, number: int, events: list[tuple[Event, Outputs]], now: float
+        self,
+        connection: sa.Connection,
+        number: int,
+        events: list[tuple[Event, Outputs]],
+        now: float,
+        since: float,
     ) -> bool:
         known = self._known(connection, number)
         bindings = Bindings(self, connection, number)
-        return Advancing(connection, bindings, known.program, number, now).run(events)
+        return Advancing(connection, bindings, known.program, number, now, since).run(events)
 
     def _credit(self, connection: sa.Connection, results: Sequence[Result], now: float) -> None:
         if results:

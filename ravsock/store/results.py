@@ -18,7 +18,7 @@ from ravop.errors import (
 from ravop.graph.results import match
 from ravop.protocol.messages import GraphInfo, PersistedInfo
 from ravop.protocol.tensors import TensorRef
-from ravsock.core import series, states
+from ravsock.core import deadlines, series, states
 from ravsock.core.plan import Loop
 from ravsock.core.program import Place, Program, child
 from ravsock.core.series import Part
@@ -63,7 +63,8 @@ class Results(Outcomes):
             counts = _task_counts(connection, row.number)
             units = len(known.program.plan.main.units) if row.started is None else 0
             done = row.state == states.DONE
-            fraction = 1.0 if done else min(1.0, row.work_done / max(known.program.work, 1.0))
+            work = known.program.work
+            fraction = 1.0 if done or not work else min(1.0, row.work_done / work)
             return GraphInfo(
                 graph_id=row.id, name=row.name, algorithm=row.algorithm, approach=row.approach,
                 state=row.state, fraction=fraction, steps_done=row.steps_done,
@@ -71,7 +72,7 @@ class Results(Outcomes):
                 tasks_done=row.tasks_done, tasks_running=counts.get(states.LEASED, 0),
                 tasks_queued=counts.get(states.WAITING, 0) + counts.get(states.READY, 0) + units, providers=0,
                 created=row.created, started=row.started, finished=row.finished,
-                eta=_eta(row, known.program.work, now),
+                eta=_eta(row, work, now),
                 metrics={label: v for label, value in known.manifest.metrics.items()
                          if (v := finder.latest("", value)) is not None},
                 problem=decode_problem(row.problem),
@@ -113,12 +114,11 @@ def _task_counts(connection: sa.Connection, number: int) -> dict[str, int]:
 
 
 def _eta(row: Any, total: float, now: float) -> float | None:
-    """Seconds left at the speed since the graph was started or resumed; None while nothing can be said."""
-    done = row.work_done - row.resumed_work
-    if row.state != states.EXECUTING or row.resumed is None or done <= 0:
+    """Seconds left at the speed since the first task was handed out; None while nothing can be said."""
+    if row.state != states.EXECUTING or row.resumed is None:
         return None
-    left: float = (total - row.work_done) * (now - row.resumed) / done
-    return max(0.0, left)
+    done = row.work_done - row.resumed_work
+    return deadlines.seconds_left(total - row.work_done, done, now - row.resumed)
 
 
 class _Finder:

@@ -72,6 +72,19 @@ def test_results_are_there_as_soon_as_they_are_computed(bench: Bench) -> None:
     assert info.eta > 0
 
 
+def test_the_time_left_is_told_from_the_first_task_on_and_not_before(bench: Bench) -> None:
+    case = chain(300)
+    bench.start(case, "g")
+    bench.now += 3600.0  # nobody came for an hour, which says nothing about the speed
+    seen = [bench.store.progress("g", None, bench.now)]
+    for _ in range(11):
+        bench.step(case)  # takes a second
+        seen.append(bench.store.progress("g", None, bench.now))
+    assert [info.eta is None for info in seen] == [number < 3 for number in range(12)]
+    assert seen[-1].eta == pytest.approx(289, rel=0.01)
+    assert seen[-1].fraction == pytest.approx(11 / 300, rel=0.01)
+
+
 def test_names_that_stand_for_nothing_are_refused(bench: Bench) -> None:
     bench.start(epochs(), "g")
     for name in ("nonsense", "loss_epoch_4_batch_1", "loss_epoch_0_batch_1", "val_99"):

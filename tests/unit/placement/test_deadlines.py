@@ -124,6 +124,14 @@ def test_speed_is_one_figure_even_for_a_provider_that_measured_nothing() -> None
     assert deadlines.speed(0.0, 0.0) == DEFAULT_GFLOPS
 
 
+def test_the_time_left_needs_a_speed_to_go_by() -> None:
+    assert deadlines.seconds_left(1e9, 0.0, 5.0) is None
+    assert deadlines.seconds_left(1e9, 1e-9, 5.0) is None
+    assert deadlines.seconds_left(100.0, 1.0, 5.0) == 500.0
+    assert deadlines.seconds_left(0.9, 0.1, 5.0) == pytest.approx(45.0)
+    assert deadlines.seconds_left(-1e-9, 1.0, 5.0) == 0.0
+
+
 def test_silence_counts_from_the_last_sign_of_life() -> None:
     assert not deadlines.silent(100.0, 115.0)
     assert deadlines.silent(100.0, 115.1)

@@ -8,7 +8,7 @@ from plans import Case, chain, epochs, nested, training, wide
 
 from ravop.errors import ArgumentError
 from ravsock.core.plan import GraphPlan, Plan
-from ravsock.core.program import Place, Program, child, iteration_of, key_of
+from ravsock.core.program import TASK_SECONDS, Place, Program, child, iteration_of, key_of
 from ravsock.core.run import (
     Append,
     Bind,
@@ -31,6 +31,9 @@ from ravsock.core.run import (
     advance,
 )
 
+ONCE = 100.0 / 20e9
+"""Seconds of one run or iteration of the cases' 100 FLOPs on the reference machine of 20 GFLOPS."""
+
 
 def program(case: Case) -> Program:
     return Program(case.plan)
@@ -44,7 +47,7 @@ def test_a_started_graph_has_a_task_for_each_unit() -> None:
 
 def test_a_subgraph_binds_its_outputs_and_releases_its_readers() -> None:
     assert advance(program(wide(2)), Finished("", 1)) == [
-        Bind(Place("", "a1"), Output("out0")), Bind(Place("", "b1"), Output("out1")), Count(100.0, 1, 1),
+        Bind(Place("", "a1"), Output("out0")), Bind(Place("", "b1"), Output("out1")), Count(ONCE + TASK_SECONDS, 1, 1),
         Done("", 1), Decrement("", 2, 2, False), CountDown(""),
     ]  # fmt: skip
 
@@ -61,14 +64,14 @@ def test_a_graph_of_no_units_is_done_at_once() -> None:
 def test_a_chunk_keeps_the_carries_for_the_next_and_its_part_of_what_is_stacked() -> None:
     assert advance(program(training(7)), Finished("", 0, 2, 5)) == [
         Bind(Place("", "w_in"), Output("out0")), Bind(Place("", "m_in"), Output("out1")),
-        Append(Place("", "losses"), Output("out2"), 2, 3, single=False), Count(300.0, 3, 1), Repeat("", 0, 5),
+        Append(Place("", "losses"), Output("out2"), 2, 3, single=False), Count(ONCE * 3, 3, 1), Repeat("", 0, 5),
     ]  # fmt: skip
 
 
 def test_the_last_chunk_gives_the_loops_values() -> None:
     assert advance(program(training(7)), Finished("", 0, 5, 7)) == [
         Bind(Place("", "w_end"), Output("out0")), Bind(Place("", "m_end"), Output("out1")),
-        Append(Place("", "losses"), Output("out2"), 5, 2, single=False), Count(200.0, 2, 1),
+        Append(Place("", "losses"), Output("out2"), 5, 2, single=False), Count(ONCE * 2 + TASK_SECONDS, 2, 1),
         Forget(Place("", "w_in")), Forget(Place("", "m_in")), Done("", 0), Decrement("", 1, 2, False), CountDown(""),
     ]  # fmt: skip
 
@@ -122,8 +125,11 @@ def test_values_of_outer_scopes_are_found_along_the_path() -> None:
 
 
 def test_work_counts_every_iteration() -> None:
-    assert program(epochs(3, 5)).work == 100.0 * (1 + 3 * (4 + 5) + 1)
-    assert program(nested(2, 3)).work == 100.0 * 2 * (1 + 3 * 2)
+    """And every task once: a chunked loop as one."""
+    assert program(epochs(3, 5)).work == pytest.approx(
+        ONCE * (1 + 3 * (4 + 5) + 1) + TASK_SECONDS * (1 + 3 * 5 + 1)
+    )
+    assert program(nested(2, 3)).work == pytest.approx((ONCE + TASK_SECONDS) * 2 * (1 + 3 * 2))
 
 
 def changed(plan: GraphPlan, **fields: object) -> GraphPlan:
