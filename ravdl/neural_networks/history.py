@@ -11,11 +11,19 @@ import ravop as R
 from ravdl.neural_networks.callbacks import Callback
 from ravdl.neural_networks.loop import Trained
 from ravdl.neural_networks.weights import Fetch
-from ravop.errors import ArgumentError, NotComputedError, UnknownNameError
+from ravop.errors import (
+    ArgumentError,
+    GraphCancelledError,
+    GraphFailedError,
+    NotComputedError,
+    UnknownNameError,
+)
 from ravop.graph import Graph
 from ravop.protocol.tensors import Array
 
 TRAINING, VALIDATION = "training_", "val_"
+UNFINISHED = (NotComputedError, GraphCancelledError, GraphFailedError)
+"""What fetching a value raises that is not there, yet or for good."""
 
 
 def prefix_in(graph: Graph) -> str:
@@ -52,7 +60,8 @@ def persist(graph: Graph, trained: Trained, prefix: str) -> tuple[str, ...]:
 class History:
     """The course of one `fit`: `history["loss"]`, `history["accuracy"]`, `history["val_loss"]`, … by epoch.
 
-    Nothing is fetched before it is read. While the run goes on, reading gives the epochs computed so far.
+    Nothing is fetched before it is read. While the run goes on, and when it was cancelled or failed, reading
+    gives the epochs computed so far.
 
     Attributes:
         epochs: of the run.
@@ -82,6 +91,10 @@ class History:
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_fetch": None, "_callbacks": ()}
+
+    def __repr__(self) -> str:
+        read = f"{len(self._logs)} of {self.epochs} epochs read"
+        return f"<History of graph {self.graph_id}: {', '.join(self.keys)}; {read}>"
 
     def read_from(self, fetch: Fetch) -> History:
         """Read from elsewhere than the coordinator, such as `ravop.run_local().__getitem__`. → itself."""
@@ -150,13 +163,13 @@ class History:
         try:
             columns = [self._value(stored(key) + "_epoch_{}")[known:] for key in self.keys]
             return [dict(zip(self.keys, map(float, row), strict=True)) for row in zip(*columns, strict=True)]
-        except NotComputedError:
+        except UNFINISHED:
             pass
         found: list[dict[str, float]] = []
         try:
             for epoch in range(known + 1, self.epochs + 1):
                 found.append({key: float(self._value(f"{stored(key)}_epoch_{epoch}")) for key in self.keys})
-        except NotComputedError:
+        except UNFINISHED:
             pass
         return found
 

@@ -65,6 +65,10 @@ def duration(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60} min"
 
 
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" + ("s" if number != 1 else "")
+
+
 # ── the plan ────────────────────────────────────────────────────────────────────────────────────────────────
 def show_plan(name: str, graph_id: str, plan: PlanSummary) -> None:
     """Print what `activate` learned: subgraphs, their cost, what the fleet makes of it."""
@@ -100,8 +104,7 @@ def _cells(unit: UnitSummary) -> tuple[str, ...]:
 
 def plan_line(plan: PlanSummary) -> str:
     """The plan in one sentence."""
-    units = f"{len(plan.units):,} subgraph" + ("s" if len(plan.units) != 1 else "")
-    parts = [units, f"{plan.steps:,} steps", quantity(plan.flops, "FLOP")]
+    parts = [_count(len(plan.units), "subgraph"), _count(plan.steps, "step"), quantity(plan.flops, "FLOP")]
     parts.append(f"useful providers: {plan.useful_providers}")
     if plan.fleet_seconds is None:
         parts.append("no provider is connected yet, so the time cannot be estimated")
@@ -114,17 +117,17 @@ def plan_line(plan: PlanSummary) -> str:
 
 # ── progress ────────────────────────────────────────────────────────────────────────────────────────────────
 def progress_line(info: GraphInfo) -> str:
-    """Steps, subgraphs, providers, metrics and the time left, in one line."""
+    """Steps, the time left, metrics, providers and subgraphs; a narrow terminal shows the beginning."""
     parts = [f"step {info.steps_done:,}/{info.steps_total:,}"] if info.steps_total else []
-    parts.append(
-        f"subgraphs {info.tasks_done:,} done, {info.tasks_running:,} running, {info.tasks_queued:,} queued"
-    )
-    parts.append(f"{info.providers} provider" + ("s" if info.providers != 1 else ""))
-    parts += [f"{label} {value:.4g}" for label, value in info.metrics.items()]
     if info.state == "executing" and info.eta is not None:
         parts.append(f"ETA {duration(info.eta)}")
     if info.waiting:
         parts.append(info.waiting)
+    parts += [f"{label} {value:.4g}" for label, value in info.metrics.items()]
+    parts.append(_count(info.providers, "provider"))
+    parts.append(
+        f"subgraphs {info.tasks_done:,} done, {info.tasks_running:,} running, {info.tasks_queued:,} queued"
+    )
     return " · ".join(parts)
 
 
@@ -185,7 +188,7 @@ class ProgressDisplay:
             self._live = Progress(
                 SpinnerColumn(),
                 TextColumn("{task.description}", markup=False),
-                BarColumn(bar_width=24),
+                BarColumn(bar_width=max(4, min(24, self._screen.width // 8))),
                 TaskProgressColumn(),
                 TextColumn("{task.fields[line]}", markup=False),
                 console=self._screen,

@@ -11,6 +11,9 @@ from ravop.errors import RavenError
 _ROOT = Path(__file__).resolve().parents[2]
 _INTERNAL = tuple(str(_ROOT / name) + ("\\" if "\\" in str(_ROOT) else "/") for name in ("ravop", "ravdl"))
 
+MAX_CODE = 120
+"""Characters of a line of code that are told."""
+
 Line = tuple[str, int]
 """File name and line number."""
 
@@ -41,6 +44,8 @@ def describe(line: Line) -> str:
     if not filename:
         return ""
     code = linecache.getline(filename, number).strip()
+    if len(code) > MAX_CODE:
+        code = code[: MAX_CODE - 1] + "…"
     path = Path(filename)
     return (
         f"{path.parent.name}/{path.name}:{number}: {code}"

@@ -72,10 +72,10 @@ class Progress:
     def _completed(self, info: GraphInfo) -> GraphInfo:
         now = time.monotonic()
         nodes = [provider.node(now) for provider in self._providers]
-        able = [node for node in nodes if node.graph_id in (None, info.graph_id)]
+        able = [provider for provider in self._providers if provider.graph_id in (None, info.graph_id)]
         waiting = ""
         if info.state == states.EXECUTING and not info.tasks_running:
-            elsewhere = sum(node.outstanding > 0 for node in able)
+            elsewhere = sum(provider.works_for_others(info.graph_id) for provider in able)
             waiting = placement.why_waiting(info.graph_id, self._ready_jobs(), nodes, elsewhere)
         return msgspec.structs.replace(info, providers=len(able), waiting=waiting)
 

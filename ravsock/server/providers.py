@@ -79,6 +79,10 @@ class Provider:
     def gflops(self) -> float:
         return _speed(self.profile)
 
+    def works_for_others(self, graph_id: str) -> bool:
+        """Whether it holds a task of another graph."""
+        return any(holding.graph_id != graph_id for holding in self.held.values())
+
     def node(self, now: float) -> Node:
         """What placement needs to know."""
         backlog = sum(max(0.0, h.estimate - (now - h.since)) for h in self.held.values())

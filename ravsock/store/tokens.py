@@ -33,7 +33,7 @@ class Tokens(Database):
 
     def authenticate(self, token: str) -> Identity:
         """Raises `TokenError` for a token that is missing, unknown or revoked."""
-        hint = "make one with: ravsock token create --role requester --name NAME --data DIR"
+        hint = "who runs the coordinator makes one: ravsock token create --role ROLE --name NAME --data DIR"
         if not token:
             raise TokenError("no token was given", expected="a token", hint=hint)
         with self.read() as connection:

@@ -16,7 +16,14 @@ from ravdl.neural_networks.history import History
 from ravdl.neural_networks.layers import Activation, Dense
 from ravdl.neural_networks.loss_functions import CrossEntropy
 from ravdl.neural_networks.optimizers import Adam
-from ravop.errors import ArgumentError, NotComputedError, UnknownNameError
+from ravop.errors import (
+    ArgumentError,
+    GraphCancelledError,
+    GraphFailedError,
+    NotComputedError,
+    RavenError,
+    UnknownNameError,
+)
 
 
 class Log(Callback):
@@ -39,6 +46,7 @@ class Running:
     def __init__(self, results: Mapping[str, np.ndarray], epochs: int) -> None:
         self.results, self.done, self.epochs = results, 0, epochs
         self.asked: list[str] = []
+        self.missing: type[RavenError] = NotComputedError
 
     def __call__(self, name: str) -> np.ndarray:
         self.asked.append(name)
@@ -46,7 +54,7 @@ class Running:
             name.removeprefix("training_loss_epoch_").removeprefix("training_accuracy_epoch_").split("_")[0]
         )
         if (self.epochs if number == "{}" else int(number)) > self.done:
-            raise NotComputedError("not yet", received=name)
+            raise self.missing("not there", received=name)
         return self.results[name]
 
 
@@ -89,6 +97,26 @@ def test_reading_gives_the_epochs_so_far_and_tells_callbacks_once(run: tuple[His
     assert log.events[2][1] == {
         key: pytest.approx(float(running.results[f"training_{key}_epoch_2"])) for key in ("loss", "accuracy")
     }
+
+
+@pytest.mark.parametrize("end", [GraphCancelledError, GraphFailedError])
+def test_of_a_run_that_ended_early_the_epochs_computed_are_read(
+    run: tuple[History, Running, Log], end: type[RavenError]
+) -> None:
+    history, running, log = run
+    running.done, running.missing = 3, end
+    assert history.loss.shape == (3,)
+    assert history.batch(3, 1) == running.results["training_loss_epoch_3_batch_1"]
+    assert log.events[-1] != "end"
+    with pytest.raises(end):
+        history.batch(4, 1)
+
+
+def test_a_history_shows_what_it_measures(run: tuple[History, Running, Log]) -> None:
+    history, running, _ = run
+    running.done = 2
+    history.update()
+    assert repr(history).endswith(": loss, accuracy; 2 of 4 epochs read>")
 
 
 def test_a_finished_run_is_read_in_one_go(run: tuple[History, Running, Log]) -> None:
