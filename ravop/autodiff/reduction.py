@@ -24,6 +24,8 @@ def _count(n: NodeView) -> int:
 
 @rule("ReduceSum")
 def reduce_sum_rule(n: NodeView, g: Op) -> Grads:
+    if None in n.x.shape and g.ndim == 0:  # of a selection, whose size only the run can tell
+        return [node("Expand", [g, node("Shape", [n.x])])]
     return [expand(_kept(n, g), n.x.static_shape)]
 
 

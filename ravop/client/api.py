@@ -170,6 +170,8 @@ def _run(graph: Graph | str | None = None) -> Run:
     """The run of `graph`, of the current graph, or of the token's newest one."""
     if isinstance(graph, str):
         return Run(session(), graph)
+    if graph is not None and not isinstance(graph, Graph):
+        raise ArgumentError("this is no graph", expected="a Graph or the id of one", received=repr(graph))
     graph = graph if graph is not None else current_graph_or_none()
     if graph is None:
         graphs = get_my_graphs()

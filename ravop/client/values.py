@@ -10,7 +10,8 @@ import asyncio
 from collections.abc import Iterable, Sequence
 
 from ravop.client.session import Session
-from ravop.errors import MessageError, error_from_problem
+from ravop.errors import ArgumentError, MessageError, error_from_problem
+from ravop.graph.source import describe, user_line
 from ravop.protocol.messages import Fetch, Fetched
 from ravop.protocol.tensors import Array, Blob, TensorRef, blobs_of, decode_tensor, resolve
 
@@ -23,8 +24,16 @@ def fetch(session: Session, graph_id: str, names: Sequence[str]) -> dict[str, Ar
     """The values of persisted names, in their order.
 
     Raises, for the first name that has no value, `UnknownNameError`, `NotComputedError` or
-    `GraphFailedError`.
+    `GraphFailedError`; `ArgumentError` for what is no name.
     """
+    for name in names:
+        if not isinstance(name, str) or not name:
+            raise ArgumentError(
+                "this is no name of a persisted op",
+                expected="text, such as 'test_prediction'",
+                received=repr(name),
+                source=describe(user_line()),
+            )
     refs: dict[str, TensorRef] = {}
     for start in range(0, len(names), NAMES_PER_CALL):
         message = Fetch(graph_id=graph_id, names=tuple(names[start : start + NAMES_PER_CALL]))

@@ -18,6 +18,7 @@ from ravop.client.api import session
 from ravop.client.runs import activate
 from ravop.client.uploads import pack
 from ravop.errors import (
+    ArgumentError,
     GraphCancelledError,
     GraphStateError,
     NotComputedError,
@@ -98,6 +99,16 @@ def test_a_graph_that_persists_nothing_cannot_be_activated(token: str) -> None:
     R.t([1.0]) + 1
     with pytest.raises(GraphStateError, match="persists nothing"):
         R.activate()
+
+
+@pytest.mark.parametrize("name", [3, None, ""])
+def test_what_is_no_name_cannot_be_fetched(token: str, name: object) -> None:
+    define()
+    R.activate()
+    with pytest.raises(ArgumentError, match="test_client_coordinator"):
+        R.fetch(name)  # type: ignore[arg-type]
+    with pytest.raises(ArgumentError, match="no graph"):
+        R.fetch("out", graph=3)  # type: ignore[arg-type]
 
 
 def test_values_are_not_there_before_they_are_computed(token: str) -> None:

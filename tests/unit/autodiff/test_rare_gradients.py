@@ -40,3 +40,14 @@ def test_cast_like():
     gradient = R.grad(through_float32(x).sum(), x).persist_op("gradient")
     assert gradient.dtype == np.float64
     np.testing.assert_allclose(R.run_local(graph)["gradient"], 2 * X, rtol=1e-6)
+
+
+def test_a_sum_over_a_selection():
+    graph = Graph()
+    x = graph.variable(np.array([[1.0, -2.0], [3.0, 4.0], [-5.0, 6.0]], np.float32))
+    rows = graph.tensor(np.array([True, False, True]))
+    R.grad((R.index(x, rows) ** 2).sum(), x).persist_op("rows")
+    R.grad((x[x > 0] ** 2).sum(), x).persist_op("positive")
+    found = R.run_local(graph)
+    np.testing.assert_array_equal(found["rows"], [[2, -4], [0, 0], [-10, 12]])
+    np.testing.assert_array_equal(found["positive"], [[2, 0], [6, 8], [0, 12]])
