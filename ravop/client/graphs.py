@@ -19,6 +19,9 @@ class Graph(LocalGraph):
         seed: of all random ops; the same seed gives the same values everywhere.
     """
 
+    def __repr__(self) -> str:
+        return f"<Graph {self.name!r} ({self.id}), {self.state.value}>"
+
     @property
     def info(self) -> GraphInfo:
         """State, progress and metrics at the coordinator. Raises `GraphStateError` before

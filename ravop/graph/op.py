@@ -8,7 +8,7 @@ table at the end of this file.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import onnx_ir as ir
 
@@ -157,6 +157,17 @@ class Op:
             source=describe(user_line()),
             hint="use ravop.where(condition, a, b) instead of if",
         )
+
+    def _has_no_value(self, *_: object, **__: object) -> NoReturn:
+        """What NumPy, `float()` and `int()` get: without it NumPy would make an array of objects."""
+        raise DTypeError(
+            "an op has no value: nothing is computed while the script runs",
+            op=self.name,
+            source=describe(user_line()),
+            hint="use ravop's operators on it, or fetch its value when it is computed",
+        )
+
+    __array__ = __float__ = __int__ = _has_no_value
 
     def __invert__(self) -> Op:
         """The inverse of a matrix; of booleans, which one is false."""
