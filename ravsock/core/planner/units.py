@@ -152,8 +152,10 @@ class _Units:
                 context.functions,
             ),
         )
+        # A unit of constants alone has no nodes of its own: the builder brought in those that make them.
+        names = [node.name or node.op_type for node in nodes] or [name for name in builder.names if name]
         return Subgraph(
-            label=label_nodes(nodes), model=context.ship(builder.finish()), nodes=tuple(builder.names),
+            label=label_nodes(names), model=context.ship(builder.finish()), nodes=tuple(builder.names),
             inputs=tuple(builder.inputs), outputs=tuple(builder.outputs), cost=cost,
         )  # fmt: skip
 

@@ -325,3 +325,10 @@ def test_the_summary_says_when_one_machine_is_enough(plan):
     final.persist_op("f")
     (note,) = plan(model(graph)).plan.summary.notes
     assert "one machine alone would be as fast" in note
+
+
+def test_a_unit_of_constants_is_named_by_what_makes_them(check_plan):
+    graph = Graph("constants")
+    (R.t([1.0]) + 1).persist_op("y")
+    (unit,) = units(check_plan(model(graph), {}))
+    assert unit.label == "Add"
