@@ -103,7 +103,7 @@ NETWORKS = {
     "digits MLP 64-128-64-10, batch 32": Network(32, (64,), *_dense((64, 128, 64, CLASSES)), 2.5, 1000),
     "digits CNN, batch 32": Network(32, (1, 8, 8), _digits_ours, _digits_theirs, 1.3, 100),
     "digits CNN, batch 64": Network(64, (1, 8, 8), _digits_ours, _digits_theirs, 1.3, 60),
-    "MLP 784-1024-1024-10, batch 128": Network(128, (784,), *_dense((784, 1024, 1024, CLASSES)), 0.95, 10),
+    "MLP 784-1024-1024-10, batch 128": Network(128, (784,), *_dense((784, 1024, 1024, CLASSES)), 0.95, 50),
     "CNN 3×32×32, batch 64": Network(64, (3, 32, 32), _images_ours, _images_theirs, 0.8, 5),
 }
 
