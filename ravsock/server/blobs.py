@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from itertools import islice
 
-from ravop.errors import BlobError, ForbiddenBlobError, MessageError, RavenError
+from ravop.errors import BlobError, ForbiddenBlobError, MessageError, RavenError, WaitTimeoutError
 from ravsock.server.auth import Authenticator
 from ravsock.server.http import CRASHED, Receive, Scope, Send, bearer, refuse, respond
 from ravsock.server.providers import Providers
@@ -23,10 +23,12 @@ from ravsock.server.storage import MAX_BLOB, Storage
 from ravsock.store import Identity, Store
 
 PREFIX = "/blobs/"
+STALLED_SECONDS = 60.0
+"""An upload of which nothing arrives for so long is broken off."""
 AT_ONCE = 4
 """Chunks of a megabyte read at a time, on a thread."""
 _SHA = re.compile(r"[0-9a-f]{64}")
-_RANGE = re.compile(r"bytes=(\d*)-(\d*)")
+_RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})", re.ASCII)
 
 log = logging.getLogger(__name__)
 
@@ -166,7 +168,13 @@ class BlobEndpoint:
 async def _body(receive: Receive) -> AsyncIterator[bytes]:
     more = True
     while more:
-        message = await receive()
+        try:
+            async with asyncio.timeout(STALLED_SECONDS):
+                message = await receive()
+        except TimeoutError as error:
+            raise WaitTimeoutError(
+                "the upload stalled", expected=f"bytes within {STALLED_SECONDS:g} s", hint="upload it again"
+            ) from error
         if message["type"] == "http.disconnect":
             raise _GoneError
         more = message.get("more_body", False)

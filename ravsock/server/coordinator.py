@@ -106,14 +106,14 @@ class Coordinator:
 
     async def app(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One port: control, blobs and people."""
-        first = "/" + str(scope.get("path", "")).split("/", 2)[1] if scope.get("path") else ""
-        route = self._routes.get(first)
+        path: str = scope.get("path", "")
+        route = self._routes.get("/" + path[1:].partition("/")[0])
         if route is not None:
             await route(scope, receive, send)
         elif scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1008})
         else:
-            await respond(send, 404, b"not found: see /api/health\\n")
+            await respond(send, 404, b"not found: see /api/health\n")
 
     def _touch(self, graph_id: str) -> None:
         self._progress.touch(graph_id)

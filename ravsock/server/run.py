@@ -28,6 +28,7 @@ import uvicorn
 
 from ravop.errors import ArgumentError, DataFolderError, PortTakenError, TokenError
 from ravop.protocol.messages import MAX_MESSAGE
+from ravsock.server.connection import Connection
 from ravsock.server.coordinator import Coordinator
 from ravsock.store import FolderBlobs, Store
 
@@ -128,7 +129,7 @@ class _Process:
         options = self._options
         config = uvicorn.Config(
             self._coordinator.app,
-            http="httptools",
+            http=Connection,
             ws="websockets-sansio",
             ws_max_size=MAX_MESSAGE + 1024,
             ws_per_message_deflate=False,

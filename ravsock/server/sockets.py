@@ -35,10 +35,23 @@ from ravsock.server.work import Work
 from ravsock.store import Identity
 
 PING_SECONDS = 5
+ATTACHMENTS = 4
+"""A message is one; who sends a few more is told so."""
 ACK_SECONDS = 15.0
 """Time for a client to acknowledge what the coordinator sends."""
 
 log = logging.getLogger(__name__)
+
+
+class _Packet(socketio.packet.Packet):  # type: ignore[misc]  # the library has no types
+    """A packet with few attachments: the library would gather as many as the sender announces, even before it has
+    said who it is."""
+
+    def decode(self, encoded_packet: str) -> int:
+        count: int = super().decode(encoded_packet)
+        if count > ATTACHMENTS:
+            raise ValueError(f"{count} attachments")
+        return count
 
 
 @dataclass(eq=False)
@@ -63,6 +76,7 @@ class Sockets:
             ping_interval=PING_SECONDS,
             ping_timeout=PING_SECONDS,
             max_http_buffer_size=MAX_MESSAGE + 1024,
+            serializer=_Packet,
         )
         self.sessions: dict[str, Session] = {}
         self._auth = auth

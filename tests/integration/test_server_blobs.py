@@ -63,7 +63,9 @@ async def test_ranges(tmp_path: Path, asked: str, start: int, stop: int | None) 
             assert response.headers["Content-Range"] == f"bytes {first}-{first + len(body) - 1}/{len(DATA)}"
 
 
-@pytest.mark.parametrize("asked", ["bytes=2500000-", "bytes=5-4", "bytes=-", "lines=1-2", "bytes=0-1,5-6"])
+@pytest.mark.parametrize(
+    "asked", ["bytes=2500000-", "bytes=5-4", "bytes=-", "lines=1-2", "bytes=0-1,5-6", f"bytes={'9' * 5000}-"]
+)
 async def test_ranges_that_are_none(tmp_path: Path, asked: str) -> None:
     async with serving(tmp_path) as served, client(served) as http:
         await (await http.put(f"/blobs/{SHA}", data=_body(DATA))).read()
@@ -110,8 +112,53 @@ async def test_names_that_are_none(tmp_path: Path, name: str) -> None:
         assert response.status in (400, 404)
 
 
+async def talk(served: Served, *said: bytes) -> bytes:
+    """What the coordinator answers to these bytes until it closes the connection."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(served.url.rsplit(":", 1)[1]))
+    async with asyncio.timeout(10):
+        writer.writelines(said)
+        answer = await reader.read()
+    writer.close()
+    return answer
+
+
+@pytest.mark.parametrize(
+    "said",
+    [b"", b"GET /api/health HTTP/1.1\r\nHost: x\r\nX-Slow: "],
+    ids=["silent", "in the middle of a head"],
+)
+async def test_who_does_not_say_what_it_wants_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: bytes
+) -> None:
+    monkeypatch.setattr("ravsock.server.connection.HEAD_SECONDS", 0.05)
+    async with serving(tmp_path) as served:
+        assert await talk(served, said) == b""
+
+
+async def test_a_head_without_end_is_not_gathered(tmp_path: Path) -> None:
+    async with serving(tmp_path) as served:
+        _reader, writer = await asyncio.open_connection("127.0.0.1", int(served.url.rsplit(":", 1)[1]))
+        writer.write(b"GET /api/health HTTP/1.1\r\nX-Long: ")
+        async with asyncio.timeout(10):
+            with pytest.raises(ConnectionError):
+                while True:
+                    writer.write(b"x" * 100_000)
+                    await writer.drain()
+        writer.close()
+
+
+async def test_an_upload_that_stalls_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ravsock.server.blobs.STALLED_SECONDS", 0.05)
+    async with serving(tmp_path) as served:
+        head = f"PUT /blobs/{SHA} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(DATA)}\r\nConnection: close\r\n"
+        token = f"Authorization: Bearer {served.token('requester')}\r\n\r\n"
+        assert b" 408 " in await talk(served, head.encode(), token.encode(), DATA[:1000])
+        assert not list((tmp_path / "blobs" / "incoming").iterdir())
+
+
 async def test_other_methods_and_paths(tmp_path: Path) -> None:
     async with serving(tmp_path) as served, client(served) as http:
+        assert b" 404 " in await talk(served, b"GET * HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
         async with http.delete(f"/blobs/{SHA}") as response:
             assert response.status == 405
         async with http.get("/nothing") as response:

@@ -34,6 +34,7 @@ from ravop.protocol.tensors import (
     resolve,
 )
 from ravop.transport import BlobClient, ControlConnection
+from ravsock.server.connection import Connection
 from ravsock.server.coordinator import Coordinator
 from ravsock.server.run import listen
 from ravsock.store import BlobStore, FolderBlobs, Store
@@ -101,7 +102,7 @@ async def serving(
     listening = listen("127.0.0.1", port)
     config = uvicorn.Config(
         coordinator.app,
-        http="httptools",
+        http=Connection,
         ws="websockets-sansio",
         lifespan="off",
         interface="asgi3",
