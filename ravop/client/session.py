@@ -17,12 +17,13 @@ from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any, Protocol, TypeVar
 from urllib.parse import urlsplit
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_exponential, wait_random
 
-from ravop.errors import MessageError, UnreachableError
+from ravop.errors import MessageError, RavenError, UnreachableError
 from ravop.protocol.messages import Done, FromRequester, GraphInfo, Hello, Message, ToRequester, Watch
 from ravop.transport import BlobClient, ControlConnection
 
@@ -53,6 +54,10 @@ News = GraphInfo | Lost
 
 class Keeper(Protocol):
     """Who looks after the coordinator and its providers, where they are this machine's own."""
+
+    @property
+    def log(self) -> Path:
+        """Where the coordinator tells what went wrong."""
 
     def check(self) -> None:
         """Called before each new attempt to reach a lost coordinator; raises where waiting is in vain."""
@@ -138,6 +143,8 @@ class Session:
     async def _live_connection(self) -> ControlConnection:
         async with self._connecting:
             if self._connection is None or self._connection.closed.is_set():
+                if self._connection is not None:
+                    await self._connection.close()
                 await _probe(self.url)
                 connection = ControlConnection(self.url, self._hello, self._received, ToRequester)
                 await connection.connect()
@@ -146,9 +153,9 @@ class Session:
 
     async def _call(self, message: FromRequester, expect: type[M], timeout: float = CALL_SECONDS) -> M:
         try:
-            reply = await (await self._live_connection()).call(message, timeout)
+            reply = await self._ask(message, timeout)
         except UnreachableError:  # the line broke, perhaps long ago: once more on a new one
-            reply = await (await self._live_connection()).call(message, timeout)
+            reply = await self._ask(message, timeout)
         if not isinstance(reply, expect):
             raise MessageError(
                 f"an unexpected answer to {type(message).__name__}",
@@ -156,6 +163,15 @@ class Session:
                 received=type(reply).__name__,
             )
         return reply
+
+    async def _ask(self, message: FromRequester, timeout: float) -> Message:
+        """Once. A failure of the coordinator itself tells where its log is, if that is on this machine."""
+        try:
+            return await (await self._live_connection()).call(message, timeout)
+        except RavenError as error:
+            if error.problem.code != RavenError.code or self._keeper is None:
+                raise
+            raise RavenError(error.problem.message, hint=f"see its log: {self._keeper.log}") from None
 
     async def _received(self, message: Message) -> Message:
         if isinstance(message, GraphInfo):
