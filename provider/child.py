@@ -22,6 +22,8 @@ from provider.wire import HEADER, FromWorker, Ready, Setup, ToWorker, body_lengt
 from ravop.errors import ComputeError, CrashedError, MessageError, OutOfMemoryError
 
 START_SECONDS = 60.0
+DYING_SECONDS = 1.0
+"""What a worker that has closed its pipes gets for ending by itself, so that its own exit code can be told."""
 MAX_STDERR = 4_000
 """Bytes of the worker's last words that are kept for the error."""
 _MEMORY_WORDS = re.compile(rb"bad_alloc|MemoryError|cannot allocate memory", re.IGNORECASE)
@@ -40,6 +42,8 @@ class Child:
         self.pid = process.pid
         self.ready: Ready
         self._watched: psutil.Process | None = None
+        with contextlib.suppress(psutil.NoSuchProcess):  # died at once: the first `ask` tells
+            self._watched = psutil.Process(process.pid)
         self._base = 0
 
     @classmethod
@@ -64,9 +68,9 @@ class Child:
         except BaseException:
             await child.kill()
             raise
-        with contextlib.suppress(psutil.Error):  # died meanwhile: the next `ask` tells
-            child._watched = psutil.Process(process.pid)
-            child._base = private_memory(child._watched)
+        if child._watched is not None:
+            with contextlib.suppress(psutil.Error):  # died meanwhile: the next `ask` tells
+                child._base = private_memory(child._watched)
         return child
 
     async def ask(self, message: ToWorker, expect: Any) -> Any:
@@ -101,11 +105,16 @@ class Child:
     def last_words(self) -> str:
         return self._stderr.decode(errors="replace").strip()
 
-    async def kill(self) -> None:
-        """End the worker at once and wait until it is gone."""
-        with contextlib.suppress(ProcessLookupError):
-            self._process.kill()
-        await self._gone()
+    async def kill(self) -> int:
+        """End the worker at once and wait until it is gone. → its exit code.
+
+        Not by `Process.kill`: that polls before, and so takes the exit code of a worker that has just died
+        away from asyncio, which then reports 255.
+        """
+        if not self.dead and self._watched is not None:
+            with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):  # it is ending already
+                self._watched.kill()
+        return await self._gone()
 
     async def _gone(self) -> int:
         self._stdin.close()
@@ -116,9 +125,10 @@ class Child:
         return code
 
     async def _death(self) -> ComputeError:
-        with contextlib.suppress(ProcessLookupError):
-            self._process.kill()  # it closed its pipes: it is dead or of no use any more
-        code = await self._gone()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(DYING_SECONDS):
+                await self._process.wait()
+        code = await self.kill()  # without its pipes it is of no use any more
         if _MEMORY_WORDS.search(self._stderr):
             return OutOfMemoryError(
                 "the subgraph needs more memory than this provider offers",

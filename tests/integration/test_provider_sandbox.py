@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import subprocess
@@ -155,6 +156,44 @@ async def test_a_killed_worker_fails_the_task_and_is_replaced(sandbox: Sandbox, 
         await computing
     await assert_fit(sandbox, put)
     assert sandbox.pid != worker.pid
+
+
+@pytest.fixture
+def slow_watcher(monkeypatch: pytest.MonkeyPatch) -> None:
+    """asyncio learns of the end of a process only some time after it, as on a busy machine."""
+    waitpid = os.waitpid
+
+    def wait(pid: int, options: int) -> tuple[int, int]:
+        if options == 0:
+            os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+            time.sleep(0.1)
+        return waitpid(pid, options)
+
+    monkeypatch.setattr(os, "waitpid", wait)
+
+
+@pytest.mark.skipif(not hasattr(os, "waitid"), reason="only there a process is reaped by who waits first")
+@pytest.mark.usefixtures("slow_watcher")
+async def test_nobody_takes_the_exit_code_away(
+    sandbox: Sandbox, put: PutBlob, caplog: pytest.LogCaptureFixture
+) -> None:
+    unhandled: list[dict[str, object]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: unhandled.append(context))
+    computing = asyncio.create_task(sandbox.run(loop_run(put), 60))
+    await busy(sandbox, computing)
+    computing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await computing
+    computing = asyncio.create_task(sandbox.run(loop_run(put), 60))
+    worker = await busy(sandbox, computing)
+    worker.kill()
+    with pytest.raises(CrashedError, match="SIGKILL"):
+        await computing
+    await sandbox.close()
+    del computing
+    gc.collect()
+    assert not unhandled
+    assert not caplog.records
 
 
 async def test_a_worker_that_died_idle_is_no_tasks_fault(sandbox: Sandbox, put: PutBlob) -> None:
