@@ -79,7 +79,7 @@ def packed(ref: TensorRef) -> TensorRef:
     is."""
     if isinstance(ref, Inline) or not 0 <= inline_size(ref) <= INLINE_LIMIT:
         return ref
-    data = encode_tensor(resolve(ref, _no_blob))
+    data = encode_tensor(resolve(ref, no_blob))
     return Inline(data) if len(data) <= INLINE_LIMIT else ref
 
 
@@ -139,5 +139,6 @@ def last_number(ref: TensorRef) -> float | None:
             return None
 
 
-def _no_blob(blob: Blob) -> Array:
+def no_blob(blob: Blob) -> Array:
+    """For `resolve`, where all bytes should be inline."""
     raise BlobError("a tensor that should be inline is a blob", received=blob.sha)

@@ -52,11 +52,13 @@ class Coordinator:
         self._providers = Providers()
         self._auth = Authenticator(store)
         self._sockets = Sockets(self._auth, self._gone)
-        self._dispatcher = Dispatcher(store, self._writer, self._providers, self._sockets.send, self._touch)
-        self._progress = Progress(store, self._providers, lambda: self._dispatcher.jobs, self._sockets.send)
         storage = Storage(blobs, store, self._writer)
+        self._dispatcher = Dispatcher(
+            store, self._writer, storage, self._providers, self._sockets.send, self._touch
+        )
+        self._progress = Progress(store, self._providers, lambda: self._dispatcher.jobs, self._sockets.send)
         self._storage = storage
-        self._work = Work(store, self._writer, self._providers, self._dispatcher, self._progress)
+        self._work = Work(store, self._writer, storage, self._providers, self._dispatcher, self._progress)
         self._service = Service(
             store, self._writer, storage, self._providers, self._dispatcher, self._progress
         )

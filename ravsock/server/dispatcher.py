@@ -11,7 +11,7 @@ import logging
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ravop.errors import MessageError, RavenError
 from ravop.protocol.messages import Assign, HeldTask, Message, Recall, Task
@@ -20,6 +20,7 @@ from ravsock.core import deadlines, placement
 from ravsock.core.deadlines import Effort, Pace
 from ravsock.core.placement import Assignment, Job
 from ravsock.server.providers import Holding, Provider, Providers
+from ravsock.server.storage import Storage
 from ravsock.server.writer import Writer
 from ravsock.store import Failure, Lease, Outcome, ReadyTask, Release, Store
 from ravsock.store import Recall as StoreRecall
@@ -46,12 +47,19 @@ class Dispatcher:
     """`touch(graph_id)` is called whenever a graph's progress may look different."""
 
     def __init__(
-        self, store: Store, writer: Writer, providers: Providers, send: Send, touch: Callable[[str], None]
+        self,
+        store: Store,
+        writer: Writer,
+        storage: Storage,
+        providers: Providers,
+        send: Send,
+        touch: Callable[[str], None],
     ) -> None:
         self.jobs: tuple[Job, ...] = ()
         """What was ready and found no place, last time."""
         self._store = store
         self._writer = writer
+        self._storage = storage
         self._providers = providers
         self._send = send
         self._touch = touch
@@ -149,6 +157,10 @@ class Dispatcher:
             return await self.release(provider_id, [held])
         self._touch(task.graph_id)
         try:
+            task = await self._storage.fitted_task(task)
+            holding = provider.held.get(task.task_id)
+            if holding is not None and holding.attempt == task.attempt:
+                provider.held[task.task_id] = replace(holding, blobs=_needed(task))
             await self._send(provider.sid, Assign(tasks=(task,)))
         except MessageError as error:
             log.warning("task %d cannot be sent: %s", task.task_id, error)
@@ -161,7 +173,7 @@ class Dispatcher:
 
     def hold(self, provider: Provider, task: Task, owner: int, estimate: float) -> None:
         """Note that the provider has the task."""
-        needed = {task.subgraph} | {blob.sha for value in task.inputs for blob in blobs_of(value.ref)}
+        needed = _needed(task)
         provider.blobs.add(needed)
         provider.held[task.task_id] = Holding(
             task_id=task.task_id,
@@ -170,7 +182,7 @@ class Dispatcher:
             owner=owner,
             estimate=estimate,
             since=time.monotonic(),
-            blobs=frozenset(needed),
+            blobs=needed,
         )
 
     async def release(self, provider_id: str, tasks: Iterable[HeldTask]) -> None:
@@ -254,3 +266,8 @@ class Dispatcher:
         self._sending.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("a message to a provider failed", exc_info=error)
+
+
+def _needed(task: Task) -> frozenset[str]:
+    """The blobs without which the task cannot run."""
+    return frozenset({task.subgraph}) | {blob.sha for value in task.inputs for blob in blobs_of(value.ref)}

@@ -16,6 +16,7 @@ from ravop.graph.manifest import MAX_MANIFEST, Manifest, decode_manifest
 from ravop.protocol.messages import Activated, Fetched, FetchedValue, GraphInfo, Graphs, ProviderInfo
 from ravop.protocol.messages import Providers as ProviderInfos
 from ravop.protocol.tensors import Array, TensorRef, blobs_of, decode_tensor, resolve
+from ravsock.core.fitting import inline_bytes
 from ravsock.core.fleet import Fleet, ProviderSpeed
 from ravsock.core.planner import Planned, plan_graph
 from ravsock.server.admission import check_manifest
@@ -117,7 +118,10 @@ class Service:
     async def fetch(self, who: Identity, graph_id: str, names: tuple[str, ...]) -> Fetched:
         """For each name its value, or the problem that says why there is none."""
         found = await asyncio.to_thread(self._store.fetch_all, graph_id, _owner(who), names)
-        return Fetched(values=tuple(_fetched(name, value) for name, value in zip(names, found, strict=True)))
+        refs = [value for value in found if not isinstance(value, RavenError)]
+        fitted = iter(await self._storage.fitted(refs, _owner(who)))
+        small = [value if isinstance(value, RavenError) else next(fitted) for value in found]
+        return Fetched(values=tuple(_fetched(name, value) for name, value in zip(names, small, strict=True)))
 
     async def value(self, who: Identity, graph_id: str, name: str) -> Array:
         """One value, put together. Raises what `fetch` would tell, `MessageError` for one above `MAX_VALUE`
@@ -125,10 +129,11 @@ class Service:
         """
         ref = await asyncio.to_thread(self._store.fetch, graph_id, _owner(who), name)
         needed = {blob.sha: blob.size for blob in blobs_of(ref)}
-        if sum(needed.values()) > MAX_VALUE:
+        size = sum(needed.values()) + inline_bytes(ref)
+        if size > MAX_VALUE:
             raise MessageError(
                 "this value is too large to be shown here", expected=f"at most {MAX_VALUE:,} bytes",
-                received=f"{sum(needed.values()):,} bytes", hint=f"ravop fetch {graph_id} {name}",
+                received=f"{size:,} bytes", hint=f"ravop fetch {graph_id} {name}",
             )  # fmt: skip
         arrays = {sha: decode_tensor(await self._storage.load(sha, size)) for sha, size in needed.items()}
         return resolve(ref, lambda blob: arrays[blob.sha])

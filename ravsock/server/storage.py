@@ -8,9 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterable
+from collections.abc import AsyncIterable, Sequence
+
+import msgspec
 
 from ravop.errors import MessageError, UnreachableError
+from ravop.protocol.messages import Task, TaskInput
+from ravop.protocol.tensors import Blob, TensorRef, sha256
+from ravsock.core import fitting
 from ravsock.server.writer import Writer
 from ravsock.store import BlobStore, Store
 from ravsock.store.folder import BlobWriter
@@ -41,13 +46,40 @@ class Storage:
         await self._writer.do(self._record, sha, size, owner)
         return not present
 
-    async def keep(self, sha: str, data: bytes) -> None:
-        """Keep bytes that the coordinator made."""
+    async def keep(self, sha: str, data: bytes, owner: int | None = None) -> None:
+        """Keep bytes that the coordinator made; `owner`: a requester that may read them."""
+        if await asyncio.to_thread(self.blobs.has, sha):
+            return await self._writer.do(self._record, sha, len(data), owner)
 
         async def whole() -> AsyncIterable[bytes]:
             yield data
 
-        await self.receive(sha, whole(), None)
+        await self.receive(sha, whole(), owner)
+        return None
+
+    async def fitted(self, refs: Sequence[TensorRef], owner: int | None = None) -> list[TensorRef]:
+        """The same values, small enough for one message together: large ones as blobs that `owner` may read."""
+        made: dict[str, bytes] = {}
+
+        def note(data: bytes) -> Blob:
+            blob = Blob(sha256(data), len(data))
+            made[blob.sha] = data
+            return blob
+
+        if sum(map(fitting.inline_bytes, refs)) <= fitting.BUDGET:
+            return list(refs)
+        kept = await asyncio.to_thread(fitting.fitted, refs, note, fitting.BUDGET)
+        for sha, data in made.items():
+            await self.keep(sha, data, owner)
+        return kept
+
+    async def fitted_task(self, task: Task) -> Task:
+        """The same task, with inputs small enough for one message."""
+        refs = await self.fitted([value.ref for value in task.inputs])
+        inputs = tuple(
+            TaskInput(name=value.name, ref=ref) for value, ref in zip(task.inputs, refs, strict=True)
+        )
+        return msgspec.structs.replace(task, inputs=inputs)
 
     async def load(self, sha: str, limit: int) -> bytes:
         """The whole blob. Raises `BlobError` where it is not there, `MessageError` where it has more than

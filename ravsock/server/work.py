@@ -31,6 +31,7 @@ from ravsock.core import deadlines, states
 from ravsock.server.dispatcher import Dispatcher
 from ravsock.server.progress import Progress
 from ravsock.server.providers import Provider, Providers
+from ravsock.server.storage import Storage
 from ravsock.server.writer import Writer
 from ravsock.store import Held, Identity, Release, Result, Store
 
@@ -48,10 +49,12 @@ class Work:
     """For the event loop's thread only."""
 
     def __init__(
-        self, store: Store, writer: Writer, providers: Providers, dispatcher: Dispatcher, progress: Progress
-    ) -> None:
+        self, store: Store, writer: Writer, storage: Storage, providers: Providers, dispatcher: Dispatcher,
+        progress: Progress,
+    ) -> None:  # fmt: skip
         self._store = store
         self._writer = writer
+        self._storage = storage
         self._providers = providers
         self._dispatcher = dispatcher
         self._progress = progress
@@ -77,6 +80,7 @@ class Work:
             heard=time.monotonic(),
         )
         kept = await self._writer.do(self._reclaim, provider, claims, time.time())
+        kept = [(await self._storage.fitted_task(task), held) for task, held in kept]
         earlier = self._providers.add(provider)
         for task, held in kept:
             self._dispatcher.hold(provider, task, held.owner, self._estimate(held, provider))

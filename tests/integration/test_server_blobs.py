@@ -139,11 +139,15 @@ async def test_a_head_without_end_is_not_gathered(tmp_path: Path) -> None:
     async with serving(tmp_path) as served:
         _reader, writer = await asyncio.open_connection("127.0.0.1", int(served.url.rsplit(":", 1)[1]))
         writer.write(b"GET /api/health HTTP/1.1\r\nX-Long: ")
+
+        async def speak_on() -> None:
+            while True:
+                writer.write(b"x" * 100_000)
+                await writer.drain()
+
         async with asyncio.timeout(10):
             with pytest.raises(ConnectionError):
-                while True:
-                    writer.write(b"x" * 100_000)
-                    await writer.drain()
+                await speak_on()
         writer.close()
 
 

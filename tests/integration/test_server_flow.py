@@ -15,7 +15,7 @@ from ravop.errors import (
     UnknownNameError,
 )
 from ravop.protocol import messages as m
-from ravop.protocol.tensors import sha256
+from ravop.protocol.tensors import Blob, sha256
 
 
 async def test_a_graph_is_activated_executed_computed_and_fetched(tmp_path: Path) -> None:
@@ -225,3 +225,24 @@ async def test_a_watcher_hears_the_last_state_and_not_every_step(tmp_path: Path)
 
 def _held(task: m.Task) -> m.HeldTask:
     return m.HeldTask(task_id=task.task_id, attempt=task.attempt)
+
+
+async def test_many_small_values_travel_as_blobs_where_they_are_too_much_for_a_message(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ravsock.core.fitting.BUDGET", 2_000)
+    data = np.random.default_rng(5).normal(size=(12, 40, 40)).astype(np.float32)  # too large for a constant
+    graph = R.Graph(name="join", rules={"unit_seconds": 0.0})
+    source = R.t(data)
+    parts = [R.matmul(source[index], source[index]) for index in range(12)]
+    for index, part in enumerate(parts):
+        part.persist_op(name=f"part_{index}")
+    R.concat(parts, axis=0).persist_op(name="all")
+    async with serving(tmp_path) as served, served.requester() as alice, served.provider() as provider:
+        provider.keep_working()
+        await alice.run(graph)
+        await alice.until_state(graph.id, "done")
+        assert any(isinstance(value.ref, Blob) for task in provider.done for value in task.inputs)
+        *each, together = await alice.fetch(graph.id, *(f"part_{index}" for index in range(12)), "all")
+        np.testing.assert_allclose(each, data @ data, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(together, (data @ data).reshape(-1, 40), rtol=1e-4, atol=1e-5)
