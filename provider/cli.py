@@ -36,6 +36,7 @@ from provider.settings import (
     software,
 )
 from provider.status import Status, lines
+from ravop.client.display import console
 from ravop.errors import AlreadyRunningError, ArgumentError, MessageError, NotRunningError, RavenError
 from ravop.protocol.messages import Done, Graphs, Hello, JoinableGraphs, Message, ToProvider
 from ravop.transport import ControlConnection
@@ -65,11 +66,16 @@ def coordinator_options(command: Callable[..., Any]) -> Callable[..., Any]:
             raise click.BadParameter(error.problem.text()) from error
 
     token = click.option(
-        "--token", envvar="RAVENVERSE_TOKEN", required=True, help="A provider token of the coordinator."
+        "--token",
+        envvar="RAVENVERSE_TOKEN",
+        show_envvar=True,
+        required=True,
+        help="A provider token of the coordinator.",
     )
     url = click.option(
         "--url",
         envvar="RAVENVERSE_URL",
+        show_envvar=True,
         default=DEFAULT_URL,
         show_default=True,
         callback=check,
@@ -122,8 +128,8 @@ def start(
     log_level: str,
 ) -> None:
     """Connect, compute and reconnect until stopped (Ctrl-C: finish or hand back; twice: hand back at once)."""
-    console = Console(stderr=True)
-    _log_to(console, log_level)
+    screen = Console(stderr=True)
+    _log_to(screen, log_level)
     settings = Settings(
         url=url,
         token=token,
@@ -138,10 +144,10 @@ def start(
     place = Home(home.root(os.environ), settings.name)
     try:
         with place.lock():
-            quit = asyncio.run(serve(settings, place, Display(console)))
+            quit = asyncio.run(serve(settings, place, Display(screen)))
     except AlreadyRunningError as error:
         _fail(error, Exit.RUNNING)
-    click.echo(MEANING[quit.code] if quit.problem is None else quit.problem.text(), err=True)
+    click.echo(MEANING[quit.code] if quit.problem is None else f"error: {quit.problem.text()}", err=True)
     sys.exit(quit.code)
 
 
@@ -199,13 +205,14 @@ def graphs(url: str, token: str, as_json: bool) -> None:
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(found.graphs)))
         return
-    table = Table("graph", "name", "state", "done", "tasks queued", "tasks running", box=None)
+    if not found.graphs:
+        click.echo("no graph is executing")
+        return
+    table = Table("graph", "name", "state", "done", "tasks queued", "tasks running")
     for info in found.graphs:
-        done = f"{info.fraction:.0%}"
-        table.add_row(
-            info.graph_id, info.name, info.state, done, str(info.tasks_queued), str(info.tasks_running)
-        )
-    Console().print(table if found.graphs else "no graph is executing")
+        done, queued, running = f"{info.fraction:.0%}", str(info.tasks_queued), str(info.tasks_running)
+        table.add_row(info.graph_id, info.name, info.state, done, queued, running)
+    console().print(table)
 
 
 @main.command()
@@ -238,12 +245,12 @@ def benchmark(threads: int, name: str | None, as_json: bool) -> None:
     click.echo(f"  convolution  {measured.conv_gflops:8.1f} GFLOP/s")
 
 
-def _log_to(console: Console, level: str) -> None:
+def _log_to(screen: Console, level: str) -> None:
     """Log lines above the live line of a terminal, or plain ones."""
     handler: logging.Handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    if console.is_terminal:
-        handler = RichHandler(console=console, show_path=False)
+    if screen.is_terminal:
+        handler = RichHandler(console=screen, show_path=False)
     logging.basicConfig(level=level.upper(), handlers=[handler], format="%(message)s")
     for noisy in ("socketio", "engineio", "asyncio"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
@@ -286,5 +293,5 @@ async def _joinable(url: str, token: str) -> Graphs:
 
 
 def _fail(error: RavenError, code: int = 1) -> NoReturn:
-    click.echo(error.problem.text(), err=True)
+    click.echo(f"error: {error.problem.text()}", err=True)
     sys.exit(code)

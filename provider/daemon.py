@@ -196,10 +196,10 @@ class Daemon:
         return self._lost(problem)
 
     def _lost(self, problem: Problem) -> None:
-        log.log(
-            logging.WARNING if self.state.losses == 0 else logging.INFO, "not connected: %s", problem.text()
-        )
         self._post(e.Lost(problem, random.random()))
+        if not self._quit.done():  # else whoever runs this provider is told at its end
+            level = logging.WARNING if self.state.losses == 1 else logging.INFO
+            log.log(level, "not connected: %s", problem.text())
 
     async def _register(self, register: e.Register) -> None:
         """Register, then beat until the line ends. Whatever goes wrong ends the line, and so becomes `Lost`."""

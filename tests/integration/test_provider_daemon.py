@@ -36,8 +36,11 @@ from ravop.protocol.messages import (
     Complete,
     Completed,
     Fail,
+    GraphInfo,
+    Graphs,
     HandBack,
     HeldTask,
+    JoinableGraphs,
     Recall,
     Refused,
     Register,
@@ -162,8 +165,9 @@ async def test_large_tensors_travel_as_blobs_and_are_not_fetched_again(
 async def test_the_next_task_is_fetched_while_one_runs(home: Home, coordinator: FakeCoordinator) -> None:
     async with running(home, coordinator.url):
         await coordinator.next(Register)
-        await coordinator.assign(loop_task(coordinator, 1), matmul_task(coordinator, 2))
+        await coordinator.assign(loop_task(coordinator, 1))
         await status_when(home, "running")
+        await coordinator.assign(matmul_task(coordinator, 2))
         ready = await status_when(home, "ready")
         assert {task.stage for task in ready.tasks} == {"running", "ready"}
         await coordinator.send(Recall(tasks=(HeldTask(task_id=1, attempt=1),)))
@@ -289,13 +293,6 @@ async def waiting(home: Home) -> Status | None:
     return status if status.link == "waiting" else None
 
 
-async def test_a_refused_token_ends_the_daemon(home: Home, coordinator: FakeCoordinator) -> None:
-    coordinator.refusal = TokenError("the token is not known")
-    async with running(home, coordinator.url) as daemon:
-        quit = await daemon
-    assert (quit.code, quit.problem.code) == (Exit.TOKEN, "token")  # type: ignore[union-attr]
-
-
 async def test_a_coordinator_that_has_forgotten_it_is_told_again(
     home: Home, coordinator: FakeCoordinator
 ) -> None:
@@ -373,6 +370,15 @@ async def test_a_killed_daemon_takes_its_worker_along_and_leaves_no_lock(
         assert (await coordinator.next(Register)).holding == ()
 
 
+async def test_a_refused_token_ends_it_and_is_told_once(home: Home, coordinator: FakeCoordinator) -> None:
+    coordinator.refusal = TokenError("the token is not known")
+    async with process(home, coordinator.url) as daemon:
+        _, told = await daemon.communicate()
+    assert daemon.returncode == Exit.TOKEN
+    assert told.decode().splitlines().count("error: the token is not known") == 1
+    assert told.count(b"the token is not known") == 1
+
+
 # ── the command line ─────────────────────────────────────────────────────────────────────────────────────────
 async def command(home: Home, *arguments: str) -> tuple[int, str]:
     """Exit code and output of a `provider` command, run beside the event loop."""
@@ -401,6 +407,24 @@ async def test_status_and_stop(home: Home, coordinator: FakeCoordinator) -> None
     for asked in ("status", "stop"):
         code, text = await command(home, asked)
         assert (code, "provider start" in text) == (1, True)
+
+
+async def test_lists_the_graphs_to_work_on(home: Home, coordinator: FakeCoordinator) -> None:
+    info = GraphInfo(
+        graph_id="0123456789abcdef", name="[red]a long name of somebody's graph[/red]", state="executing", fraction=0.25,
+        steps_done=1, steps_total=4, tasks_done=1, tasks_running=2, tasks_queued=3, providers=1, created=0.0,
+    )  # fmt: skip
+    coordinator.answers[JoinableGraphs] = lambda _: Graphs(graphs=(info,))
+    asked = ("graphs", "--token", "token", "--url", coordinator.url)
+    code, text = await command(home, *asked)
+    assert (code, text.count("\n")) == (0, 5)
+    for part in (info.graph_id, info.name, "executing", "25%"):
+        assert part in text, "a graph's name is text, not markup, and nothing is wrapped"
+    code, text = await command(home, *asked, "--json")
+    assert [one["graph_id"] for one in json.loads(text)] == [info.graph_id]
+    coordinator.refusal = TokenError("the token is not known")
+    code, text = await command(home, *asked)
+    assert (code, text.splitlines()[0]) == (1, "error: the token is not known")
 
 
 @pytest.mark.parametrize(
