@@ -26,8 +26,11 @@ Id = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.:-]{1,80}$")]
 Name = Annotated[str, Meta(min_length=1, max_length=400)]
 Text = Annotated[str, Meta(max_length=20_000)]
 Sha = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")]
-Count = Annotated[int, Meta(ge=0)]
+Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+"""What a database can hold."""
 Seconds = Annotated[float, Meta(ge=0)]
+Gflops = Annotated[float, Meta(ge=0, le=1e9)]
+"""10⁹ floating-point operations a second."""
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True, tag=True, tag_field="t", forbid_unknown_fields=True):
@@ -156,6 +159,8 @@ class PersistedInfo(msgspec.Struct, frozen=True, kw_only=True):
     done: bool = False
     available: Count = 0
     """How many elements of a series' first axis are computed."""
+    inner: bool = False
+    """Kept by a library, such as the weights of a model; the script did not name it."""
 
 
 class GraphInfo(Message, frozen=True, kw_only=True):
@@ -235,8 +240,8 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
     """Engine threads per slot."""
     memory: Count
     """Bytes one subgraph may use."""
-    matmul_gflops: Annotated[float, Meta(ge=0)]
-    conv_gflops: Annotated[float, Meta(ge=0)]
+    matmul_gflops: Gflops
+    conv_gflops: Gflops
     engine: str
     """Name and version, such as `onnxruntime 1.31.1`."""
     opset: Annotated[int, Meta(ge=7)]

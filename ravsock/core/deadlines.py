@@ -30,6 +30,9 @@ CHUNK_SECONDS = 3.0
 GROWTH = 2
 """A chunk has at most so many times the iterations of the one before."""
 
+MIN_GFLOPS = 1e-3
+"""No provider is taken for slower, whatever it says: estimates must stay numbers."""
+
 FIRST_REST_SECONDS = 1.0
 MAX_REST_SECONDS = 300.0
 
@@ -64,8 +67,10 @@ def speed(matmul_gflops: float, conv_gflops: float) -> float:
     nothing.
     """
     if matmul_gflops <= 0 or conv_gflops <= 0:
-        return max(matmul_gflops, conv_gflops) or DEFAULT_GFLOPS
-    return math.sqrt(matmul_gflops * conv_gflops)
+        found = max(matmul_gflops, conv_gflops) or DEFAULT_GFLOPS
+    else:
+        found = math.sqrt(matmul_gflops * conv_gflops)
+    return max(found, MIN_GFLOPS)
 
 
 def effort(flops: float, overhead: float = 0.0, pace: Pace | None = None) -> Effort:

@@ -122,6 +122,7 @@ def test_speed_is_one_figure_even_for_a_provider_that_measured_nothing() -> None
     assert deadlines.speed(16.0, 4.0) == pytest.approx(8.0)
     assert deadlines.speed(0.0, 5.0) == 5.0
     assert deadlines.speed(0.0, 0.0) == DEFAULT_GFLOPS
+    assert deadlines.speed(5e-324, 5e-324) == deadlines.MIN_GFLOPS
 
 
 def test_the_time_left_needs_a_speed_to_go_by() -> None:

@@ -20,6 +20,7 @@ from ravop.protocol.messages import (
     FromRequester,
     Output,
     Refused,
+    Register,
     ToProvider,
     ToRequester,
     decode,
@@ -131,6 +132,21 @@ def test_seconds_are_not_negative_and_are_numbers(seconds: float) -> None:
             _raw(VERSION, "Complete", {"task_id": 1, "attempt": 1, "outputs": [], "seconds": seconds}),
             FromProvider,
         )
+
+
+@pytest.mark.parametrize("task_id", [-1, 2**63, 2**64 - 1])
+def test_numbers_that_no_database_holds_are_refused(task_id: int) -> None:
+    with pytest.raises(MessageError):
+        decode(_raw(VERSION, "HandBack", {"task_id": task_id, "attempt": 1}), FromProvider)
+
+
+@pytest.mark.parametrize("gflops", [float("inf"), float("nan"), -1.0, 1e300])
+def test_a_speed_is_a_possible_number(gflops: float) -> None:
+    fields = example(Register)
+    profile = msgspec.to_builtins(fields.profile) | {"matmul_gflops": gflops}
+    raw = _raw(VERSION, "Register", {"provider_id": "p", "profile": profile})
+    with pytest.raises(MessageError):
+        decode(raw, FromProvider)
 
 
 def test_another_version_is_refused_with_what_to_do() -> None:
