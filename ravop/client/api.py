@@ -64,7 +64,7 @@ def initialize(
         cluster, session = start_or_join(data_folder(), providers, stay)
         _connected = _Connected(session, cluster)
         verb = "started" if cluster.started else "joined"
-        say(f"{verb} the embedded cluster: coordinator at {session.url}, data in {cluster.folder}")
+        say(f"{verb} the embedded cluster: coordinator at {session.url}, data and logs in {cluster.folder}")
     else:
         session = Session.open(*place)
         _connected = _Connected(session, None)
@@ -131,7 +131,8 @@ def execute() -> None:
 
 
 def track_progress() -> None:
-    """Show the progress until the graph is done. Ctrl-C ends the display, not the graph.
+    """Show the progress until the graph is done. Ctrl-C ends the display, not the graph, with a
+    `KeyboardInterrupt` that says so.
 
     Raises `GraphFailedError` with the provider's error, the op and the line of the script that made it,
     `GraphCancelledError`, `GraphStateError` before `execute`.
@@ -168,11 +169,12 @@ def get_my_graphs() -> list[GraphInfo]:
 
 def _run(graph: Graph | str | None = None) -> Run:
     """The run of `graph`, of the current graph, or of the token's newest one."""
-    if isinstance(graph, str):
-        return Run(session(), graph)
-    if graph is not None and not isinstance(graph, Graph):
+    if graph is not None and not isinstance(graph, Graph | str):
         raise ArgumentError("this is no graph", expected="a Graph or the id of one", received=repr(graph))
-    graph = graph if graph is not None else current_graph_or_none()
+    current = current_graph_or_none()
+    if isinstance(graph, str) and (current is None or current.id != graph):
+        return Run(session(), graph)
+    graph = graph if isinstance(graph, Graph) else current
     if graph is None:
         graphs = get_my_graphs()
         if not graphs:

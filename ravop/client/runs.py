@@ -65,17 +65,17 @@ class Run:
         """Show the progress until the graph is done. → how it ended.
 
         A coordinator that goes away meanwhile is waited for, which the display says. Ctrl-C ends the
-        display, not the graph. Raises `GraphStateError` before `execute`, `GraphFailedError` with the
-        provider's error, the op and the user's line, `GraphCancelledError`.
+        display, not the graph: the `KeyboardInterrupt` says so. Raises `GraphStateError` before `execute`,
+        `GraphFailedError` with the provider's error, the op and the user's line, `GraphCancelledError`.
         """
         try:
             info = self._show()
         except KeyboardInterrupt:
-            say(
+            # a new one, without the frames where it came in: the last line that Python shows is this text
+            raise KeyboardInterrupt(
                 f"Stopped watching; graph {self.graph_id} was not cancelled. To see it again: "
                 f"`ravop watch {self.graph_id}`, or track_progress() in a later script."
-            )
-            raise
+            ) from None
         raise_if_unsuccessful(info)
         took = elapsed(info)
         say(f"{info.name}: done" + (f" in {duration(took)}" if took is not None else ""))

@@ -63,6 +63,8 @@ def test_ctrl_c_ends_the_display_and_not_the_graph(lab: Lab) -> None:
     process.interrupt()
     assert process.end() != 0
     graph_id = process.wait_for(r"ravop watch (\w+)")[1]
+    assert process.output.strip().splitlines()[-1].startswith("KeyboardInterrupt: Stopped watching")
+    assert "session.py" not in process.output
     place = {"RAVENVERSE_URL": lab.url, "RAVENVERSE_TOKEN": token}
     watched = lab.module("ravop", "watch", graph_id, **place).result()
     assert "training: done" in watched

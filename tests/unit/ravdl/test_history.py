@@ -20,6 +20,7 @@ from ravop.errors import (
     ArgumentError,
     GraphCancelledError,
     GraphFailedError,
+    GraphStateError,
     NotComputedError,
     RavenError,
     UnknownNameError,
@@ -97,6 +98,14 @@ def test_reading_gives_the_epochs_so_far_and_tells_callbacks_once(run: tuple[His
     assert log.events[2][1] == {
         key: pytest.approx(float(running.results[f"training_{key}_epoch_2"])) for key in ("loss", "accuracy")
     }
+
+
+def test_a_run_that_was_not_activated_says_so(graph: R.Graph, rng: np.random.Generator) -> None:
+    model = NeuralNetwork(Adam(), CrossEntropy)
+    model.add(Dense(3, input_shape=(4,)))
+    history = model.fit(rng.standard_normal((6, 4)), rng.integers(0, 3, 6), 1, 3)
+    with pytest.raises(GraphStateError, match=r"not activated(?s:.*)call ravop\.activate"):
+        _ = history["loss"]
 
 
 @pytest.mark.parametrize("end", [GraphCancelledError, GraphFailedError])
