@@ -22,6 +22,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from ravop.client.display import say
 from ravop.client.endpoint import ENDPOINT_FILE, HOME, TOKEN, URL, Endpoint, read_endpoint
 from ravop.client.session import Session
 from ravop.errors import UnreachableError, WaitTimeoutError
@@ -121,12 +122,16 @@ class Cluster:
         """Return when the providers started here are connected, so that a plan can count on them, or after a
         few seconds without.
         """
+        told = False
         deadline = time.monotonic() + PROVIDER_SECONDS
         while time.monotonic() < deadline:
             running = {name for name, child in self._providers.items() if child.process.poll() is None}
             known = session.call(ListProviders(), Providers).providers
             if running <= {provider.name for provider in known if provider.connected}:
                 return
+            if not told:
+                say("waiting for the providers to measure this machine and connect …")
+                told = True
             time.sleep(POLL_SECONDS)
 
     def mend(self) -> None:
@@ -178,19 +183,20 @@ class Cluster:
     def _did_not_start(self, reason: str) -> UnreachableError:
         return UnreachableError(
             "the embedded coordinator did not start",
-            received=f"{reason}\n{_tail(self._log)}",
-            hint=f"its log is {self._log}",
+            received=f"{reason}\n{_tail(self.log)}",
+            hint=f"its log is {self.log}",
         )
 
     def _ended(self) -> UnreachableError:
         return UnreachableError(
             "the embedded coordinator has ended",
-            received=_tail(self._log),
-            hint=f"its log is {self._log}; call ravop.initialize() again: nothing acknowledged is lost",
+            received=_tail(self.log),
+            hint=f"its log is {self.log}; call ravop.initialize() again: nothing acknowledged is lost",
         )
 
     @property
-    def _log(self) -> Path:
+    def log(self) -> Path:
+        """What the coordinator wrote."""
         return self.folder / "logs" / "coordinator.log"
 
 
@@ -205,6 +211,7 @@ def start_or_join(folder: Path, providers: int | None, stay: bool) -> tuple[Clus
         with locked(folder):
             session = join(folder, cluster)
             if session is None:
+                say("starting the embedded cluster …")
                 endpoint = cluster.start_coordinator()
                 session = Session.open(endpoint.url, endpoint.requester_token, cluster)
             cluster.start_providers(providers or (DEFAULT_PROVIDERS if cluster.started else 0))

@@ -167,7 +167,8 @@ class Session:
     async def _ask(self, message: FromRequester, timeout: float) -> Message:
         """Once. A failure of the coordinator itself tells where its log is, if that is on this machine."""
         try:
-            return await (await self._live_connection()).call(message, timeout)
+            reply: Message = await (await self._live_connection()).call(message, timeout)
+            return reply
         except RavenError as error:
             if error.problem.code != RavenError.code or self._keeper is None:
                 raise
