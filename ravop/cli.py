@@ -21,7 +21,7 @@ from rich.table import Table
 
 from ravop.client.display import console, duration, elapsed, progress_line, say
 from ravop.client.embedded import join
-from ravop.client.endpoint import TOKEN, URL, data_folder, named
+from ravop.client.endpoint import HOME, TOKEN, URL, data_folder, named
 from ravop.client.runs import Run
 from ravop.client.session import Lost, Session
 from ravop.client.values import fetch as fetch_values
@@ -42,8 +42,8 @@ def command(function: Callable[Concatenate[Session, bool, P], None]) -> click.Co
     """A sub-command: gets a connected session and whether to print JSON before its own parameters."""
 
     @main.command()
-    @click.option("--url", envvar=URL, help=f"The coordinator's URL, or ${URL}.")
-    @click.option("--token", envvar=TOKEN, help=f"A requester's token, or ${TOKEN}.")
+    @click.option("--url", envvar=URL, show_envvar=True, help="The coordinator's URL.")
+    @click.option("--token", envvar=TOKEN, show_envvar=True, help="A requester's token.")
     @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
     @wraps(function)
     def run(url: str | None, token: str | None, as_json: bool, *args: P.args, **kwargs: P.kwargs) -> None:
@@ -68,8 +68,10 @@ def connected(url: str | None, token: str | None) -> Iterator[Session]:
     if session is None:
         raise NotConnectedError(
             "there is no coordinator to ask",
-            expected="--url and --token, or an embedded cluster that runs",
-            received=f"no options, and no cluster runs for {data_folder()}",
+            expected=f"--url and --token, or {URL} and {TOKEN} set, or an embedded cluster that runs",
+            received=f"none of them; no cluster runs for {data_folder()}",
+            hint=f"set {TOKEN} (and {URL}) to what your coordinator's operator gave you; an embedded cluster runs as "
+            f"long as its script, or on after ravop.initialize(stay=True); {HOME} tells where it keeps its data",
         )
     try:
         yield session
@@ -93,7 +95,8 @@ def graphs(session: Session, as_json: bool) -> None:
 
 @command
 @click.argument("graph_id", metavar="ID")
-def show(session: Session, as_json: bool, graph_id: str) -> None:
+@click.option("--all", "everything", is_flag=True, help="Names of weights and optimizer memories too.")
+def show(session: Session, as_json: bool, graph_id: str, everything: bool) -> None:
     """Show a graph's state, progress, persisted names, and why it failed if it did."""
     info = Run(session, graph_id).info()
     if as_json:
@@ -107,9 +110,12 @@ def show(session: Session, as_json: bool, graph_id: str) -> None:
     if info.problem is not None:
         say(info.problem.text())
     table = Table("persisted name", "dtype", "shape", "computed")
-    for entry in info.persisted:
+    inner = [entry for entry in info.persisted if entry.inner]
+    for entry in [entry for entry in info.persisted if not entry.inner] + (inner if everything else []):
         table.add_row(entry.name, entry.dtype, str(list(entry.shape)), _computed(entry))
     console().print(table)
+    if inner and not everything:
+        say(f"… and {len(inner)} more: weights and optimizer memories (--all)")
 
 
 def _computed(entry: PersistedInfo) -> str:

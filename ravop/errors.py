@@ -7,6 +7,8 @@ raised again on the other side as the class that belongs to the code. Nothing he
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
 from typing import ClassVar
 
 import msgspec
@@ -270,6 +272,12 @@ class DeadlineError(ComputeError):
     """The subgraph took longer than its lease."""
 
     code = "deadline"
+
+
+def did_you_mean(name: str, names: Iterable[str], prefix: str = "") -> str:
+    """A question for whoever wrote a name that is none; empty where none of `names` is like it."""
+    near = difflib.get_close_matches(name, list(names), n=3)
+    return f"did you mean {' or '.join(prefix + one for one in near)}?" if near else ""
 
 
 def _by_code(cls: type[RavenError]) -> dict[str, type[RavenError]]:

@@ -88,7 +88,7 @@ class Weights:
         self._live = _Live(graph, everything)
         self.source = Source(graph.id, tuple(everything) if save else (), prefix)
         for name in self.source.names:
-            everything[name].persist_op(prefix + name)
+            graph.persist(everything[name], prefix + name, inner=True)
 
     def fetch(self, fetch: Fetch) -> None:
         """Make `values` the newest.

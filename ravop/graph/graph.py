@@ -69,8 +69,10 @@ class Graph(Tracer):
         set_current_graph(self)
 
     # ── what leaves the script ───────────────────────────────────────────────────────────────────────────────────────
-    def persist(self, op: Op, name: str, axes: int = 0, first: tuple[int, ...] = ()) -> None:
-        """See `Op.persist_op` and `Op.persist_each`."""
+    def persist(
+        self, op: Op, name: str, axes: int = 0, first: tuple[int, ...] = (), inner: bool = False
+    ) -> None:
+        """See `Op.persist_op` and `Op.persist_each`, and `Persisted.inner`."""
         self._check_open()
         if op.graph is not self or op.scope is not self.main:
             raise ScopeError(
@@ -98,7 +100,9 @@ class Graph(Tracer):
             )
         if op.value.is_graph_input() or op.value.is_initializer():
             (op,) = self.apply("Identity", [op])
-        self.persisted[name] = Persisted(name=name, value=op.name, axes=axes, first=first or (0,) * axes)
+        self.persisted[name] = Persisted(
+            name=name, value=op.name, axes=axes, first=first or (0,) * axes, inner=inner
+        )
         if not op.value.is_graph_output():
             self.main.ir.outputs.append(op.value)
 

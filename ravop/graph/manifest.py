@@ -39,6 +39,8 @@ class Persisted(msgspec.Struct, frozen=True, kw_only=True):
     """Name of a graph output of the model."""
     axes: Annotated[int, Meta(ge=0, le=8)] = 0
     first: tuple[int, ...] = ()
+    inner: bool = False
+    """Kept by a library for itself, such as the weights of a model; lists show it last."""
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):

@@ -14,11 +14,13 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from ravop.errors import UnknownNameError
+from ravop.errors import UnknownNameError, did_you_mean
 from ravop.graph.manifest import Persisted
 from ravop.protocol.tensors import Array
 
 _SHOWN = 10
+_ALIKE = 0.4
+"""How alike names are, from 0 to 1, for one to be told first."""
 
 
 def match(persisted: Sequence[Persisted], name: str) -> tuple[Persisted, tuple[int, ...]]:
@@ -47,13 +49,16 @@ def match(persisted: Sequence[Persisted], name: str) -> tuple[Persisted, tuple[i
 
 
 def unknown(persisted: Sequence[Persisted], name: str) -> UnknownNameError:
-    """The error for a name that stands for nothing, with the names that look like it."""
-    names = [entry.name for entry in persisted]
-    near = difflib.get_close_matches(name, names, n=3)
-    shown = ", ".join(names[:_SHOWN]) + (", …" if len(names) > _SHOWN else "")
+    """The error for a name that stands for nothing: the names that look like it, then the script's own."""
+    names = [entry.name for entry in sorted(persisted, key=lambda entry: entry.inner)]
+    alike = difflib.get_close_matches(name, names, n=_SHOWN // 2, cutoff=_ALIKE)
+    listed = list(dict.fromkeys(alike + names))
+    shown = ", ".join(listed[:_SHOWN])
+    if len(listed) > _SHOWN:
+        shown += f", … and {len(listed) - _SHOWN} more"
     return UnknownNameError(
         f"no op is persisted as {name!r}", expected=shown or "nothing is persisted", received=repr(name),
-        hint=f"did you mean {' or '.join(near)}?" if near else "give ops a name with op.persist_op(name=...)",
+        hint=did_you_mean(name, alike) or "give ops a name with op.persist_op(name=...)",
     )  # fmt: skip
 
 

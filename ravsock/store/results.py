@@ -175,7 +175,7 @@ class _Finder:
             made.append(
                 PersistedInfo(
                     name=persisted.name, dtype=kind.dtype, shape=kind.shape, axes=persisted.axes,
-                    first=persisted.first, done=done, available=available,
+                    first=persisted.first, done=done, available=available, inner=persisted.inner,
                 )
             )  # fmt: skip
         return made

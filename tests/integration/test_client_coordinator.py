@@ -5,7 +5,10 @@ line.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,18 +18,23 @@ from processes import Lab
 import ravop as R
 from ravop.cli import main
 from ravop.client.api import session
+from ravop.client.embedded import Cluster
 from ravop.client.runs import activate
+from ravop.client.session import Session
 from ravop.client.uploads import pack
 from ravop.errors import (
     ArgumentError,
     GraphCancelledError,
     GraphStateError,
     NotComputedError,
+    RavenError,
     RoleError,
     TokenError,
     UnknownGraphError,
     UnknownNameError,
 )
+from ravop.protocol.messages import Graphs, ListGraphs
+from ravop.transport import ControlConnection
 
 
 @pytest.fixture(scope="module")
@@ -202,3 +210,35 @@ def test_errors_of_the_command_line_are_one_json_object_on_stderr(cli: Callable[
     assert result.stdout == ""
     assert json.loads(result.stderr)["code"] == "unknown_graph"
     assert "error:" in cli("show", "nothing").stderr
+
+
+def test_show_folds_what_libraries_keep(token: str, cli: Callable[..., Result]) -> None:
+    graph = define()
+    graph.persist(R.t([1.0]) + 1, "Dense_1_W", inner=True)
+    R.activate()
+    shown = cli("show", graph.id).output
+    assert "out" in shown
+    assert "Dense_1_W" not in shown
+    assert "… and 1 more: weights and optimizer memories (--all)" in shown
+    assert "Dense_1_W" in cli("show", graph.id, "--all").output
+
+
+def test_without_a_coordinator_the_command_line_names_what_to_set(tmp_path: Path) -> None:
+    ended = CliRunner().invoke(main, ["graphs"], env={"RAVENVERSE_HOME": str(tmp_path)})
+    assert ended.exit_code == 1
+    assert "RAVENVERSE_URL and RAVENVERSE_TOKEN" in ended.stderr
+
+
+def test_a_failure_of_an_embedded_coordinator_names_its_log(
+    town: Lab, token: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(*_: object) -> None:
+        raise RavenError("the coordinator failed on this request", hint="its log says why")
+
+    monkeypatch.setattr(ControlConnection, "call", fail)
+    log = str(tmp_path / "logs" / "coordinator.log")
+    with (
+        closing(Session.open(town.url, token, Cluster(tmp_path, stay=True))) as embedded,
+        pytest.raises(RavenError, match=re.escape(log)),
+    ):
+        embedded.call(ListGraphs(), Graphs)

@@ -84,3 +84,14 @@ def test_making_results_does_not_expand_a_series():
     million = Results((STEPS,), {"v3": np.zeros(10_000_000)})
     assert len(million) == 10_000_000
     assert next(iter(million)) == "step.0"
+
+
+def test_unknown_names_are_told_the_nearest_first_and_what_libraries_keep_last():
+    weights = [Persisted(name=f"Dense_{i}_W", value="v", inner=True) for i in range(20)]
+    others = [Persisted(name=f"{letter * 9}", value="v") for letter in "abcdefgh"]
+    with pytest.raises(UnknownNameError) as caught:
+        match((*weights, *others, Persisted(name="prediction", value="v")), "predictoin")
+    told = caught.value.problem.expected
+    assert told.startswith("prediction, ")
+    assert all(entry.name in told for entry in others)
+    assert told.endswith("… and 19 more")
