@@ -22,7 +22,8 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(name)
     public = importlib.import_module("ravop.public")
     if not hasattr(public, name):
-        raise AttributeError(f"ravop has no {name!r}")
+        hint = public.errors.did_you_mean(name, __dir__()) or "dir(ravop) lists what it has"
+        raise AttributeError(f"ravop has no {name!r}; {hint}")
     value = globals()[name] = getattr(public, name)
     return value
 

@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
+import numpy as np
 import onnx_ir as ir
 
-from ravop.errors import DTypeError, ShapeError
+from ravop.errors import DTypeError, ShapeError, did_you_mean
 from ravop.graph.dtypes import DType
 from ravop.graph.infer import Shape, TensorType
 from ravop.graph.source import Line, describe, user_line
@@ -49,8 +50,6 @@ class Op:
 
     __slots__ = ("__weakref__", "dtype", "graph", "line", "scope", "shape", "type", "value")
 
-    # NumPy leaves `array + op` to the op's reflected operator.
-    __array_ufunc__ = None
     __hash__ = object.__hash__
 
     def __init__(self, value: ir.Value, graph: Graph, scope: Scope, type: TensorType, line: Line) -> None:
@@ -136,7 +135,8 @@ class Op:
     def __getattr__(self, name: str) -> Callable[..., Any]:
         operator = CATALOGUE.get(name)
         if operator is None:
-            raise AttributeError(f"no operator is called {name!r}")
+            hint = "" if name.startswith("_") else did_you_mean(name, [*CATALOGUE, *dir(Op)])
+            raise AttributeError(f"no operator is called {name!r}" + (f"; {hint}" if hint else ""))
         return operator.__get__(self)  # type: ignore[no-any-return]
 
     def __getitem__(self, index: Any) -> Op:
@@ -169,6 +169,30 @@ class Op:
 
     __array__ = __float__ = __int__ = _has_no_value
 
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **options: Any) -> Op:
+        """What NumPy makes of `array + op`: the op's own operator. Anything else is for arrays only."""
+        name = _OPERATORS.get(ufunc.__name__)
+        if name is None or method != "__call__" or options:
+            raise self._not_for_numpy(ufunc.__name__)
+        return CATALOGUE[name](*inputs)  # type: ignore[no-any-return]
+
+    def __array_function__(
+        self, function: Callable[..., Any], types: object, args: object, kwargs: object
+    ) -> Any:
+        """What NumPy's functions do with an op among their arguments: tell its shape, nothing more."""
+        if function in (np.shape, np.ndim):
+            return self.shape if function is np.shape else self.ndim
+        raise self._not_for_numpy(function.__name__)
+
+    def _not_for_numpy(self, name: str) -> DTypeError:
+        hint = f"use ravop.{name}" if name in CATALOGUE else did_you_mean(name, CATALOGUE, "ravop.")
+        return DTypeError(
+            f"numpy.{name} takes arrays, and an op has no value: nothing is computed while the script runs",
+            op=self.name,
+            source=describe(user_line()),
+            hint=hint or "use ravop's operators, or fetch the op's value when it is computed",
+        )
+
     def __invert__(self) -> Op:
         """The inverse of a matrix; of booleans, which one is false."""
         return CATALOGUE["logical_not" if self.dtype.kind == "b" else "inv"](self)  # type: ignore[no-any-return]
@@ -193,6 +217,14 @@ class Op:
     __eq__ = _binary("equal")  # type: ignore[assignment]
     __ne__ = _binary("not_equal")  # type: ignore[assignment]
 
+
+_OPERATORS = {
+    "add": "add", "subtract": "sub", "multiply": "mul", "divide": "div", "floor_divide": "floor_div",
+    "remainder": "mod", "power": "pow", "matmul": "matmul", "bitwise_and": "logical_and",
+    "bitwise_or": "logical_or", "bitwise_xor": "logical_xor", "less": "less", "less_equal": "less_equal",
+    "greater": "greater", "greater_equal": "greater_equal", "equal": "equal", "not_equal": "not_equal",
+}  # fmt: skip
+"""NumPy's functions behind Python's binary operators → ours."""
 
 Operand = Op | Array | float | int | bool | Sequence[Any]
 """What an operator takes: an op, or anything `ravop.t` takes."""

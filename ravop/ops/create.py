@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import reprlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -37,7 +38,9 @@ def t(value: Operand | str, dtype: DTypeLike | None = None) -> Op:
             value = json.loads(value)
         except json.JSONDecodeError as error:
             raise DTypeError(
-                "this text is not JSON", expected="a number or nested lists", received=str(error)
+                "ravop.t makes a tensor, and this text is none: it is not JSON",
+                expected="a number, (nested) lists of numbers, an array, an op, or JSON text such as '[1, 2]'",
+                received=f"{reprlib.repr(value)} ({error})",
             ) from None
     return current_graph().variable(value, dtype)
 
