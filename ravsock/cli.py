@@ -26,11 +26,13 @@ _data = click.option(
     type=click.Path(file_okay=False, path_type=Path),
     required=True,
     envvar="RAVENVERSE_DATA",
+    show_envvar=True,
     help="Folder of the database and the blobs; made if needed.",
 )
 _database = click.option(
     "--database-url",
     envvar="RAVENVERSE_DATABASE_URL",
+    show_envvar=True,
     help="postgresql://user:password@host/name; default: SQLite in the data folder.",
 )
 
@@ -70,7 +72,8 @@ def serve_command(log_level: str, **options: Any) -> None:
     logging.basicConfig(
         stream=sys.stderr, level=log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
-    logging.getLogger("alembic").setLevel(logging.WARNING)
+    for chatty in ("alembic", "uvicorn"):  # the latter has two lines for each connection
+        logging.getLogger(chatty).setLevel(logging.WARNING)
     serve(Options(**options))
 
 
@@ -81,7 +84,7 @@ def token() -> None:
 
 @token.command("create")
 @click.option("--role", type=click.Choice(ROLES), required=True)
-@click.option("--name", required=True, help="Whose it is.")
+@click.option("--name", required=True, help="Whose it is; somebody may have several.")
 @_data
 @_database
 def create(role: str, name: str, data: Path, database_url: str | None) -> None:
@@ -106,11 +109,11 @@ def list_tokens(as_json: bool, data: Path, database_url: str | None) -> None:
 
 
 @token.command("revoke")
-@click.argument("token")
+@click.argument("token", metavar="NUMBER|NAME")
 @_data
 @_database
 def revoke(token: str, data: Path, database_url: str | None) -> None:
-    """Revoke a token by its number or its name."""
+    """Revoke the token of this number, as `ravsock token list` shows it, or all tokens of this name."""
     with _store(data, database_url) as store:
         count = store.revoke_token(token, time.time())
     click.echo(f"{count} token{'' if count == 1 else 's'} revoked")

@@ -54,6 +54,15 @@ def test_tokens_are_created_listed_and_revoked(tmp_path: Path) -> None:
     assert code == 1
     assert "no such token" in error
     assert ravsock("token", "create", "--role", "king", "--name", "x", *data)[0] == 2
+    for _ in range(2):
+        ravsock("token", "create", "--role", "provider", "--name", "alice", *data)
+    assert ravsock("token", "revoke", "alice", *data)[1] == "2 tokens revoked\n"
+
+
+def test_what_is_missing_is_told_with_the_variable_that_stands_in() -> None:
+    code, _, error = ravsock("token", "list")
+    assert code == 2
+    assert "RAVENVERSE_DATA" in error
 
 
 def test_a_taken_port_is_told_with_what_to_do(tmp_path: Path) -> None:
@@ -131,7 +140,9 @@ def test_standard_output_has_the_url_alone_and_an_open_host_is_warned_of(lab: La
     started.terminate()
     assert started.end() == 0
     assert len(started.output.splitlines()) == 1
-    assert "WITHOUT TLS" in (lab.folder / "log").read_text()
+    log = (lab.folder / "log").read_text()
+    assert "WITHOUT TLS" in log
+    assert "uvicorn" not in log
 
 
 def embedded(lab: Lab) -> dict[str, str]:
