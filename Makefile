@@ -44,5 +44,6 @@ $(STAMPS)/venv:
 
 # Installed editable, so that a change of the code needs no new installation; only one of the metadata does.
 $(STAMPS)/%: $(STAMPS)/venv $(METADATA)
+	@echo "installing Ravenverse and what it needs into .venv; the first time this takes a few minutes …"
 	$(INSTALL) --editable ".[$*]"
 	@touch $@
