@@ -49,22 +49,31 @@ PutBlob = Callable[[bytes], str]
 ROOT = Path(__file__).resolve().parents[2]
 
 
-@pytest.fixture
-def put(tmp_path: Path) -> PutBlob:
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("sandbox")
+
+
+@pytest.fixture(scope="module")
+def put(folder: Path) -> PutBlob:
     """Puts bytes into the cache folder and gives their name."""
-    folder = tmp_path / "blobs"
-    folder.mkdir()
+    blobs = folder / "blobs"
+    blobs.mkdir()
 
     def write(data: bytes) -> str:
-        (folder / sha256(data)).write_bytes(data)
+        (blobs / sha256(data)).write_bytes(data)
         return sha256(data)
 
     return write
 
 
-@pytest_asyncio.fixture
-async def sandbox(tmp_path: Path, put: PutBlob) -> AsyncIterator[Sandbox]:
-    sandbox = Sandbox(tmp_path / "slot", tmp_path / "blobs", memory=256 * MIB, threads=1)
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def sandbox(folder: Path, put: PutBlob) -> AsyncIterator[Sandbox]:
+    """One for all tests: whatever a test did to its worker, the next one finds a fit one."""
+    sandbox = Sandbox(folder / "slot", folder / "blobs", memory=256 * MIB, threads=1)
     yield sandbox
     await sandbox.close()
 
@@ -134,6 +143,7 @@ async def test_the_worker_is_kept_and_has_neither_token_nor_privileges(
 ) -> None:
     monkeypatch.setenv("RAVENVERSE_TOKEN", "a-secret-token")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "another")
+    await sandbox.close()
     await assert_fit(sandbox, put)
     pid = sandbox.pid
     await assert_fit(sandbox, put)
@@ -177,8 +187,8 @@ def slow_watcher(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_nobody_takes_the_exit_code_away(
     sandbox: Sandbox, put: PutBlob, caplog: pytest.LogCaptureFixture
 ) -> None:
-    unhandled: list[dict[str, object]] = []
-    asyncio.get_running_loop().set_exception_handler(lambda _, context: unhandled.append(context))
+    loop, unhandled = asyncio.get_running_loop(), list[dict[str, object]]()
+    loop.set_exception_handler(lambda _, context: unhandled.append(context))
     computing = asyncio.create_task(sandbox.run(loop_run(put), 60))
     await busy(sandbox, computing)
     computing.cancel()
@@ -192,6 +202,7 @@ async def test_nobody_takes_the_exit_code_away(
     await sandbox.close()
     del computing
     gc.collect()
+    loop.set_exception_handler(None)
     assert not unhandled
     assert not caplog.records
 
@@ -310,7 +321,7 @@ from provider.wire import Run, ToWorker, unpack
 
 async def main():
     folder = Path(sys.argv[1])
-    sandbox = Sandbox(folder / "slot", folder / "blobs", 2**28, 1)
+    sandbox = Sandbox(folder / "orphan", folder / "blobs", 2**28, 1)
     run = unpack((folder / "run").read_bytes(), ToWorker)
     await sandbox.start()
     print(sandbox.pid, flush=True)
@@ -320,13 +331,13 @@ asyncio.run(main())
 """
 
 
-async def test_the_worker_dies_with_the_daemon(tmp_path: Path, put: PutBlob) -> None:
+async def test_the_worker_dies_with_the_daemon(folder: Path, put: PutBlob) -> None:
     """Killed with -9 in the middle of a task, the daemon cannot tidy up: the worker has to notice."""
     from provider.wire import HEADER, pack
 
-    (tmp_path / "run").write_bytes(pack(loop_run(put))[HEADER.size :])
+    (folder / "run").write_bytes(pack(loop_run(put))[HEADER.size :])
     with subprocess.Popen(
-        [sys.executable, "-c", ORPHAN, str(tmp_path)], stdout=subprocess.PIPE, cwd=ROOT, text=True
+        [sys.executable, "-c", ORPHAN, str(folder)], stdout=subprocess.PIPE, cwd=ROOT, text=True
     ) as daemon:
         assert daemon.stdout is not None
         worker = psutil.Process(int(await asyncio.to_thread(daemon.stdout.readline)))
