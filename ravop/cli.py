@@ -134,7 +134,8 @@ def watch(session: Session, as_json: bool, graph_id: str) -> None:
             return
         for news in session.watch(graph_id):
             click.echo(_json({"lost": news.reason} if isinstance(news, Lost) else news))
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stopped:
+        click.echo(str(stopped), err=True)
         sys.exit(INTERRUPTED)
 
 

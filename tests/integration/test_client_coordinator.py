@@ -242,3 +242,18 @@ def test_a_failure_of_an_embedded_coordinator_names_its_log(
         pytest.raises(RavenError, match=re.escape(log)),
     ):
         embedded.call(ListGraphs(), Graphs)
+
+
+def test_watching_that_is_interrupted_says_that_the_graph_goes_on(
+    cli: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(_: object, graph_id: str) -> None:
+        raise KeyboardInterrupt
+
+    define()
+    R.activate()
+    (info,) = R.get_my_graphs()
+    monkeypatch.setattr(Session, "watch", interrupt)
+    ended = cli("watch", info.graph_id)
+    assert ended.exit_code == 130
+    assert f"Stopped watching; graph {info.graph_id} was not cancelled" in ended.stderr
