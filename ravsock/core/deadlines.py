@@ -30,7 +30,7 @@ CHUNK_SECONDS = 3.0
 GROWTH = 2
 """A chunk has at most so many times the iterations of the one before."""
 
-MIN_GFLOPS = 1e-3
+MIN_GFLOPS = 1e-9
 """No provider is taken for slower, whatever it says: estimates must stay numbers."""
 
 FIRST_REST_SECONDS = 1.0
