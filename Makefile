@@ -24,6 +24,7 @@ bench: $(STAMPS)/benchmarks
 
 lint: $(STAMPS)/development
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check --quiet .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 

@@ -63,9 +63,13 @@ def loop(n: NodeView, *grads: Op | None) -> Grads:
     xs, captured = inputs[carries:], list(n.inputs[len(body.inputs) :])
     moving = [i for i in range(carries) if is_float(inputs[i].dtype)]
     x_wants = n.wants[carries : len(body.inputs)]
-    outer = [op for op, want in zip(captured, n.wants[len(body.inputs) :], strict=True) if want and op is not None]
+    outer = [
+        op for op, want in zip(captured, n.wants[len(body.inputs) :], strict=True) if want and op is not None
+    ]
 
-    def step(carry: tuple[list[Op], list[Op]], x: tuple[list[Op], list[Op], list[Op | None]]) -> tuple[object, object]:
+    def step(
+        carry: tuple[list[Op], list[Op]], x: tuple[list[Op], list[Op], list[Op | None]]
+    ) -> tuple[object, object]:
         by_carry, by_outer = carry
         then_carries, then_xs, by_ys = x
         replay = Replay(graph, dict(zip(body.inputs, [*then_carries, *then_xs], strict=True)))
@@ -87,7 +91,9 @@ def loop(n: NodeView, *grads: Op | None) -> Grads:
     (by_carry, by_outer), by_xs = scan(step, start, series)
     results = dict(zip(moving, by_carry, strict=True))
     placed = iter([*(_turned(g) for g in by_xs), *by_outer])
-    return [results.get(i) if i < carries else next(placed) if want else None for i, want in enumerate(n.wants)]
+    return [
+        results.get(i) if i < carries else next(placed) if want else None for i, want in enumerate(n.wants)
+    ]
 
 
 def _check_plain(n: NodeView) -> None:
@@ -132,7 +138,9 @@ def _stacked_carries(n: NodeView, carries: int) -> list[Op]:
     return [graph.op_of(value) for value in n.node.outputs[n.node.meta[_STACKED] :][:carries]]
 
 
-def _swept(outputs: Sequence[Op], grads: Grads, inputs: Sequence[Op | None], wants: Sequence[bool]) -> list[Op | None]:
+def _swept(
+    outputs: Sequence[Op], grads: Grads, inputs: Sequence[Op | None], wants: Sequence[bool]
+) -> list[Op | None]:
     """For each input its gradient, None where it is not wanted or nothing reaches it."""
     wrt = [op for op, want in zip(inputs, wants, strict=True) if want and op is not None]
     found = iter(_vjp(outputs, grads, wrt))

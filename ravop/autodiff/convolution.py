@@ -28,7 +28,10 @@ def conv_transpose(n: NodeView, g: Op) -> Grads:
     """A transposed convolution is the input gradient of one that goes from Y to X, so the roles are swapped."""
     x, weight = n.x, n.input(1)
     group = n.attribute("group", 1)
-    if n.attribute("output_shape") is not None or n.attribute("auto_pad", "NOTSET") not in ("NOTSET", "VALID"):
+    if n.attribute("output_shape") is not None or n.attribute("auto_pad", "NOTSET") not in (
+        "NOTSET",
+        "VALID",
+    ):
         raise n.error("output_shape and auto_pad are not supported")
     windows = windows_of(n, weight.static_shape[2:], n.y.static_shape[2:], x.static_shape[2:])
     return [
@@ -123,10 +126,17 @@ def _by_convolution(x: Op, g: Op, windows: Windows, group: int) -> Op:
     split = reshape(x, (batch, group, channels // group, *size))
     swapped = permute(split, [2, 1, 0, *range(3, split.ndim)])
     images = pad(
-        reshape(swapped, (channels // group, group * batch, *size)), (0, 0, *windows.before), (0, 0, *_after(windows))
+        reshape(swapped, (channels // group, group * batch, *size)),
+        (0, 0, *windows.before),
+        (0, 0, *_after(windows)),
     )
     kernel = permute(g, [1, 0, *range(2, g.ndim)])
     found = node(
-        "Conv", [images, kernel], kernel_shape=count, strides=windows.dilations, dilations=windows.strides, group=group
+        "Conv",
+        [images, kernel],
+        kernel_shape=count,
+        strides=windows.dilations,
+        dilations=windows.strides,
+        group=group,
     )
     return permute(found, [1, 0, *range(2, found.ndim)])

@@ -120,7 +120,10 @@ def mod(n: NodeView, g: Op) -> Grads:
     """a mod b = a - b·q with a whole number q, which small changes leave as it is."""
     a, b = n.x, n.input(1)
     quotient = node("Round", [(a - n.y) / b]) if n.wanted(1) else None
-    return [sum_to(g, a) if n.wanted(0) else None, sum_to(-(g * quotient), b) if quotient is not None else None]
+    return [
+        sum_to(g, a) if n.wanted(0) else None,
+        sum_to(-(g * quotient), b) if quotient is not None else None,
+    ]
 
 
 @rule("Max", "Min")
@@ -130,7 +133,10 @@ def extremum(n: NodeView, g: Op) -> Grads:
     chosen = [cast(node("Equal", [op, n.y]), g.dtype) for op in ops]
     if len(ops) > 1:
         g = g / node("Sum", chosen)
-    return [sum_to(g * mask, op) if wanted else None for op, mask, wanted in zip(ops, chosen, n.wants, strict=True)]
+    return [
+        sum_to(g * mask, op) if wanted else None
+        for op, mask, wanted in zip(ops, chosen, n.wants, strict=True)
+    ]
 
 
 @rule("Where")
@@ -146,7 +152,11 @@ def where(n: NodeView, g: Op) -> Grads:
 @rule("Clip")
 def clip(n: NodeView, g: Op) -> Grads:
     """Passes inside the limits and on them; the limits themselves get nothing."""
-    inside = [limit(n.x, bound) for bound, limit in ((n.optional(1), _at_least), (n.optional(2), _at_most)) if bound is not None]
+    inside = [
+        limit(n.x, bound)
+        for bound, limit in ((n.optional(1), _at_least), (n.optional(2), _at_most))
+        if bound is not None
+    ]
     if not inside:
         return [g]
     mask = inside[0] if len(inside) == 1 else node("And", inside)

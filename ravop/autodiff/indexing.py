@@ -46,7 +46,11 @@ def scatter_elements(n: NodeView, g: Op) -> Grads:
     by_updates = node("GatherElements", [g, indices], axis=axis) if n.wanted(2) else None
     if _adds(n):
         return [g, None, by_updates]
-    return [node("ScatterElements", [g, indices, zeros(n.input(2))], axis=axis) if n.wanted(0) else None, None, by_updates]
+    return [
+        node("ScatterElements", [g, indices, zeros(n.input(2))], axis=axis) if n.wanted(0) else None,
+        None,
+        by_updates,
+    ]
 
 
 @rule("ScatterND")

@@ -12,7 +12,9 @@ from ravop.ops.nn import batch_normalization_training
 
 
 @rule("BatchNormalization")
-def batch_normalization(n: NodeView, g: Op | None, by_mean: Op | None = None, by_var: Op | None = None) -> Grads:
+def batch_normalization(
+    n: NodeView, g: Op | None, by_mean: Op | None = None, by_var: Op | None = None
+) -> Grads:
     if not n.attribute("training_mode", 0):
         return _with_given_statistics(n, g) if g is not None else []
     if by_mean is not None or by_var is not None:
@@ -45,7 +47,9 @@ def _with_batch_statistics(n: NodeView, g: Op) -> Grads:
     by_scale, by_bias = channel_sum(g * (x - _per_channel(mean, x))) * k, channel_sum(g)
     slope = scale * k
     correction = node(
-        "BatchNormalization", [x, slope * by_scale * -share, slope * by_bias * -share, mean, var], epsilon=epsilon
+        "BatchNormalization",
+        [x, slope * by_scale * -share, slope * by_bias * -share, mean, var],
+        epsilon=epsilon,
     )
     return [g * _per_channel(slope, x) + correction, by_scale, by_bias]
 
@@ -74,6 +78,8 @@ def layer_normalization(n: NodeView, g: Op | None, *others: Op | None) -> Grads:
     k = 1 / node("Sqrt", [node("ReduceMean", [centred * centred, axes]) + n.attribute("epsilon", 1e-5)])
     normal = centred * k
     inner = g * scale
-    by_x = (inner - node("ReduceMean", [inner, axes]) - normal * node("ReduceMean", [inner * normal, axes])) * k
+    by_x = (
+        inner - node("ReduceMean", [inner, axes]) - normal * node("ReduceMean", [inner * normal, axes])
+    ) * k
     bias = n.optional(2)
     return [by_x, sum_to(g * normal, scale), sum_to(g, bias) if bias is not None else None]

@@ -69,7 +69,11 @@ def enlarge(n: NodeView, g: Op) -> Grads:
     """Of enlarging by whole factors, nearest neighbour: the sum over the copies."""
     factors = [y / x for x, y in zip(n.x.static_shape, n.y.static_shape, strict=True)]
     plain = (n.attribute("mode"), n.attribute("coordinate_transformation_mode"), n.attribute("nearest_mode"))
-    if plain != ("nearest", "asymmetric", "floor") or any(f != int(f) for f in factors) or factors[:2] != [1, 1]:
+    if (
+        plain != ("nearest", "asymmetric", "floor")
+        or any(f != int(f) for f in factors)
+        or factors[:2] != [1, 1]
+    ):
         raise n.error("only nearest, asymmetric, floor, by whole factors is supported")
     kernel = [int(f) for f in factors[2:]]
     return [node("AveragePool", [g], kernel_shape=kernel, strides=kernel) * float(math.prod(kernel))]
@@ -101,7 +105,9 @@ def _counts(windows: Windows, include_padding: bool) -> np.ndarray:
         starts = [c * windows.strides[i] - windows.before[i] for c in range(windows.count[i])]
         taps = [k * windows.dilations[i] for k in range(windows.kernel[i])]
         along.append([sum(low <= start + tap < high for tap in taps) for start in starts])
-    return np.array([math.prod(counts) for counts in itertools.product(*along)], dtype=float).reshape(windows.count)
+    return np.array([math.prod(counts) for counts in itertools.product(*along)], dtype=float).reshape(
+        windows.count
+    )
 
 
 @rule("GlobalAveragePool")

@@ -49,7 +49,9 @@ def reduce_prod(n: NodeView, g: Op) -> Grads:
     filled = node("Where", [zero, number(x, 1), x])
     zeros_there = reduce_sum(cast(zero, x.dtype), axes, keepdims=True)
     product = node("ReduceProd", [filled, integers(x, axes)], keepdims=1)
-    others = node("Where", [node("Equal", [zeros_there, cast(zero, x.dtype)]), product / filled, number(x, 0)])
+    others = node(
+        "Where", [node("Equal", [zeros_there, cast(zero, x.dtype)]), product / filled, number(x, 0)]
+    )
     return [_kept(n, g) * others]
 
 

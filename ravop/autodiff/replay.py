@@ -42,7 +42,9 @@ class Replay:
         found = self.mapping.get(value)
         return self.graph.op_of(value) if found is None else found
 
-    def run(self, body: Iterable[ir.Node], outputs: Sequence[ir.Value], constants: Iterable[ir.Value] = ()) -> list[Op]:
+    def run(
+        self, body: Iterable[ir.Node], outputs: Sequence[ir.Value], constants: Iterable[ir.Value] = ()
+    ) -> list[Op]:
         """Copy the nodes and `constants` of a body. → the ops that stand for `outputs`."""
         for value in constants:
             if value.const_value is not None:

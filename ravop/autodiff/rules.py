@@ -25,7 +25,9 @@ Rule = Callable[..., Grads]
 RULES: dict[str, Rule] = {}
 """By ONNX operator name."""
 
-CONSTANT = frozenset({"Floor", "Ceil", "Round", "Sign", "Shape", "Size", "ConstantOfShape", "EyeLike", "Range", "OneHot"})
+CONSTANT = frozenset(
+    {"Floor", "Ceil", "Round", "Sign", "Shape", "Size", "ConstantOfShape", "EyeLike", "Range", "OneHot"}
+)
 """Operators whose float outputs do not change with small changes of their inputs: no gradient flows through them."""
 
 
@@ -77,7 +79,11 @@ class NodeView:
         found = self.node.attributes.get(name)
         if found is None:
             return default
-        return tuple(found.value) if isinstance(found.value, Sequence) and not isinstance(found.value, str) else found.value
+        return (
+            tuple(found.value)
+            if isinstance(found.value, Sequence) and not isinstance(found.value, str)
+            else found.value
+        )
 
     def known(self, position: int, what: str) -> tuple[int, ...] | None:
         """The numbers in an integer input, which must be a constant; None where the input is left out."""

@@ -39,8 +39,11 @@ def grad(loss: Op, wrt: Op | Sequence[Op]) -> Op | list[Op]:
     for target, gradient in zip(targets, found, strict=True):
         if gradient is None:
             raise GradientError(
-                "the loss does not depend on this op in a differentiable way", expected="a float op that the loss was made from",
-                received=repr(target), op=target.name, source=target.source,
+                "the loss does not depend on this op in a differentiable way",
+                expected="a float op that the loss was made from",
+                received=repr(target),
+                op=target.name,
+                source=target.source,
                 hint="integers, comparisons and rounding pass no gradient on",
             )
     gradients = [gradient for gradient in found if gradient is not None]
@@ -50,8 +53,12 @@ def grad(loss: Op, wrt: Op | Sequence[Op]) -> Op | list[Op]:
 def _check_loss(loss: Op) -> None:
     if not is_float(loss.dtype) or any(dim != 1 for dim in loss.shape):
         raise GradientError(
-            "the loss must be a float scalar", expected="a float op of shape []", received=repr(loss), op=loss.name,
-            source=loss.source, hint="reduce it first, such as with .mean()",
+            "the loss must be a float scalar",
+            expected="a float op of shape []",
+            received=repr(loss),
+            op=loss.name,
+            source=loss.source,
+            hint="reduce it first, such as with .mean()",
         )
 
 
@@ -154,4 +161,3 @@ def _apply_rule(
 
 def _located(error: RavenError, view: NodeView) -> RavenError:
     return error if isinstance(error, GradientError) else view.error(error.problem.message)
-

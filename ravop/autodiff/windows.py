@@ -30,22 +30,35 @@ class Windows:
         return tuple(
             s + b + a - ((c - 1) * stride + dilation * (k - 1) + 1)
             for s, b, a, c, stride, dilation, k in zip(
-                self.size, self.before, self.after, self.count, self.strides, self.dilations, self.kernel, strict=True
+                self.size,
+                self.before,
+                self.after,
+                self.count,
+                self.strides,
+                self.dilations,
+                self.kernel,
+                strict=True,
             )
         )
 
     @property
     def disjoint(self) -> bool:
         """Whether no element lies in two windows."""
-        return all(s >= d * (k - 1) + 1 for s, d, k in zip(self.strides, self.dilations, self.kernel, strict=True))
+        return all(
+            s >= d * (k - 1) + 1 for s, d, k in zip(self.strides, self.dilations, self.kernel, strict=True)
+        )
 
     @property
     def tiling(self) -> bool:
         """Whether every element lies in one window, and windows are solid blocks."""
-        return self.kernel == self.strides and not any((*self.pads, *self.leftover, *(d - 1 for d in self.dilations)))
+        return self.kernel == self.strides and not any(
+            (*self.pads, *self.leftover, *(d - 1 for d in self.dilations))
+        )
 
 
-def windows_of(n: NodeView, kernel: tuple[int, ...], size: tuple[int, ...], count: tuple[int, ...]) -> Windows:
+def windows_of(
+    n: NodeView, kernel: tuple[int, ...], size: tuple[int, ...], count: tuple[int, ...]
+) -> Windows:
     """The windows of a node that slides them over `size` elements and gives `count` (for ConvTranspose the other way round)."""
     ones = (1,) * len(kernel)
     strides, dilations = n.attribute("strides", ones), n.attribute("dilations", ones)

@@ -46,7 +46,12 @@ def _with_source(error: ComputeError, graph: Graph) -> ComputeError:
         return error
     p = error.problem
     return type(error)(
-        p.message, expected=p.expected, received=p.received, hint=p.hint, op=p.op, source=describe(list(graph.lines)[number])
+        p.message,
+        expected=p.expected,
+        received=p.received,
+        hint=p.hint,
+        op=p.op,
+        source=describe(list(graph.lines)[number]),
     )
 
 
@@ -60,14 +65,18 @@ def export_onnx(path: str | Path, graph: Graph | None = None) -> Path:
     held = sum(array.nbytes for array in graph.inputs.values())
     if held > MAX_FILE:
         raise ArgumentError(
-            "the graph is too large for an ONNX file", expected=f"at most {MAX_FILE:,} bytes",
-            received=f"{held:,} bytes of data", hint="export the trained model, without the data it was trained on",
+            "the graph is too large for an ONNX file",
+            expected=f"at most {MAX_FILE:,} bytes",
+            received=f"{held:,} bytes of data",
+            hint="export the trained model, without the data it was trained on",
         )
     data = to_bytes(_self_contained(graph))
     try:
         onnx.checker.check_model(data, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        raise InvalidModelError("the exported model does not pass ONNX's checker", received=str(error)) from error
+        raise InvalidModelError(
+            "the exported model does not pass ONNX's checker", received=str(error)
+        ) from error
     path = Path(path)
     path.write_bytes(data)
     return path

@@ -29,7 +29,9 @@ _ENGINE_FAULTS: tuple[type[Exception], ...] = (
     # What the bindings and the reference evaluator (NumPy underneath) raise for inputs that do not fit.
     RuntimeError, ValueError, TypeError, IndexError, KeyError, ArithmeticError, NotImplementedError, MemoryError,
 )  # fmt: skip
-_MEMORY_MESSAGE = re.compile(r"bad_alloc|allocate memory|out of memory|bad allocation|unable to allocate", re.IGNORECASE)
+_MEMORY_MESSAGE = re.compile(
+    r"bad_alloc|allocate memory|out of memory|bad allocation|unable to allocate", re.IGNORECASE
+)
 _NODE_NAME = re.compile(r"Name:'([^']+)'")
 _MAX_MESSAGE = 2_000
 
@@ -62,7 +64,9 @@ class Session:
         """
         missing = [name for name in self.inputs if name not in inputs]
         if missing:
-            raise ComputeError("the model needs more inputs", expected=", ".join(self.inputs), received=", ".join(inputs))
+            raise ComputeError(
+                "the model needs more inputs", expected=", ".join(self.inputs), received=", ".join(inputs)
+            )
         try:
             values = self._run({name: inputs[name] for name in self.inputs})
         except _ENGINE_FAULTS as error:
@@ -73,7 +77,9 @@ class Session:
         text = str(error)[:_MAX_MESSAGE]
         if isinstance(error, MemoryError) or _MEMORY_MESSAGE.search(text):
             return OutOfMemoryError(
-                "the subgraph needs more memory than there is", received=text, op=self._node_in(text),
+                "the subgraph needs more memory than there is",
+                received=text,
+                op=self._node_in(text),
                 hint="use smaller batches, or a provider with more memory",
             )
         return ComputeError(message, received=f"{type(error).__name__}: {text}", op=self._node_in(text))
@@ -85,14 +91,20 @@ class Session:
             return ""
         innermost: str = told[-1]
         names = {node.name for graph in _graphs(parse(self._model)) for node in graph.node}
-        return innermost if innermost in names else max((n for n in names if n in innermost), key=len, default=innermost)
+        return (
+            innermost
+            if innermost in names
+            else max((n for n in names if n in innermost), key=len, default=innermost)
+        )
 
 
 def _graphs(model: Any) -> list[Any]:
     """The main graph, the functions and all bodies of `model`."""
     found = [model.graph, *model.functions]
     for graph in found:  # grows while it is walked
-        found += [attribute.g for node in graph.node for attribute in node.attribute if attribute.HasField("g")]
+        found += [
+            attribute.g for node in graph.node for attribute in node.attribute if attribute.HasField("g")
+        ]
     return found
 
 
@@ -121,12 +133,18 @@ def _trains_convolutions(model: bytes) -> bool:
     """
     graphs = _graphs(parse(model))
     constants = {tensor.name for graph in graphs for tensor in getattr(graph, "initializer", ())}
-    return any(node.op_type == "Conv" and node.input[1] not in constants for graph in graphs for node in graph.node)
+    return any(
+        node.op_type == "Conv" and node.input[1] not in constants for graph in graphs for node in graph.node
+    )
 
 
 def _load_reference(model: bytes, threads: int) -> tuple[list[str], list[str], _Run]:
     evaluator = ReferenceEvaluator(parse(model))
-    return list(evaluator.input_names), list(evaluator.output_names), lambda inputs: evaluator.run(None, dict(inputs))
+    return (
+        list(evaluator.input_names),
+        list(evaluator.output_names),
+        lambda inputs: evaluator.run(None, dict(inputs)),
+    )
 
 
 _LOADERS: dict[EngineName, Callable[[bytes, int], tuple[list[str], list[str], _Run]]] = {

@@ -14,7 +14,13 @@ from ravop.graph.dtypes import INT, is_float
 from ravop.graph.op import Op, Operand
 from ravop.ops.catalogue import as_op, cast, common, floats, integers, node, operator, scalar
 
-__all__ = ["affine", "batch_normalization", "batch_normalization_training", "dropout", "softmax_cross_entropy"]
+__all__ = [
+    "affine",
+    "batch_normalization",
+    "batch_normalization_training",
+    "dropout",
+    "softmax_cross_entropy",
+]
 
 
 _MANY = 65_536
@@ -26,7 +32,11 @@ def affine(x: Operand, scale: Operand, shift: Operand) -> Op:
     """scale · x + shift, with scalars: for large x in one pass over memory, where two operators take two."""
     op, a, b = (floats(operand) for operand in common(x, scale, shift))
     if a.shape or b.shape:
-        raise ShapeError("affine takes scalars", expected="scale and shift of shape []", received=f"{a.shape} and {b.shape}")
+        raise ShapeError(
+            "affine takes scalars",
+            expected="scale and shift of shape []",
+            received=f"{a.shape} and {b.shape}",
+        )
     if math.prod(op.static_shape) < _MANY:
         return node("Add", [node("Mul", [op, a]), b])
     # ONNX has no such operator, but batch normalization of a single channel with mean 0 and variance 1 is one.

@@ -385,7 +385,8 @@ def encode(message: Message) -> bytes:
     if len(data) > MAX_MESSAGE:
         raise MessageError(
             f"a {type(message).__name__} message of {len(data):,} bytes is too large",
-            expected=f"at most {MAX_MESSAGE:,} bytes", received=f"{len(data):,} bytes",
+            expected=f"at most {MAX_MESSAGE:,} bytes",
+            received=f"{len(data):,} bytes",
             hint="send large tensors as blobs",
         )
     return data
@@ -399,15 +400,19 @@ def decode(data: object, expect: Any) -> Any:
     if not isinstance(data, bytes | bytearray | memoryview):
         raise MessageError("a message must be binary", expected="bytes", received=type(data).__name__)
     if len(data) > MAX_MESSAGE:
-        raise MessageError("message too large", expected=f"at most {MAX_MESSAGE:,} bytes", received=f"{len(data):,} bytes")
+        raise MessageError(
+            "message too large", expected=f"at most {MAX_MESSAGE:,} bytes", received=f"{len(data):,} bytes"
+        )
     try:
         version, body = _ENVELOPE.decode(data)
     except (msgspec.MsgspecError, RecursionError, ValueError) as error:
         raise MessageError("a message must be [version, body] in MessagePack", received=str(error)) from error
     if version != VERSION:
         raise VersionError(
-            "the two programs speak different versions of the protocol", expected=f"version {VERSION}",
-            received=f"version {version}", hint="install the same release of ravenverse on both sides",
+            "the two programs speak different versions of the protocol",
+            expected=f"version {VERSION}",
+            received=f"version {version}",
+            hint="install the same release of ravenverse on both sides",
         )
     decoder = _ALL.get(expect)
     if decoder is None:
@@ -415,7 +420,9 @@ def decode(data: object, expect: Any) -> Any:
     try:
         return decoder.decode(body)
     except (msgspec.MsgspecError, RecursionError, ValueError) as error:
-        raise MessageError("a message of the wrong shape", expected=_names(expect), received=str(error)) from error
+        raise MessageError(
+            "a message of the wrong shape", expected=_names(expect), received=str(error)
+        ) from error
 
 
 _ENVELOPE = msgspec.msgpack.Decoder(tuple[int, msgspec.Raw])

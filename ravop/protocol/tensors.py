@@ -105,7 +105,8 @@ def decode_tensor(data: bytes | memoryview) -> Array:
     if header.total != len(view):
         raise MessageError(
             "a tensor's bytes do not match its shape",
-            expected=f"{header.total} bytes for {header.shape} {header.dtype}", received=f"{len(view)} bytes",
+            expected=f"{header.total} bytes for {header.shape} {header.dtype}",
+            received=f"{len(view)} bytes",
         )
     try:
         return np.frombuffer(view[header.offset :], dtype=header.dtype).reshape(header.shape)
@@ -141,7 +142,11 @@ def _parsed_header(head: bytes) -> TensorHeader:
     except (ValueError, EOFError, SyntaxError, TypeError) as error:
         raise MessageError("not a tensor in .npy format", received=str(error)[:200]) from error
     if fortran or dtype.newbyteorder("=") not in DTYPES or dtype.byteorder == ">":
-        raise MessageError("a tensor this protocol does not carry", expected=f"C order, {_dtype_names()}", received=f"{dtype}")
+        raise MessageError(
+            "a tensor this protocol does not carry",
+            expected=f"C order, {_dtype_names()}",
+            received=f"{dtype}",
+        )
     total = stream.tell() + math.prod(shape) * dtype.itemsize
     return TensorHeader(dtype.newbyteorder("=").name, shape, stream.tell(), total)
 
@@ -185,7 +190,9 @@ def resolve(ref: TensorRef, read: Callable[[Blob], Array], depth: int = 0) -> Ar
         case Element(of, index):
             whole = resolve(of, read, depth + 1)
             if whole.ndim == 0 or index >= whole.shape[0]:
-                raise BlobError("a tensor has no such element", expected=f"an index into {whole.shape}", received=index)
+                raise BlobError(
+                    "a tensor has no such element", expected=f"an index into {whole.shape}", received=index
+                )
             element: Array = np.asarray(whole[index])  # of a vector, NumPy gives a scalar
             return element
         case Concat(parts) | Stack(parts):

@@ -66,7 +66,9 @@ def check_gradients():
         got = run(arrays)
         for position in range(len(arrays)):
             expected = differences(lambda values: float(run(values)[outputs[0]].item()), arrays, position)
-            np.testing.assert_allclose(got[outputs[1 + position]], expected, rtol=rtol, atol=atol, err_msg=f"input {position}")
+            np.testing.assert_allclose(
+                got[outputs[1 + position]], expected, rtol=rtol, atol=atol, err_msg=f"input {position}"
+            )
 
     return check
 
@@ -90,8 +92,12 @@ def check_torch():
         named = {"out": result} | {str(i): g for i, g in enumerate(grad((result * weights).sum(), ops))}
         for name, op in named.items():
             op.persist_op(name)
-        got = Session(to_bytes(graph.model())).run(graph.inputs | {op.name: a for op, a in zip(ops, arrays, strict=True)})
-        np.testing.assert_allclose(got[graph.persisted["out"].value], out.detach().numpy(), rtol=rtol, atol=atol)
+        got = Session(to_bytes(graph.model())).run(
+            graph.inputs | {op.name: a for op, a in zip(ops, arrays, strict=True)}
+        )
+        np.testing.assert_allclose(
+            got[graph.persisted["out"].value], out.detach().numpy(), rtol=rtol, atol=atol
+        )
         for i, tensor in enumerate(tensors):
             mine = got[graph.persisted[str(i)].value]
             np.testing.assert_allclose(mine, tensor.grad.numpy(), rtol=rtol, atol=atol, err_msg=f"input {i}")

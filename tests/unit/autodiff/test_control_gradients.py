@@ -34,7 +34,9 @@ def test_through_a_loops_carry_inputs_captures_and_outputs(check_gradients):
 
 
 def test_a_loop_whose_outputs_are_used_in_part(check_gradients):
-    check_gradients(lambda h, xs, w: R.scan(cell(w), h, xs)[1][1], values(2, 3), values(3, 2, 3), values(3, 3))
+    check_gradients(
+        lambda h, xs, w: R.scan(cell(w), h, xs)[1][1], values(2, 3), values(3, 2, 3), values(3, 3)
+    )
     check_gradients(lambda h, xs, w: R.scan(cell(w), h, xs)[0], values(2, 3), values(3, 2, 3), values(3, 3))
 
 

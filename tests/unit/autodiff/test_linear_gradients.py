@@ -43,4 +43,7 @@ def test_gemm(check_gradients, trans_a, trans_b, bias):
      ("bij,bjk,k->bi", [(2, 2, 3), (2, 3, 2), (2,)]), ("i,j", [(2,), (3,)])],
 )  # fmt: skip
 def test_einsum(check_gradients, equation, shapes):
-    check_gradients(lambda *ops: node("Einsum", list(ops), equation=equation) * 2, *(values(s, i) for i, s in enumerate(shapes)))
+    check_gradients(
+        lambda *ops: node("Einsum", list(ops), equation=equation) * 2,
+        *(values(s, i) for i, s in enumerate(shapes)),
+    )

@@ -79,7 +79,12 @@ def test_auto_pad(check_torch, auto_pad, stride):
 def test_transposed_conv(check_torch, group, stride, pad, extra):
     def ours(x, w, b):
         return node(
-            "ConvTranspose", [x, w, b], strides=[stride] * 2, pads=[pad] * 4, output_padding=[extra] * 2, group=group
+            "ConvTranspose",
+            [x, w, b],
+            strides=[stride] * 2,
+            pads=[pad] * 4,
+            output_padding=[extra] * 2,
+            group=group,
         )
 
     check_torch(
@@ -91,7 +96,10 @@ def test_transposed_conv(check_torch, group, stride, pad, extra):
 def test_second_derivatives_of_conv(check_gradients):
     """Without float64 kernels this runs on the reference evaluator."""
     check_gradients(
-        lambda x, w: node("Conv", [x, w], pads=[1, 1, 1, 1]) ** 2, values(1, 2, 3, 3), values(2, 2, 3, 3, seed=1), times=2
+        lambda x, w: node("Conv", [x, w], pads=[1, 1, 1, 1]) ** 2,
+        values(1, 2, 3, 3),
+        values(2, 2, 3, 3, seed=1),
+        times=2,
     )
 
 
@@ -104,7 +112,9 @@ def test_max_pool(check_torch, data):
     if kernel[1] == 1:
         pad = (pad[0], 0)
     # PyTorch leaves out a last window that would begin behind the data; ONNX keeps it until opset 22.
-    ceil = ceil and all(-(-(n + 2 * p - k) // s) * s < n + p for n, p, k, s in zip(size, pad, kernel, stride, strict=True))
+    ceil = ceil and all(
+        -(-(n + 2 * p - k) // s) * s < n + p for n, p, k, s in zip(size, pad, kernel, stride, strict=True)
+    )
 
     def ours(x):
         return node("MaxPool", [x], kernel_shape=kernel, strides=stride, pads=pad * 2, ceil_mode=int(ceil))
@@ -116,12 +126,18 @@ def test_max_pool(check_torch, data):
 def test_ties_go_to_the_first_maximum(check_torch, size, stride):
     x = np.random.default_rng(0).integers(0, 2, size=(4, 3, size, size))
     check_torch(
-        lambda x: node("MaxPool", [x], kernel_shape=[2, 2], strides=[stride] * 2), lambda x: F.max_pool2d(x, 2, stride), x
+        lambda x: node("MaxPool", [x], kernel_shape=[2, 2], strides=[stride] * 2),
+        lambda x: F.max_pool2d(x, 2, stride),
+        x,
     )
 
 
 def test_max_pool_in_other_dimensions(check_torch):
-    check_torch(lambda x: node("MaxPool", [x], kernel_shape=[2], strides=[2]), lambda x: F.max_pool1d(x, 2), values(2, 3, 6))
+    check_torch(
+        lambda x: node("MaxPool", [x], kernel_shape=[2], strides=[2]),
+        lambda x: F.max_pool1d(x, 2),
+        values(2, 3, 6),
+    )
     check_torch(
         lambda x: node("MaxPool", [x], kernel_shape=[2, 2, 2], strides=[2, 2, 2]), lambda x: F.max_pool3d(x, 2),
         values(2, 2, 4, 4, 4),
@@ -150,11 +166,18 @@ def test_average_pool(check_torch, data):
 
     def ours(x):
         return node(
-            "AveragePool", [x], kernel_shape=kernel, strides=stride, pads=pad * 2, count_include_pad=int(padding_counts)
+            "AveragePool",
+            [x],
+            kernel_shape=kernel,
+            strides=stride,
+            pads=pad * 2,
+            count_include_pad=int(padding_counts),
         )
 
     check_torch(
-        ours, lambda x: F.avg_pool2d(x, kernel, stride, pad, count_include_pad=padding_counts), values(2, 3, *size)
+        ours,
+        lambda x: F.avg_pool2d(x, kernel, stride, pad, count_include_pad=padding_counts),
+        values(2, 3, *size),
     )
 
 
@@ -178,7 +201,9 @@ def test_batch_normalization(check_torch, shape, training):
 
     def ours(x, scale, bias, *statistics):
         held = statistics or [x.graph.tensor(a, "float32") for a in (mean, var)]
-        return x.graph.apply("BatchNormalization", [x, scale, bias, *held], {"training_mode": training, "epsilon": 1e-3})[0]
+        return x.graph.apply(
+            "BatchNormalization", [x, scale, bias, *held], {"training_mode": training, "epsilon": 1e-3}
+        )[0]
 
     def theirs(x, scale, bias, *statistics):
         held = statistics or (torch.tensor(mean, dtype=torch.float32), torch.tensor(var, dtype=torch.float32))

@@ -61,13 +61,19 @@ def test_dropout(check_torch):
 def test_softmax_cross_entropy_of_classes(check_torch):
     classes = np.array([2, 0, 1, 2])
     check_torch(
-        lambda z: R.softmax_cross_entropy(z, classes), lambda z: F.cross_entropy(z, torch.tensor(classes)), values(4, 3) * 50
+        lambda z: R.softmax_cross_entropy(z, classes),
+        lambda z: F.cross_entropy(z, torch.tensor(classes)),
+        values(4, 3) * 50,
     )
 
 
 def test_softmax_cross_entropy_of_probabilities(check_torch):
     truth = np.abs(values(4, 3)).astype(np.float32)
-    check_torch(lambda z: R.softmax_cross_entropy(z, truth), lambda z: F.cross_entropy(z, torch.tensor(truth)), values(4, 3))
+    check_torch(
+        lambda z: R.softmax_cross_entropy(z, truth),
+        lambda z: F.cross_entropy(z, torch.tensor(truth)),
+        values(4, 3),
+    )
 
 
 @pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
@@ -107,7 +113,13 @@ def test_statistics_are_the_same_when_a_session_runs_again():
 @pytest.mark.parametrize("shape", [(3, 4), (300, 300)])
 def test_affine(check_torch, shape):
     check_torch(
-        lambda x, a, b: R.affine(x, a, b), lambda x, a, b: x * a + b, values(*shape), 1.7, -0.3, rtol=1e-3, atol=1e-3
+        lambda x, a, b: R.affine(x, a, b),
+        lambda x, a, b: x * a + b,
+        values(*shape),
+        1.7,
+        -0.3,
+        rtol=1e-3,
+        atol=1e-3,
     )
 
 

@@ -26,12 +26,16 @@ def test_reductions(check_gradients, op_type):
         shape = data.draw(array_shapes(max_dims=3, max_side=3))
         axes = data.draw(valid_tuple_axes(len(shape), min_size=1))
         keepdims = data.draw(st.integers(0, 1))
-        check_gradients(lambda x: node(op_type, [x, integers(x, axes)], keepdims=keepdims) * 1.5, values(shape))
+        check_gradients(
+            lambda x: node(op_type, [x, integers(x, axes)], keepdims=keepdims) * 1.5, values(shape)
+        )
 
     check()
 
 
-@pytest.mark.parametrize("op_type", ["ReduceSum", "ReduceMean", "ReduceProd", "ReduceSumSquare", "ReduceLogSumExp"])
+@pytest.mark.parametrize(
+    "op_type", ["ReduceSum", "ReduceMean", "ReduceProd", "ReduceSumSquare", "ReduceLogSumExp"]
+)
 def test_second_derivatives(check_gradients, op_type):
     check_gradients(lambda x: node(op_type, [x * x, integers(x, [1])], keepdims=0), values((2, 3)), times=2)
 
@@ -63,7 +67,9 @@ def test_statistics(check_gradients):
 def test_cumulative_sums(check_gradients, exclusive, reverse):
     axis = np.array(1)
     check_gradients(
-        lambda x: node("CumSum", [x, x.graph.constant(axis)], exclusive=exclusive, reverse=reverse) ** 2, values((2, 3)), times=2
+        lambda x: node("CumSum", [x, x.graph.constant(axis)], exclusive=exclusive, reverse=reverse) ** 2,
+        values((2, 3)),
+        times=2,
     )
 
 

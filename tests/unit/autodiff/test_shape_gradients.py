@@ -56,14 +56,18 @@ def test_concat_and_split(check_gradients, axis):
 
 
 def test_a_part_of_a_split_that_nobody_uses(check_gradients):
-    check_gradients(lambda x: x.graph.apply("Split", [x, integers(x, [1, 3])], {"axis": 0})[1] ** 2, values((4, 2)))
+    check_gradients(
+        lambda x: x.graph.apply("Split", [x, integers(x, [1, 3])], {"axis": 0})[1] ** 2, values((4, 2))
+    )
 
 
 @given(st.data())
 @settings(max_examples=40, deadline=None)
 def test_slices(check_gradients, data):
     shape = data.draw(array_shapes(max_dims=3, max_side=5))
-    index = data.draw(basic_indices(shape, allow_ellipsis=True, allow_newaxis=True).filter(lambda i: values(shape)[i].size))
+    index = data.draw(
+        basic_indices(shape, allow_ellipsis=True, allow_newaxis=True).filter(lambda i: values(shape)[i].size)
+    )
     check_gradients(lambda x: x[index] * 2, values(shape))
 
 
@@ -79,17 +83,23 @@ def test_padding(check_gradients, pads):
 
 @pytest.mark.parametrize(("axis", "indices"), [(0, [1, 0, 1, -1]), (1, [[0, 2], [2, 2]]), (2, 1), (1, [-1])])
 def test_gather(check_gradients, axis, indices):
-    check_gradients(lambda x: node("Gather", [x, x.graph.constant(np.array(indices))], axis=axis) ** 2, values((3, 4, 2)))
+    check_gradients(
+        lambda x: node("Gather", [x, x.graph.constant(np.array(indices))], axis=axis) ** 2, values((3, 4, 2))
+    )
 
 
 def test_gather_elements(check_gradients):
     indices = np.array([[0, 1, 0], [2, 2, 0]])
-    check_gradients(lambda x: node("GatherElements", [x, x.graph.constant(indices)], axis=0) ** 2, values((3, 3)), times=2)
+    check_gradients(
+        lambda x: node("GatherElements", [x, x.graph.constant(indices)], axis=0) ** 2, values((3, 3)), times=2
+    )
 
 
 def test_gather_nd(check_gradients):
     indices = np.array([[0, 1], [2, 2], [0, 1]])
-    check_gradients(lambda x: node("GatherND", [x, x.graph.constant(indices)]) ** 2, values((3, 3, 2)), times=2)
+    check_gradients(
+        lambda x: node("GatherND", [x, x.graph.constant(indices)]) ** 2, values((3, 3, 2)), times=2
+    )
 
 
 @pytest.mark.parametrize("reduction", ["none", "add"])

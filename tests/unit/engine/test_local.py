@@ -78,7 +78,9 @@ def test_functions_and_open_inputs_are_exported(tmp_path):
     double(x).persist_op("doubled")
     session = ort.InferenceSession(str(R.export_onnx(tmp_path / "open.onnx")))
     (name,) = (i.name for i in session.get_inputs())
-    np.testing.assert_array_equal(session.run(["doubled"], {name: np.ones((3, 2), np.float32)})[0], np.full((3, 2), 2.0))
+    np.testing.assert_array_equal(
+        session.run(["doubled"], {name: np.ones((3, 2), np.float32)})[0], np.full((3, 2), 2.0)
+    )
     with pytest.raises(GraphStateError, match="inputs without values"):
         R.run_local(graph)
 

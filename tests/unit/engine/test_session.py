@@ -34,7 +34,9 @@ def scan_model(reshape_to: int) -> bytes:
          onnx.helper.make_tensor_value_info("to", INT64, [1])],
         [onnx.helper.make_tensor_value_info("c1", FLOAT, [3]), onnx.helper.make_tensor_value_info("ys", FLOAT, None)],
     )  # fmt: skip
-    proto = onnx.helper.make_model(graph, ir_version=IR_VERSION, opset_imports=[onnx.helper.make_opsetid("", 21)])
+    proto = onnx.helper.make_model(
+        graph, ir_version=IR_VERSION, opset_imports=[onnx.helper.make_opsetid("", 21)]
+    )
     return proto.SerializeToString()
 
 
@@ -50,16 +52,18 @@ def test_a_loop_gives_what_numpy_gives(engine):
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_scalars_come_back_as_arrays(engine):
-    got = Session(model("f (float[N] x) => (float y) { y = ReduceSum <keepdims = 0> (x) }"), engine=engine).run(
-        {"x": np.ones(5, np.float32)}
-    )
+    got = Session(
+        model("f (float[N] x) => (float y) { y = ReduceSum <keepdims = 0> (x) }"), engine=engine
+    ).run({"x": np.ones(5, np.float32)})
     assert isinstance(got["y"], np.ndarray)
     assert got["y"].shape == ()
 
 
 def test_the_failing_node_inside_a_loop_is_named():
     with pytest.raises(ComputeError) as caught:
-        Session(scan_model(4)).run({"c0": np.ones(3, np.float32), "xs": np.ones((4, 3), np.float32), "to": np.array([4])})
+        Session(scan_model(4)).run(
+            {"c0": np.ones(3, np.float32), "xs": np.ones((4, 3), np.float32), "to": np.array([4])}
+        )
     assert caught.value.problem.op == "layer/Reshape_8"
 
 
@@ -73,7 +77,9 @@ def test_a_missing_input_is_named(engine):
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_inputs_that_do_not_fit_are_typed_errors(engine):
-    session = Session(model("f (float[N, 2] x, float[2, M] y) => (float[N, M] z) { z = MatMul(x, y) }"), engine=engine)
+    session = Session(
+        model("f (float[N, 2] x, float[2, M] y) => (float[N, M] z) { z = MatMul(x, y) }"), engine=engine
+    )
     with pytest.raises(ComputeError):
         session.run({"x": np.ones((3, 2), np.float32), "y": np.ones((3, 3), np.float32)})
 

@@ -30,7 +30,9 @@ def test_traced_once_for_each_signature(compute):
         result["scaled"].persist_op(f"scaled{number}")
         result["sum"][0].persist_op(f"sum{number}")
     results = compute(graph)
-    for number, (x, y) in enumerate([(X, X * 2), (X + 1, X * 2 + 2), (X, X * 3), (X[0], X[0] * 2), (X, X * 2 + 1)]):
+    for number, (x, y) in enumerate(
+        [(X, X * 2), (X + 1, X * 2 + 2), (X, X * 3), (X[0], X[0] * 2), (X, X * 2 + 1)]
+    ):
         np.testing.assert_array_equal(results[f"scaled{number}"], y)
         np.testing.assert_allclose(results[f"sum{number}"], x.sum())
 
@@ -45,7 +47,9 @@ def test_captures_constants_loops_and_functions_inside(compute):
 
     @R.function
     def outer(x):
-        total, ys = R.scan(lambda c, row: (c + inner(row).sum() + big[2] + row.sum() * 0.5, inner(row) * 2), R.t(0.0), x)
+        total, ys = R.scan(
+            lambda c, row: (c + inner(row).sum() + big[2] + row.sum() * 0.5, inner(row) * 2), R.t(0.0), x
+        )
         return inner(x), total, ys, x, x
 
     results_of = outer(R.t(X))

@@ -37,7 +37,13 @@ def test_no_ops_after_activation():
     graph = R.Graph(name="mine")
     x = R.t(1.0)
     graph.state = GraphState.ACTIVE
-    for make in (lambda: x + 1, lambda: R.t(5.0), lambda: x.persist_op("x"), lambda: R.t(np.zeros(100_000)), lambda: R.random()):
+    for make in (
+        lambda: x + 1,
+        lambda: R.t(5.0),
+        lambda: x.persist_op("x"),
+        lambda: R.t(np.zeros(100_000)),
+        lambda: R.random(),
+    ):
         with pytest.raises(GraphStateError, match="no more ops can be added"):
             make()
 
@@ -91,8 +97,14 @@ def test_nothing_persisted_is_nothing_to_compute():
 def test_what_is_persisted_comes_out_however_it_was_made(compute):
     graph = R.Graph()
     constant, big, x = R.t([1.0, 2.0]), R.t(np.arange(20_000.0)), R.t(3.0) + 1
-    for name, op in {"constant": constant, "big": big, "x": x, "again": x,
-    "alias": R.stop_gradient(constant), "chosen": big[5]}.items():
+    for name, op in {
+        "constant": constant,
+        "big": big,
+        "x": x,
+        "again": x,
+        "alias": R.stop_gradient(constant),
+        "chosen": big[5],
+    }.items():
         op.persist_op(name)
     x.persist_op("third")
     results = compute(graph)

@@ -16,7 +16,9 @@ ALL = (LOSSES, WEIGHTS, STEPS)
 
 
 def results():
-    return Results(ALL, {"v1": np.arange(6.0).reshape(2, 3), "v2": np.ones((2, 2)), "v3": np.arange(8).reshape(4, 2)})
+    return Results(
+        ALL, {"v1": np.arange(6.0).reshape(2, 3), "v2": np.ones((2, 2)), "v3": np.arange(8).reshape(4, 2)}
+    )
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,10 @@ def python_scan(body, init, xs):
 )  # fmt: skip
 def test_nested_loops_with_captures(compute, length, width, factor, inner, data):
     rng = np.random.default_rng(data.draw(st.integers(0, 1000)))
-    xs, table = rng.normal(size=(length, width)).astype(np.float32), rng.normal(size=(inner, width)).astype(np.float32)
+    xs, table = (
+        rng.normal(size=(length, width)).astype(np.float32),
+        rng.normal(size=(inner, width)).astype(np.float32),
+    )
 
     def body(carry, x, scan, stack):
         def step(total, row):  # captures x of the outer body and factor of the main graph
@@ -57,7 +60,9 @@ def test_trees_keep_their_form(compute):
         new = {"counts": [count + 1, (product * x["b"], None)], "w": w + x["a"]}  # another order of keys
         return new, {"w": new["w"], "both": (count, x["b"])}
 
-    carry, ys = R.scan(body, init, {"a": R.t([[1.0, 1.0], [2.0, 2.0]]), "b": [3.0, 4.0]} | {"b": R.t([3.0, 4.0])})
+    carry, ys = R.scan(
+        body, init, {"a": R.t([[1.0, 1.0], [2.0, 2.0]]), "b": [3.0, 4.0]} | {"b": R.t([3.0, 4.0])}
+    )
     carry["w"].persist_op("w")
     carry["counts"][0].persist_op("count")
     carry["counts"][1][0].persist_op("product")
@@ -72,12 +77,25 @@ def test_trees_keep_their_form(compute):
 def test_bodies_may_give_inputs_captures_constants_and_the_same_twice(compute):
     R.Graph()
     outside = R.t([7.0, 8.0])
-    carry, ys = R.scan(lambda c, x: ((c[1], x), (x, x, outside, 5.0, c[0], c[1], c[1])), (R.t(0.0), R.t(1.0)), R.t([2.0, 3.0]))
+    carry, ys = R.scan(
+        lambda c, x: ((c[1], x), (x, x, outside, 5.0, c[0], c[1], c[1])),
+        (R.t(0.0), R.t(1.0)),
+        R.t([2.0, 3.0]),
+    )
     for name, op in {"a": carry[0], "b": carry[1], **{str(i): y for i, y in enumerate(ys)}}.items():
         op.persist_op(name)
     results = compute(outside.graph)
-    expected = {"a": 2, "b": 3, "0": [2, 3], "1": [2, 3], "2": [[7, 8], [7, 8]], "3": [5, 5], "4": [0, 1],
-    "5": [1, 2], "6": [1, 2]}
+    expected = {
+        "a": 2,
+        "b": 3,
+        "0": [2, 3],
+        "1": [2, 3],
+        "2": [[7, 8], [7, 8]],
+        "3": [5, 5],
+        "4": [0, 1],
+        "5": [1, 2],
+        "6": [1, 2],
+    }
     for name, value in expected.items():
         np.testing.assert_array_equal(results[name], value)
 
@@ -125,7 +143,9 @@ def test_large_arrays_in_bodies_are_inputs_of_the_graph(compute):
     assert bound is not big
     assert np.array_equal(bound, big)
     assert len(to_bytes(graph.model())) < 10_000
-    np.testing.assert_allclose(compute(graph)["ys"], [[big.sum() + 6] * 2, [2 * big.sum() + 6] * 2], rtol=1e-5)
+    np.testing.assert_allclose(
+        compute(graph)["ys"], [[big.sum() + 6] * 2, [2 * big.sum() + 6] * 2], rtol=1e-5
+    )
 
 
 def test_size_does_not_grow_with_length():

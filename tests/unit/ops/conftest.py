@@ -22,7 +22,10 @@ def evaluate(*ops, rtol=2e-5, atol=2e-6, engines=ENGINES):
         value, other = results[0][name], results[-1][name]
         assert value.dtype == op.dtype == other.dtype, (op, value.dtype, other.dtype)
         assert value.ndim == op.ndim, (op, value.shape)
-        assert all(told in (None, is_) for told, is_ in zip(op.shape, value.shape, strict=True)), (op, value.shape)
+        assert all(told in (None, is_) for told, is_ in zip(op.shape, value.shape, strict=True)), (
+            op,
+            value.shape,
+        )
         np.testing.assert_allclose(value, other, rtol=rtol, atol=atol, err_msg=repr(op))
         found.append(value)
     return found

@@ -16,7 +16,11 @@ EXAMPLES = settings(max_examples=5, deadline=None)
 
 PLAIN = {"float32": st.floats(-100, 100, width=32), "int64": st.integers(-50, 50), "bool": st.booleans(),
          "int32": st.integers(-50, 50), "uint8": st.integers(0, 12), "float64": st.floats(-100, 100)}  # fmt: skip
-POSITIVE = {"float32": st.floats(0.015625, 100, width=32), "int64": st.integers(1, 50), "int32": st.integers(1, 50)}
+POSITIVE = {
+    "float32": st.floats(0.015625, 100, width=32),
+    "int64": st.integers(1, 50),
+    "int32": st.integers(1, 50),
+}
 SMALL = {"float32": st.floats(-4, 4, width=32), "int64": st.integers(-4, 4)}
 UNIT = {"float32": st.floats(-1, 1, width=32)}
 BASE = {"float32": st.floats(0.015625, 4, width=32), "int64": st.integers(0, 4), "int32": st.integers(0, 4)}
@@ -69,13 +73,13 @@ def name(case):
     return case.__name__ if callable(case) else ""
 
 
-
-
 @pytest.mark.parametrize(("ours", "numpys", "left", "right"), BINARY, ids=name)
 @EXAMPLES
 @given(data=st.data())
 def test_binary(evaluate, ours, numpys, left, right, data):
-    shapes = data.draw(mutually_broadcastable_shapes(num_shapes=2, min_dims=0, max_dims=3, max_side=4)).input_shapes
+    shapes = data.draw(
+        mutually_broadcastable_shapes(num_shapes=2, min_dims=0, max_dims=3, max_side=4)
+    ).input_shapes
     a, b = (draw(data, dtypes, shape) for dtypes, shape in zip((left, right), shapes, strict=True))
     if ours in (R.add, R.sub, R.mul) and a.dtype == b.dtype == bool:
         a = a.astype(np.int64)  # NumPy's booleans add up to booleans; ours to int64
@@ -111,7 +115,16 @@ OPERATORS = [
     lambda a, b: a**b, lambda a, b: a < b, lambda a, b: a <= b, lambda a, b: a > b, lambda a, b: a >= b,
     lambda a, b: a == b, lambda a, b: a != b,
 ]  # fmt: skip
-OPERANDS = [3, 2.5, True, [1, 2], np.array([1.5, 2.5]), np.float64(1.5), np.int32(2), np.array([2, 1], dtype=np.int32)]
+OPERANDS = [
+    3,
+    2.5,
+    True,
+    [1, 2],
+    np.array([1.5, 2.5]),
+    np.float64(1.5),
+    np.int32(2),
+    np.array([2, 1], dtype=np.int32),
+]
 
 
 @pytest.mark.parametrize("dtype", ["float32", "int64", "float64", "int32"])
@@ -120,7 +133,9 @@ def test_python_operators_from_both_sides(evaluate, dtype, other):
     x = np.array([[1, 2], [3, 4]], dtype=dtype)
     R.Graph()
     op = R.t(x, dtype)
-    pairs = [(f(op, other), f(x, other)) for f in OPERATORS] + [(f(other, op), f(other, x)) for f in OPERATORS]
+    pairs = [(f(op, other), f(x, other)) for f in OPERATORS] + [
+        (f(other, op), f(other, x)) for f in OPERATORS
+    ]
     for got, (_, expected) in zip(evaluate(*(ours for ours, _ in pairs)), pairs, strict=True):
         np.testing.assert_allclose(got, expected.astype(got.dtype), rtol=1e-5)
 
@@ -144,7 +159,15 @@ def test_python_operators_from_both_sides(evaluate, dtype, other):
 )  # fmt: skip
 def test_dtypes(made, dtype):
     R.Graph()
-    names = {"f2": "float16", "f4": "float32", "f8": "float64", "i4": "int32", "i8": "int64", "u1": "uint8", "b": "bool"}
+    names = {
+        "f2": "float16",
+        "f4": "float32",
+        "f8": "float64",
+        "i4": "int32",
+        "i8": "int64",
+        "u1": "uint8",
+        "b": "bool",
+    }
     assert made({key: R.t([1], dtype=value) for key, value in names.items()}).get_dtype() == dtype
 
 
@@ -171,9 +194,26 @@ def test_nan_and_infinity_pass(evaluate):
     R.Graph()
     x = np.array([np.nan, np.inf, -np.inf, 0, -1], dtype=np.float32)
     op = R.t(x)
-    got = evaluate(R.isnan(op), R.isinf(op), R.isfinite(op), R.maximum(op, 0.0), op + 1, R.square_root(op),
-        R.natlog(op), op == op)
-    expected = [np.isnan(x), np.isinf(x), np.isfinite(x), np.maximum(x, 0), x + 1, np.sqrt(x), np.log(x), x == x]
+    got = evaluate(
+        R.isnan(op),
+        R.isinf(op),
+        R.isfinite(op),
+        R.maximum(op, 0.0),
+        op + 1,
+        R.square_root(op),
+        R.natlog(op),
+        op == op,
+    )
+    expected = [
+        np.isnan(x),
+        np.isinf(x),
+        np.isfinite(x),
+        np.maximum(x, 0),
+        x + 1,
+        np.sqrt(x),
+        np.log(x),
+        x == x,
+    ]
     for value, wanted in zip(got, expected, strict=True):
         np.testing.assert_array_equal(value, wanted)
 
@@ -194,16 +234,33 @@ def test_clip(evaluate, limits):
     np.testing.assert_array_equal(got, np.clip(x, *limits))
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64", "bool", "uint8", "int16", "uint16", "int32",
-    "uint32", "int64", "float16"])
+@pytest.mark.parametrize(
+    "dtype", ["float32", "float64", "bool", "uint8", "int16", "uint16", "int32", "uint32", "int64", "float16"]
+)
 def test_choosing_works_for_every_dtype(evaluate, dtype):
     x = np.arange(6).reshape(2, 3).astype(dtype)
     y = x[::-1].copy()
     test = np.array([True, False, True])
     R.Graph()
     a, b = R.t(x, dtype), R.t(y, dtype)
-    got = evaluate(R.where(test, a, b), R.maximum(a, b), R.minimum(a, b), a.max(axis=0), a.min(), a.pad(1), R.sort(a, axis=0))
-    wanted = [np.where(test, x, y), np.maximum(x, y), np.minimum(x, y), x.max(axis=0), x.min(), np.pad(x, 1), np.sort(x, axis=0)]
+    got = evaluate(
+        R.where(test, a, b),
+        R.maximum(a, b),
+        R.minimum(a, b),
+        a.max(axis=0),
+        a.min(),
+        a.pad(1),
+        R.sort(a, axis=0),
+    )
+    wanted = [
+        np.where(test, x, y),
+        np.maximum(x, y),
+        np.minimum(x, y),
+        x.max(axis=0),
+        x.min(),
+        np.pad(x, 1),
+        np.sort(x, axis=0),
+    ]
     for value, expected in zip(got, wanted, strict=True):
         np.testing.assert_array_equal(value, expected)
 

@@ -67,7 +67,9 @@ def test_ops_as_indices(evaluate):
     R.Graph()
     x, i, mask = R.t(A), R.t(I), R.t(MASK)
     got = evaluate(x[i], x[:, i], x[i, :, 0], x[R.t(2)], x[mask], x[x > 100], x[mask, 1], x[i, R.t(J)])
-    for value, expected in zip(got, [A[I], A[:, I], A[I, :, 0], A[2], A[MASK], A[A > 100], A[MASK, 1], A[I, J]], strict=True):
+    for value, expected in zip(
+        got, [A[I], A[:, I], A[I, :, 0], A[2], A[MASK], A[A > 100], A[MASK, 1], A[I, J]], strict=True
+    ):
         np.testing.assert_array_equal(value, expected)
 
 
@@ -83,19 +85,34 @@ def test_gather_slice_and_moving_window(evaluate):
     R.Graph()
     x, start = R.t(A), R.arange(3)[1] + 1
     moving = x.slice(R.stack(start - 1, start), (2, 1))
-    got = evaluate(R.gather(x, [3, 0], axis=1), x.gather(J), R.slice(x, [1, 2], [2, 3]), x.slice(start, 2), moving)
-    for value, expected in zip(got, [A.take([3, 0], 1), A.take(J, 0), A[1:3, 2:5], A[2:4], A[1:3, 2:3]], strict=True):
+    got = evaluate(
+        R.gather(x, [3, 0], axis=1), x.gather(J), R.slice(x, [1, 2], [2, 3]), x.slice(start, 2), moving
+    )
+    for value, expected in zip(
+        got, [A.take([3, 0], 1), A.take(J, 0), A[1:3, 2:5], A[2:4], A[1:3, 2:3]], strict=True
+    ):
         np.testing.assert_array_equal(value, expected)
 
 
-SET_KEYS = [np.s_[0], np.s_[1:3], np.s_[::-1, 0], np.s_[..., -1], np.s_[I], np.s_[I, I], np.s_[MASK],
-    np.s_[0, 0, 0], np.s_[:, :0]]
+SET_KEYS = [
+    np.s_[0],
+    np.s_[1:3],
+    np.s_[::-1, 0],
+    np.s_[..., -1],
+    np.s_[I],
+    np.s_[I, I],
+    np.s_[MASK],
+    np.s_[0, 0, 0],
+    np.s_[:, :0],
+]
 
 
 @pytest.mark.parametrize("key", SET_KEYS, ids=range(len(SET_KEYS)))
 @pytest.mark.parametrize("whole", [False, True])
 def test_set_value(evaluate, key, whole):
-    value = np.float32(-1) if not whole else -np.arange(A[key].size, dtype=np.float32).reshape(A[key].shape) - 1
+    value = (
+        np.float32(-1) if not whole else -np.arange(A[key].size, dtype=np.float32).reshape(A[key].shape) - 1
+    )
     expected = A.copy()
     expected[key] = value
     R.Graph()
@@ -118,7 +135,11 @@ def test_set_value_with_ops(evaluate):
 @given(data=st.data(), shape=array_shapes(min_dims=1, max_dims=3, max_side=5))
 def test_sorting(evaluate, data, shape):
     numbers = st.lists(st.integers(-3, 3), min_size=int(np.prod(shape)), max_size=int(np.prod(shape)))
-    x = np.array(data.draw(numbers)).reshape(shape).astype(data.draw(st.sampled_from(["float32", "int64", "int8", "uint16"])))
+    x = (
+        np.array(data.draw(numbers))
+        .reshape(shape)
+        .astype(data.draw(st.sampled_from(["float32", "int64", "int8", "uint16"])))
+    )
     axis = data.draw(st.one_of(st.none(), st.integers(-len(shape), len(shape) - 1)))
     R.Graph()
     op = R.t(x, x.dtype)
@@ -132,7 +153,9 @@ def test_top_k(evaluate):
     x = np.array([[3, 1, 2], [5, 9, 5]], dtype=np.float32)
     R.Graph()
     got = evaluate(*R.top_k(R.t(x), 2), *R.top_k(R.t(x), 1, axis=0, largest=False))
-    for value, expected in zip(got, [[[3, 2], [9, 5]], [[0, 2], [1, 0]], [[3, 1, 2]], [[0, 0, 0]]], strict=True):
+    for value, expected in zip(
+        got, [[[3, 2], [9, 5]], [[0, 2], [1, 0]], [[3, 1, 2]], [[0, 0, 0]]], strict=True
+    ):
         np.testing.assert_array_equal(value, expected)
 
 
@@ -141,7 +164,9 @@ def test_unique_and_find_indices(evaluate):
     R.Graph()
     got = evaluate(R.unique(R.t(x)), R.unique(R.t([2.5, 1.5, 2.5])), R.find_indices(R.t(x[0]), 3), R.find_indices(R.t(x), 3),
                    R.unique(R.t(x > 2)))  # fmt: skip
-    for value, expected in zip(got, [[0, 1, 3], [1.5, 2.5], [0, 2], np.argwhere(x == 3), [False, True]], strict=True):
+    for value, expected in zip(
+        got, [[0, 1, 3], [1.5, 2.5], [0, 2], np.argwhere(x == 3), [False, True]], strict=True
+    ):
         np.testing.assert_array_equal(value, expected)
 
 

@@ -90,7 +90,9 @@ def test_bernoulli_has_its_probability(p):
 def test_parameters_may_be_ops():
     R.Graph()
     low, std = R.t([[0.0], [10.0]]), R.t([0.1, 10.0])
-    uniform, normal = run(persist(R.random_uniform(low, low + 1, (2, 1000)), R.random_normal(0.0, std, (1000, 2))))
+    uniform, normal = run(
+        persist(R.random_uniform(low, low + 1, (2, 1000)), R.random_normal(0.0, std, (1000, 2)))
+    )
     assert (uniform[0] < 1).all()
     assert (uniform[1] >= 10).all()
     np.testing.assert_allclose(normal.std(axis=0), [0.1, 10], rtol=0.1)
@@ -159,8 +161,10 @@ def test_a_given_key_does_not_depend_on_the_graph():
     np.testing.assert_array_equal(drawn(0), drawn(1))
 
 
-@pytest.mark.parametrize("wrong", [lambda: R.bernoulli(1.5, 3), lambda: R.random_uniform(size=(2, -1)),
-    lambda: R.random_normal(size=0)])
+@pytest.mark.parametrize(
+    "wrong",
+    [lambda: R.bernoulli(1.5, 3), lambda: R.random_uniform(size=(2, -1)), lambda: R.random_normal(size=0)],
+)
 def test_wrong_arguments(wrong):
     R.Graph()
     with pytest.raises(ArgumentError, match=r"test_random_ops\.py"):

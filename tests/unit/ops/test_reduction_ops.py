@@ -10,8 +10,12 @@ import ravop as R
 from ravop.errors import ArgumentError, ShapeError
 
 EXAMPLES = settings(max_examples=5, deadline=None)
-NUMBERS = {"float32": st.floats(-10, 10, width=32), "int64": st.integers(-9, 9), "bool": st.booleans(),
-"uint8": st.integers(0, 9)}
+NUMBERS = {
+    "float32": st.floats(-10, 10, width=32),
+    "int64": st.integers(-9, 9),
+    "bool": st.booleans(),
+    "uint8": st.integers(0, 9),
+}
 FLOATS = {"float32": st.floats(-10, 10, width=32), "int64": st.integers(-9, 9)}
 SMALL = {"float32": st.floats(-2, 2, width=32), "int64": st.integers(-2, 2)}
 
@@ -36,12 +40,17 @@ def draw(data, dtypes, max_dims=3):
 
 def draw_axis(data, ndim, several=True):
     one = st.integers(-ndim, ndim - 1) if ndim else st.none()
-    many = st.lists(st.integers(0, ndim - 1), min_size=1, max_size=ndim,
-        unique=True).map(tuple) if ndim and several else st.none()
+    many = (
+        st.lists(st.integers(0, ndim - 1), min_size=1, max_size=ndim, unique=True).map(tuple)
+        if ndim and several
+        else st.none()
+    )
     return data.draw(st.one_of(st.none(), one, many))
 
 
-@pytest.mark.parametrize(("ours", "numpys", "dtypes"), REDUCTIONS, ids=lambda case: getattr(case, "__name__", ""))
+@pytest.mark.parametrize(
+    ("ours", "numpys", "dtypes"), REDUCTIONS, ids=lambda case: getattr(case, "__name__", "")
+)
 @EXAMPLES
 @given(data=st.data())
 def test_reductions(evaluate, ours, numpys, dtypes, data):
@@ -49,7 +58,9 @@ def test_reductions(evaluate, ours, numpys, dtypes, data):
     axis, keepdims = draw_axis(data, x.ndim), data.draw(st.booleans())
     R.Graph()
     (got,) = evaluate(ours(R.t(x, x.dtype), axis=axis, keepdims=keepdims))
-    expected = np.asarray(numpys(x.astype(np.float64) if got.dtype.kind == "f" else x, axis=axis, keepdims=keepdims))
+    expected = np.asarray(
+        numpys(x.astype(np.float64) if got.dtype.kind == "f" else x, axis=axis, keepdims=keepdims)
+    )
     assert got.shape == expected.shape
     np.testing.assert_allclose(got, expected.astype(got.dtype), rtol=1e-4, atol=1e-4)
 
@@ -100,7 +111,9 @@ def test_cumsum(evaluate, data):
     axis = draw_axis(data, x.ndim, several=False)
     R.Graph()
     (got,) = evaluate(R.cumsum(R.t(x, x.dtype), axis=axis))
-    np.testing.assert_allclose(got, np.cumsum(x.astype(np.float64), axis=axis).astype(got.dtype), rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(
+        got, np.cumsum(x.astype(np.float64), axis=axis).astype(got.dtype), rtol=1e-4, atol=1e-4
+    )
 
 
 @pytest.mark.parametrize("ddof", [0, 1])
@@ -146,7 +159,9 @@ def test_products(evaluate, shapes, dtype):
 def test_outer_and_einsum(evaluate):
     a, b = np.arange(3.0, dtype=np.float32), np.arange(4.0, dtype=np.float32)
     R.Graph()
-    got = evaluate(R.outer(R.t(a), R.t(b)), R.einsum("i,ij->j", a, R.t(np.ones((3, 2)))), R.dot(R.t(3.0), R.t(b)))
+    got = evaluate(
+        R.outer(R.t(a), R.t(b)), R.einsum("i,ij->j", a, R.t(np.ones((3, 2)))), R.dot(R.t(3.0), R.t(b))
+    )
     np.testing.assert_array_equal(got[0], np.outer(a, b))
     np.testing.assert_array_equal(got[1], [3, 3])
     np.testing.assert_array_equal(got[2], 3 * b)

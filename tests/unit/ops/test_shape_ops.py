@@ -75,8 +75,10 @@ def test_split_and_join(evaluate, shape, data):
     axis = data.draw(st.integers(-len(shape), len(shape) - 1))
     length = shape[axis]
     parts = data.draw(st.sampled_from([n for n in range(1, length + 1) if length % n == 0]))
-    cuts = sorted(data.draw(st.lists(st.integers(-length, length), max_size=3, unique=True), label="cuts"),
-        key=lambda c: c % (length + 1))
+    cuts = sorted(
+        data.draw(st.lists(st.integers(-length, length), max_size=3, unique=True), label="cuts"),
+        key=lambda c: c % (length + 1),
+    )
     cuts = sorted({min(c + length, length) if c < 0 else c for c in cuts})
     R.Graph()
     op = R.t(x)
@@ -142,7 +144,10 @@ def test_conv2d(evaluate, options, bias):
     (got,) = evaluate(R.conv2d(R.t(x), w, b, **options), rtol=1e-4, atol=1e-4)
     theirs = {"strides": "stride", "pads": "padding", "dilations": "dilation", "group": "groups"}
     expected = torch.nn.functional.conv2d(
-        torch.tensor(x), torch.tensor(w), None if b is None else torch.tensor(b), **{theirs[k]: v for k, v in options.items()}
+        torch.tensor(x),
+        torch.tensor(w),
+        None if b is None else torch.tensor(b),
+        **{theirs[k]: v for k, v in options.items()},
     )
     np.testing.assert_allclose(got, expected.numpy(), rtol=1e-4, atol=1e-4)
 
@@ -158,15 +163,22 @@ def test_conv_transpose2d(evaluate, options):
     R.Graph()
     engines = ("onnxruntime",) if "group" in options else ENGINES  # ONNX's evaluator fails on groups
     (got,) = evaluate(R.conv_transpose2d(R.t(x), w, b, **options), rtol=1e-4, atol=1e-4, engines=engines)
-    theirs = {"strides": "stride", "pads": "padding", "dilations": "dilation", "group": "groups",
-    "output_padding": "output_padding"}
+    theirs = {
+        "strides": "stride",
+        "pads": "padding",
+        "dilations": "dilation",
+        "group": "groups",
+        "output_padding": "output_padding",
+    }
     expected = torch.nn.functional.conv_transpose2d(
         torch.tensor(x), torch.tensor(w), torch.tensor(b), **{theirs[k]: v for k, v in options.items()}
     )
     np.testing.assert_allclose(got, expected.numpy(), rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("options", [{}, {"strides": 1}, {"strides": 2, "pads": 1}, {"strides": (1, 2)}], ids=str)
+@pytest.mark.parametrize(
+    "options", [{}, {"strides": 1}, {"strides": 2, "pads": 1}, {"strides": (1, 2)}], ids=str
+)
 def test_pooling(evaluate, options):
     import torch
 
@@ -191,8 +203,18 @@ def test_pooling(evaluate, options):
 def test_same_padding(stride, size):
     R.Graph()
     x = R.zeros((1, 2, size, size))
-    assert R.conv2d(x, R.zeros((5, 2, 4, 4)), strides=stride, pads="same").shape == (1, 5, -(-size // stride), -(-size // stride))
-    assert R.max_pool2d(x, 2, strides=stride, pads="same").shape == (1, 2, -(-size // stride), -(-size // stride))
+    assert R.conv2d(x, R.zeros((5, 2, 4, 4)), strides=stride, pads="same").shape == (
+        1,
+        5,
+        -(-size // stride),
+        -(-size // stride),
+    )
+    assert R.max_pool2d(x, 2, strides=stride, pads="same").shape == (
+        1,
+        2,
+        -(-size // stride),
+        -(-size // stride),
+    )
 
 
 @pytest.mark.parametrize(
