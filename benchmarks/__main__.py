@@ -12,9 +12,9 @@ import click
 from benchmarks.report import Row, machine, table, write
 
 SUITES = {
+    "graphs": "Graphs",
     "training": "Training steps in the engine, against PyTorch eager",
     "overhead": "The same training through a coordinator and a provider",
-    "graphs": "Graphs",
     "tasks": "Trivial durable tasks, beside Dask distributed and Ray",
     "blobs": "Blobs over loopback",
 }
