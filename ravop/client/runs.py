@@ -11,9 +11,11 @@ from typing import Any
 
 from ravop.client.display import ProgressDisplay, UploadDisplay, duration, elapsed, say, show_plan
 from ravop.client.session import Lost, Session
-from ravop.client.uploads import pack, upload
+from ravop.client.uploads import Package, pack, upload
 from ravop.client.values import fetch
 from ravop.errors import (
+    BlobError,
+    ForbiddenBlobError,
     GraphCancelledError,
     GraphFailedError,
     GraphStateError,
@@ -158,14 +160,21 @@ def activate(session: Session, graph: Graph) -> PlanSummary:
     `InvalidModelError`, `StorageFullError`, `UnreachableError`.
     """
     package = pack(graph)
-    with UploadDisplay(package.size) as display:
-        upload(session, package, display.sent)
-    message = Activate(graph_id=graph.id, model=package.model, manifest=package.manifest)
-    activated = session.call(message, Activated, PLANNING_SECONDS)
+    try:
+        activated = _sent(session, graph, package)
+    except (BlobError, ForbiddenBlobError):  # what came first was cleared away while the rest was on its way
+        activated = _sent(session, graph, package)
     graph.state = GraphState.ACTIVE
     graph.attach(Run(session, graph.id, graph))
     show_plan(graph.name, graph.id, activated.plan)
     return activated.plan
+
+
+def _sent(session: Session, graph: Graph, package: Package) -> Activated:
+    with UploadDisplay(package.size) as display:
+        upload(session, package, display.sent)
+    message = Activate(graph_id=graph.id, model=package.model, manifest=package.manifest)
+    return session.call(message, Activated, PLANNING_SECONDS)
 
 
 def raise_if_unsuccessful(info: GraphInfo) -> None:

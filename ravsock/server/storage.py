@@ -23,8 +23,10 @@ from ravsock.store.folder import BlobWriter
 BATCH = 4 * 1024 * 1024
 """Bytes hashed and written at a time, on a thread: each change of threads costs a quarter of a millisecond."""
 MAX_BLOB = 16 * 1024**3
-GRACE_SECONDS = 3600.0
-"""A blob that nothing refers to is kept so long."""
+GRACE_SECONDS = 600.0
+"""A blob that nothing refers to is kept so long after its last use: the rest of a graph may be on its way. Weights
+between the chunks of a loop wait here too, so it cannot be much longer.
+"""
 
 
 class Storage:

@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from processes import Lab
 
 import ravop as R
 from ravop.cli import main
+from ravop.client import runs, uploads
 from ravop.client.api import session
 from ravop.client.embedded import Cluster
 from ravop.client.runs import activate
@@ -93,6 +95,23 @@ def test_activating_again_is_refused_here_and_idempotent_there(token: str) -> No
         R.activate()
     activate(session(), graph)  # as after an answer that was lost
     assert [info.graph_id for info in R.get_my_graphs()] == [graph.id]
+
+
+def test_what_was_cleared_away_during_an_upload_is_sent_again(
+    token: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rounds: list[int] = []
+
+    def upload(*args: Any) -> None:
+        rounds.append(len(rounds))
+        if len(rounds) > 1:
+            uploads.upload(*args)
+
+    monkeypatch.setattr(runs, "upload", upload)
+    graph = define()
+    R.activate()
+    assert graph.info.state == "active"
+    assert rounds == [0, 1]
 
 
 def test_no_op_can_be_added_after_activate(token: str) -> None:
