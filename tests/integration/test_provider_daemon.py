@@ -126,6 +126,11 @@ async def status_when(home: Home, stage: str) -> Status:
         await asyncio.sleep(0.02)
 
 
+def own_workers() -> list[psutil.Process]:
+    """This process's workers; other children belong to fixtures of other tests."""
+    return [child for child in psutil.Process().children() if "provider.worker" in child.cmdline()]
+
+
 async def gone(processes: list[psutil.Process]) -> bool:
     _, alive = await asyncio.to_thread(psutil.wait_procs, processes, 10)
     return not alive
@@ -225,7 +230,7 @@ async def test_what_others_got_meanwhile_is_dropped(home: Home, coordinator: Fak
         await coordinator.next(Register)
         await coordinator.assign(loop_task(coordinator))
         await status_when(home, "running")
-        workers = psutil.Process().children()
+        workers = own_workers()
         coordinator.answers[Register] = lambda _: Registered(beat_seconds=0.1, drop=(held,))
         await coordinator.hang_up()
         await coordinator.next(Register)
@@ -259,7 +264,7 @@ async def test_a_recalled_task_is_stopped(home: Home, coordinator: FakeCoordinat
         await coordinator.next(Register)
         await coordinator.assign(loop_task(coordinator))
         await status_when(home, "running")
-        workers = psutil.Process().children()
+        workers = own_workers()
         assert workers
         if by == "recall":
             await coordinator.send(Recall(tasks=(held,)))
