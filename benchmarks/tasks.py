@@ -123,7 +123,7 @@ def rows() -> list[Row]:
     return [
         Row(
             f"{name}: independent · chained", f"{speeds[0]:,.0f} · {speeds[1]:,.0f} tasks/s", "report",
-            f"ours against it: {mine[0] / speeds[0]:.2f}× · {mine[1] / speeds[1]:.2f}×",
+            "" if speeds is mine else f"ours against it: {mine[0] / speeds[0]:.2f}× · {mine[1] / speeds[1]:.2f}×",
         )
         for name, speeds in found.items()
     ]  # fmt: skip
