@@ -9,18 +9,22 @@ Direction is part of the type: `FromRequester`, `FromProvider`, `ToRequester`, `
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta
 
 from ravop.errors import MessageError, Problem, VersionError
-from ravop.protocol.tensors import TensorRef
+from ravop.protocol.parts import Compute, Part, Repeat, Step
+from ravop.protocol.tensors import Blob, TensorRef, blobs_of
 
-VERSION = 1
+VERSION = 2
 EVENT = "raven"
 MAX_MESSAGE = 8 * 1024 * 1024
 """Bytes of one encoded message. Tensors larger than `tensors.INLINE_LIMIT` travel as blobs."""
+MAX_BATCH = 1024
+"""Tasks in one `Assign`."""
 
 Id = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.:-]{1,80}$")]
 Name = Annotated[str, Meta(min_length=1, max_length=400)]
@@ -306,11 +310,42 @@ class HandBack(Message, frozen=True, kw_only=True):
     attempt: Count
 
 
+class TaskResult(msgspec.Struct, frozen=True, kw_only=True):
+    """An attempt's result."""
+
+    task_id: Count
+    attempt: Count
+    outputs: tuple[Output, ...]
+    seconds: Seconds
+    """Spent computing."""
+    peak_memory: Count = 0
+
+
+class TaskFailure(msgspec.Struct, frozen=True, kw_only=True):
+    """The attempt failed. `node` is the index of the node in the subgraph `subgraph`, where the engine named it."""
+
+    task_id: Count
+    attempt: Count
+    problem: Problem
+    node: int | None = None
+    subgraph: Sha | None = None
+    """The model that failed, of a task with a part."""
+
+
+class Report(Message, frozen=True, kw_only=True):
+    """What became of a batch: done, failed, or given back without blame (the provider stops, or an earlier task that
+    it needs failed). Blobs in outputs were PUT before. → `Reported`."""
+
+    done: Annotated[tuple[TaskResult, ...], Meta(max_length=MAX_BATCH)] = ()
+    failed: Annotated[tuple[TaskFailure, ...], Meta(max_length=MAX_BATCH)] = ()
+    returned: Annotated[tuple[HeldTask, ...], Meta(max_length=MAX_BATCH)] = ()
+
+
 class JoinableGraphs(Message, frozen=True, kw_only=True):
     """→ `Graphs`: the executing graphs this provider could work on."""
 
 
-FromProvider = Register | Beat | Complete | Fail | HandBack | JoinableGraphs
+FromProvider = Register | Beat | Complete | Fail | HandBack | Report | JoinableGraphs
 
 
 # ── coordinator → provider ───────────────────────────────────────────────────────────────────────────────────────────
@@ -326,6 +361,15 @@ class Beaten(Message, frozen=True, kw_only=True):
     """Why there is no work for you, when there is none."""
 
 
+class Reported(Message, frozen=True, kw_only=True):
+    """All of the report is recorded, durably. Results that came too late were discarded: do not send them again."""
+
+    accepted: Count = 0
+    """Results that count."""
+    missing: tuple[Sha, ...] = ()
+    """Blobs that are not there. Nothing of the report was taken in: PUT them and report again."""
+
+
 class Completed(Message, frozen=True, kw_only=True):
     accepted: bool
     """False: the attempt was late or is unknown; the result was discarded, do not send it again."""
@@ -333,9 +377,16 @@ class Completed(Message, frozen=True, kw_only=True):
     """Blobs named by the outputs that are not there: PUT them and call again."""
 
 
+class Earlier(msgspec.Struct, frozen=True, kw_only=True, tag="earlier"):
+    """An output of an earlier task of the same `Assign`: `task` is its place there, from 0."""
+
+    task: Count
+    output: Name
+
+
 class TaskInput(msgspec.Struct, frozen=True, kw_only=True):
     name: Name
-    ref: TensorRef
+    ref: TensorRef | Earlier
 
 
 class OutputSpec(msgspec.Struct, frozen=True, kw_only=True):
@@ -360,12 +411,39 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     peak_memory: Count
     lease_seconds: Seconds
     """The result is welcome for so long from now."""
+    part: Part | None = None
+    """With a part, `subgraph` is of no use here: the models are those that the part names."""
+
+
+def blobs_needed(task: Task) -> Iterator[Blob]:
+    """The blobs in the inputs of a task; its models are not among them."""
+    for given in task.inputs:
+        if not isinstance(given.ref, Earlier):
+            yield from blobs_of(given.ref)
+
+
+def models_needed(task: Task) -> set[str]:
+    """The hashes of the models that a task runs."""
+    if task.part is None:
+        return {task.subgraph}
+    found: set[str] = set()
+    pending: list[Step] = [task.part.loop]
+    while pending:
+        match pending.pop():
+            case Compute(subgraph=subgraph):
+                found.add(subgraph)
+            case Repeat(steps=steps):
+                pending += steps
+    return found
 
 
 class Assign(Message, frozen=True, kw_only=True):
-    """→ `Done`: the provider has taken them over."""
+    """A batch: tasks that one slot computes one after another, in this order. → `Done`: the provider has taken them over.
 
-    tasks: tuple[Task, ...]
+    What becomes of them comes in one `Report`.
+    """
+
+    tasks: Annotated[tuple[Task, ...], Meta(min_length=1, max_length=MAX_BATCH)]
 
 
 class Recall(Message, frozen=True, kw_only=True):
@@ -374,7 +452,7 @@ class Recall(Message, frozen=True, kw_only=True):
     tasks: tuple[HeldTask, ...]
 
 
-ToProvider = Done | Refused | Registered | Beaten | Completed | Assign | Recall | Graphs
+ToProvider = Done | Refused | Registered | Beaten | Completed | Reported | Assign | Recall | Graphs
 
 _ALL: dict[Any, msgspec.msgpack.Decoder[Any]] = {}
 

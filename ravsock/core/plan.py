@@ -14,8 +14,9 @@ from __future__ import annotations
 import msgspec
 
 from ravop.protocol.messages import PlanSummary
+from ravop.protocol.parts import Repeat
 
-PLAN_VERSION = 1
+PLAN_VERSION = 2
 START, STOP = "chunk_start", "chunk_stop"
 """Inputs (int64, shape [1]) of a chunked loop's subgraph: the range of iterations to run."""
 
@@ -81,6 +82,33 @@ class Stacked(msgspec.Struct, frozen=True, kw_only=True):
     stacked: str
 
 
+class PartPlan(msgspec.Struct, frozen=True, kw_only=True):
+    """What one rank of a gang does. The names around `loop` (carries' `init` and `final`, slices' `source`, captured
+    values, `stacked`) are names of ports of the loop's chunk model."""
+
+    loop: Repeat
+    inputs: tuple[str, ...]
+    """Ports of the chunk that this rank needs."""
+    outputs: tuple[str, ...]
+    """Ports of the chunk that this rank gives. Over all ranks, each of them exactly once."""
+    peak_memory: int
+
+
+class Gang(msgspec.Struct, frozen=True, kw_only=True):
+    """A way to run the iterations of a loop on several providers at once."""
+
+    parts: tuple[PartPlan, ...]
+    """By rank."""
+    seconds: float
+    """One iteration on reference machines (`DEFAULT_GFLOPS`) with nothing between them: the longest rank's."""
+    bytes: int
+    """Sent and received in one iteration by the rank that has most."""
+    exchanges: int
+    """How often in one iteration ranks wait for each other."""
+    nodes: dict[str, tuple[str, ...]]
+    """Hash of a model → the graph's node names by index, as in `Subgraph.nodes`."""
+
+
 class Loop(msgspec.Struct, frozen=True, kw_only=True, tag="loop"):
     """`length` iterations. Exactly one of `chunk` and `body` is given.
 
@@ -101,6 +129,8 @@ class Loop(msgspec.Struct, frozen=True, kw_only=True, tag="loop"):
     steps: int = 1
     """Steps that one iteration counts for in the progress display: innermost iterations, those of loops inside included."""
     chunk: Subgraph | None = None
+    gangs: tuple[Gang, ...] = ()
+    """Other ways to run a chunk, for 2 ranks or more, the fewest first; each faster than those before it."""
     body: Plan | None = None
     cost: Cost
     """Of one iteration."""
