@@ -13,7 +13,7 @@ import msgspec
 from ravop.errors import ComputeError, MessageError, Problem
 from ravop.protocol.messages import Output, OutputSpec
 from ravop.protocol.tensors import Blob, Inline, TensorRef, tensor_header
-from ravsock.core.plan import START, STOP, Cost, Loop, Port, Subgraph
+from ravsock.core.plan import START, STOP, Cost, Gang, Loop, Port, Subgraph
 from ravsock.core.program import Place, Program, iteration_of
 
 
@@ -41,6 +41,12 @@ def length_of(program: Program, path: str, unit: int) -> int | None:
     """Iterations of a chunked loop; None for a subgraph."""
     found = program.unit(path, unit)
     return found.length if isinstance(found, Loop) else None
+
+
+def gangs_of(program: Program, path: str, unit: int) -> tuple[Gang, ...]:
+    """Ways to run a chunked loop on several providers at once."""
+    found = program.unit(path, unit)
+    return found.gangs if isinstance(found, Loop) else ()
 
 
 def needs(program: Program, path: str, unit: int, start: int, stop: int) -> list[Need]:

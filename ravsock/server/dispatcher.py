@@ -14,8 +14,15 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, replace
 
 from ravop.errors import MessageError, RavenError
-from ravop.protocol.messages import Assign, HeldTask, Message, Recall, Task
-from ravop.protocol.tensors import blobs_of
+from ravop.protocol.messages import (
+    Assign,
+    HeldTask,
+    Message,
+    Recall,
+    Task,
+    blobs_needed,
+    models_needed,
+)
 from ravsock.core import deadlines, placement
 from ravsock.core.deadlines import Effort, Pace
 from ravsock.core.placement import Assignment, Job
@@ -103,15 +110,14 @@ class Dispatcher:
         wishes = [wish for a in made if (wish := self._wish(a, ready[a.task_id])) is not None]
         if not wishes:
             return False
-        tasks = await self._writer.do(self._store.lease, [wish.lease for wish in wishes], time.time())
-        asked = {wish.lease.task_id: wish for wish in wishes}
-        for task in filter(None, tasks):
-            wish = asked[task.task_id]
+        batches = await self._writer.do(self._store.lease, [wish.lease for wish in wishes], time.time())
+        for wish, batch in zip(wishes, batches, strict=True):
             provider = self._providers.get(wish.lease.provider_id)
-            if provider is not None:
-                self.hold(provider, task, ready[task.task_id].owner, wish.estimate)
-            self._start(self._deliver(wish.lease.provider_id, task))
-        return any(tasks)
+            for task in batch:
+                if provider is not None:
+                    self.hold(provider, task, ready[task.task_id].owner, wish.estimate)
+                self._start(self._deliver(wish.lease.provider_id, task))
+        return any(batches)
 
     def _job(self, task: ReadyTask, nodes: list[placement.Node]) -> Job:
         effort = self._effort(task)
@@ -146,7 +152,7 @@ class Dispatcher:
         transfer = sum(size for sha, size in task.inputs if sha not in provider.blobs) + task.bytes_out
         seconds = deadlines.lease_seconds(estimate, transfer, task.tries + 1)
         lease = Lease(
-            task_id=task.task_id, provider_id=provider.provider_id, deadline=time.time() + seconds, stop=stop
+            provider_id=provider.provider_id, deadline=time.time() + seconds, tasks=(task.task_id,), stop=stop
         )
         return _Wish(lease, estimate)
 
@@ -270,4 +276,4 @@ class Dispatcher:
 
 def _needed(task: Task) -> frozenset[str]:
     """The blobs without which the task cannot run."""
-    return frozenset({task.subgraph}) | {blob.sha for value in task.inputs for blob in blobs_of(value.ref)}
+    return frozenset(models_needed(task)) | {blob.sha for blob in blobs_needed(task)}

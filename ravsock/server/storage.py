@@ -13,7 +13,7 @@ from collections.abc import AsyncIterable, Sequence
 import msgspec
 
 from ravop.errors import MessageError, UnreachableError
-from ravop.protocol.messages import Task, TaskInput
+from ravop.protocol.messages import Earlier, Task, TaskInput
 from ravop.protocol.tensors import Blob, TensorRef, sha256
 from ravsock.core import fitting
 from ravsock.server.writer import Writer
@@ -77,10 +77,10 @@ class Storage:
 
     async def fitted_task(self, task: Task) -> Task:
         """The same task, with inputs small enough for one message."""
-        refs = await self.fitted([value.ref for value in task.inputs])
-        inputs = tuple(
-            TaskInput(name=value.name, ref=ref) for value, ref in zip(task.inputs, refs, strict=True)
-        )
+        given = [(value.name, value.ref) for value in task.inputs if not isinstance(value.ref, Earlier)]
+        refs = await self.fitted([ref for _, ref in given])
+        fitted = {name: TaskInput(name=name, ref=ref) for (name, _), ref in zip(given, refs, strict=True)}
+        inputs = tuple(fitted.get(value.name, value) for value in task.inputs)
         return msgspec.structs.replace(task, inputs=inputs)
 
     async def load(self, sha: str, limit: int) -> bytes:

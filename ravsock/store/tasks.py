@@ -16,6 +16,7 @@ from ravsock.core.program import Place
 from ravsock.core.tasks import (
     Need,
     cost_of,
+    gangs_of,
     label_of,
     length_of,
     model_of,
@@ -94,7 +95,7 @@ class Tasks(Graphs):
             label=label_of(known.program, row.path, row.unit, row.start, length or 1), flops=cost.flops,
             seconds_overhead=cost.seconds_overhead, bytes_out=cost.bytes_out, peak_memory=cost.peak_memory,
             inputs=tuple(inputs.items()), start=row.start, length=length, tries=row.tries,
-            failed_on=tuple(row.failed_on.split()),
+            failed_on=tuple(row.failed_on.split()), gangs=gangs_of(known.program, row.path, row.unit),
         )  # fmt: skip
 
     def _blobs_needed(self, connection: sa.Connection, rows: Sequence[Any]) -> dict[int, frozenset[Blob]]:
@@ -117,10 +118,10 @@ class Tasks(Graphs):
         return {task: blobs for task, blobs in found.items() if blobs is not None}
 
     # ── lease ─────────────────────────────────────────────────────────────────────────────────────
-    def lease(self, leases: Sequence[Lease], now: float) -> list[Task | None]:
-        """Lease each task to its provider, with a new attempt; None where it is not ready (any more)."""
+    def lease(self, leases: Sequence[Lease], now: float) -> list[tuple[Task, ...]]:
+        """Lease each batch to its provider, with new attempts; without those that are not ready (any more)."""
         with self.write() as connection:
-            wanted = {lease.task_id: lease for lease in leases}
+            wanted = {task: lease for lease in leases for task in lease.tasks}
             rows = connection.execute(_LEASABLE, {"ids": list(wanted)}).all()
             stops = {row.id: self._stop(connection, row, wanted[row.id].stop) for row in rows}
             if rows:
@@ -141,7 +142,7 @@ class Tasks(Graphs):
             shipped = self._shipped(
                 connection, rows, stops, {r.id: wanted[r.id].deadline - now for r in rows}
             )
-            return [shipped.pop(lease.task_id, None) for lease in leases]
+            return [tuple(shipped.pop(task) for task in lease.tasks if task in shipped) for lease in leases]
 
     def _stop(self, connection: sa.Connection, row: Any, wish: int | None) -> int:
         length = length_of(self._known(connection, row.graph).program, row.path, row.unit)

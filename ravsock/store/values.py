@@ -8,6 +8,7 @@ import msgspec
 
 from ravop.errors import Problem
 from ravop.protocol.messages import HeldTask, Output, Profile
+from ravsock.core.plan import Gang
 
 
 class Identity(msgspec.Struct, frozen=True, kw_only=True):
@@ -76,15 +77,22 @@ class ReadyTask(msgspec.Struct, frozen=True, kw_only=True):
     tries: int
     """How often it (or this range of a loop) was leased before."""
     failed_on: tuple[str, ...]
+    gangs: tuple[Gang, ...] = ()
+    """Ways to run a chunk of it on several providers at once."""
 
 
 class Lease(msgspec.Struct, frozen=True, kw_only=True):
-    """A wish to lease. `stop` ends a loop's chunk (None: all that is left; no matter for a single run)."""
+    """A wish to lease a batch: `tasks`, which are ready, in this order, then followers that need nothing else."""
 
-    task_id: int
     provider_id: str
     deadline: float
+    tasks: tuple[int, ...]
     stop: int | None = None
+    """Ends a loop's chunk (None: all that is left; no matter for a single run)."""
+    ahead: int = 0
+    """So many followers at most."""
+    gang: int | None = None
+    """Which of the loop's gangs runs the chunk; then `tasks` is that one, and `provider_id` the gang's leader."""
 
 
 class Held(msgspec.Struct, frozen=True, kw_only=True):

@@ -245,10 +245,9 @@ def test_killed_in_the_middle_of_commits(store_url: str, acknowledged: int) -> N
             [Release(task_id=held.task_id, attempt=held.attempt, provider_id=held.provider_id)]
         ) == [True]
     while ready := store.ready(1):
-        (task,) = store.lease(
-            [Lease(task_id=ready[0].task_id, provider_id="p1", deadline=bench.now + 9)], bench.now
+        ((task,),) = store.lease(
+            [Lease(tasks=(ready[0].task_id,), provider_id="p1", deadline=bench.now + 9)], bench.now
         )
-        assert task is not None
         outcome = bench.complete(bench.compute(kernels, task))
         assert outcome.accepted
         taken += outcome.iterations

@@ -214,11 +214,11 @@ def test_two_coordinators_share_the_work_without_doing_it_twice(bench: Bench, st
 
     def _round(store: Store, provider: str) -> None:
         wishes = [
-            Lease(task_id=t.task_id, provider_id=provider, deadline=bench.now + 99, stop=t.start + 2)
+            Lease(tasks=(t.task_id,), provider_id=provider, deadline=bench.now + 99, stop=t.start + 2)
             for t in store.ready(8)
         ]
         (leased,) = store.run_together([lambda: store.lease(wishes, bench.now)])
-        tasks = [task for task in leased if task is not None]
+        tasks = [task for batch in leased for task in batch]
         results = [bench.compute(kernels, task, provider) for task in tasks]
         calls: list[Callable[[], object]] = [
             lambda r=r: store.complete([r], bench.now) for r in reversed(results)

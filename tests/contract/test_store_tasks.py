@@ -319,8 +319,7 @@ def test_many_at_once_are_as_one_by_one(bench: Bench) -> None:
     case = wide(6)
     bench.start(case, "g")
     ready = bench.store.ready(99)
-    leases = [Lease(task_id=t.task_id, provider_id="p1", deadline=bench.now + 9) for t in ready]
-    tasks = [task for task in bench.store.lease(leases, bench.now) if task is not None]
+    tasks = bench.batch([task.task_id for task in ready])
     assert len(tasks) == 6
     results = [bench.compute(case.workshop.kernels, task) for task in tasks]
     assert all(o.accepted and not o.finished for o in bench.store.complete(results, bench.now))
@@ -336,10 +335,10 @@ def test_loops_in_one_batch_of_results_advance_each_on_its_own(bench: Bench) -> 
     kernels = cases["g"].workshop.kernels | cases["h"].workshop.kernels
     while ready := bench.store.ready(9):
         leases = [
-            Lease(task_id=t.task_id, provider_id="p1", deadline=bench.now + 9, stop=t.start + 2)
+            Lease(tasks=(t.task_id,), provider_id="p1", deadline=bench.now + 9, stop=t.start + 2)
             for t in ready
         ]
-        tasks = [task for task in bench.store.lease(leases, bench.now) if task is not None]
+        tasks = [task for batch in bench.store.lease(leases, bench.now) for task in batch]
         assert all(
             o.accepted for o in bench.store.complete([bench.compute(kernels, t) for t in tasks], bench.now)
         )

@@ -234,10 +234,16 @@ class Bench:
     def lease(
         self, task_id: int, provider: str = "p1", stop: int | None = None, seconds: float = 30.0
     ) -> Task | None:
+        batch = self.batch((task_id,), provider, seconds, stop=stop)
+        return batch[0] if batch else None
+
+    def batch(
+        self, tasks: Sequence[int], provider: str = "p1", seconds: float = 30.0, **more: Any
+    ) -> tuple[Task, ...]:
+        """Lease some tasks together."""
         deadline = self.now + seconds
-        return self.store.lease(
-            [Lease(task_id=task_id, provider_id=provider, deadline=deadline, stop=stop)], self.now
-        )[0]
+        lease = Lease(provider_id=provider, deadline=deadline, tasks=tuple(tasks), **more)
+        return self.store.lease([lease], self.now)[0]
 
     def compute(self, kernels: Mapping[str, Kernel], task: Task, provider: str = "p1") -> Result:
         """The task's result; what is large is uploaded."""
