@@ -138,9 +138,10 @@ class Coordinator:
                 log.warning("provider %s is silent", provider.provider_id)
                 await self._work.left(provider)
                 await self._sockets.drop(provider.sid)
-        for outcome in await self._writer.do(self._store.expire, time.time()):
-            log.warning("an attempt ran out of time (graph %s)", outcome.graph_id)
-            self._dispatcher.settle(outcome)
+        if expired := await self._writer.do(self._store.expire, time.time()):
+            for outcome in expired:
+                log.warning("an attempt ran out of time (graph %s)", outcome.graph_id)
+            self._dispatcher.settle(expired)
         if now - self._started > deadlines.GRACE_SECONDS:
             await self._release_orphans()
 

@@ -20,6 +20,8 @@ from ravop.protocol.messages import (
     Message,
     Recall,
     Task,
+    TaskFailure,
+    TaskResult,
     blobs_needed,
     models_needed,
 )
@@ -213,7 +215,7 @@ class Dispatcher:
         )
         self.forget(provider_id, [held])
         (outcome,) = await self._writer.do(self._store.fail, [failure], time.time())
-        self.settle(outcome)
+        self.settle([outcome])
         return outcome
 
     def rest_after_failure(self, provider: Provider) -> None:
@@ -227,11 +229,12 @@ class Dispatcher:
     def _wake_after(self, seconds: float) -> None:
         asyncio.get_running_loop().call_later(seconds, self.wake)
 
-    def settle(self, outcome: Outcome) -> None:
-        """What follows from a result or a failure, beside what the store has done."""
-        self.recall(outcome.recalls)
-        if outcome.graph_id:
-            self._touch(outcome.graph_id)
+    def settle(self, outcomes: Iterable[Outcome]) -> None:
+        """What follows from results or failures, beside what the store has done."""
+        listed = list(outcomes)
+        self.recall(recall for outcome in listed for recall in outcome.recalls)
+        for graph_id in {outcome.graph_id for outcome in listed if outcome.graph_id}:
+            self._touch(graph_id)
         self.wake()
 
     def learn(self, outcome: Outcome, gflops: float, seconds: float, elapsed: float) -> None:
@@ -256,7 +259,7 @@ class Dispatcher:
         except RavenError as error:  # it learns it from its next beat
             log.info("provider %s did not hear a recall: %s", provider.provider_id, error)
 
-    def forget(self, provider_id: str, tasks: Iterable[HeldTask]) -> None:
+    def forget(self, provider_id: str, tasks: Iterable[HeldTask | TaskResult | TaskFailure]) -> None:
         """The provider does not have these any more."""
         provider = self._providers.get(provider_id)
         for held in tasks:

@@ -223,6 +223,7 @@ def _provider_handlers(sockets: Sockets, work: Work, providers: Providers) -> di
         m.Complete: lambda s, msg: work.complete(registered(s), msg),
         m.Fail: lambda s, msg: work.fail(registered(s), msg),
         m.HandBack: lambda s, msg: work.hand_back(registered(s), msg),
+        m.Report: lambda s, msg: work.report(registered(s), msg),
         m.JoinableGraphs: lambda s, msg: work.joinable(),
     }
     return {kind: Handler("provider", answer) for kind, answer in answers.items()}

@@ -24,7 +24,11 @@ from ravop.protocol.messages import (
     HeldTask,
     Register,
     Registered,
+    Report,
+    Reported,
     Task,
+    TaskFailure,
+    TaskResult,
 )
 from ravop.protocol.tensors import blobs_of
 from ravsock.core import deadlines, states
@@ -33,7 +37,7 @@ from ravsock.server.progress import Progress
 from ravsock.server.providers import Provider, Providers
 from ravsock.server.storage import Storage
 from ravsock.server.writer import Writer
-from ravsock.store import Held, Identity, Release, Result, Store
+from ravsock.store import Failure, Held, Identity, Outcome, Release, Result, Store
 
 LOST_SECONDS = 2 * deadlines.BEAT_SECONDS
 """A task that a provider does not name so long after it was sent, it does not have."""
@@ -43,6 +47,14 @@ JOINABLE = 100
 """Graphs shown to a provider that asks."""
 
 log = logging.getLogger(__name__)
+
+
+class _MissingError(Exception):
+    """Results name blobs that are not there: nothing of the report is taken in."""
+
+    def __init__(self, missing: tuple[str, ...]) -> None:
+        super().__init__(missing)
+        self.missing = missing
 
 
 class Work:
@@ -125,48 +137,104 @@ class Work:
             await self._dispatcher.release(provider.provider_id, lost)
         return Beaten(drop=self._not_held(provider, message.holding), waiting=self._why_idle(provider, now))
 
-    async def complete(self, provider: Provider, message: Complete) -> Completed:
-        """A result: taken in when its attempt is still the task's, else discarded."""
+    async def report(self, provider: Provider, message: Report) -> Reported:
+        """What became of a batch: results, failures and tasks given back are one change of the store.
+
+        A report that names blobs that are not there changes nothing; one that is sent again does no harm.
+        """
         provider.heard = time.monotonic()
-        result = Result(
-            task_id=message.task_id,
-            attempt=message.attempt,
-            provider_id=provider.provider_id,
-            outputs=message.outputs,
-            seconds=message.seconds,
-        )
-        (outcome,) = await self._writer.do(self._store.complete, [result], time.time())
-        if outcome.missing:
-            return Completed(accepted=False, missing=outcome.missing)
-        now, held = time.monotonic(), provider.held.get(message.task_id)
-        self._dispatcher.forget(provider.provider_id, [_held(message)])
-        if outcome.accepted:
-            provider.succeeded()
-            provider.blobs.add(blob.sha for output in message.outputs for blob in blobs_of(output.ref))
-            if held is not None:
-                self._dispatcher.learn(outcome, provider.gflops, message.seconds, now - held.since)
-        elif outcome.problem is not None:
-            log.warning("a result of provider %s is wrong: %s", provider.provider_id, outcome.problem.text())
+        name = provider.provider_id
+        done = [
+            Result(
+                task_id=result.task_id,
+                attempt=result.attempt,
+                provider_id=name,
+                outputs=result.outputs,
+                seconds=result.seconds,
+            )
+            for result in message.done
+        ]
+        failed = [
+            Failure(
+                task_id=failure.task_id,
+                attempt=failure.attempt,
+                provider_id=name,
+                problem=failure.problem,
+                node=failure.node,
+            )
+            for failure in message.failed
+        ]
+        returned = [
+            Release(task_id=held.task_id, attempt=held.attempt, provider_id=name) for held in message.returned
+        ]
+        try:
+            outcomes = await self._writer.do(self._take_in, done, failed, returned, time.time())
+        except _MissingError as error:
+            return Reported(missing=error.missing)
+        self._note(provider, message, outcomes)
+        return Reported(accepted=sum(outcome.accepted for outcome in outcomes))
+
+    def _take_in(
+        self, done: list[Result], failed: list[Failure], returned: list[Release], now: float
+    ) -> list[Outcome]:
+        """On the writer's thread, within one transaction."""
+        outcomes = self._store.complete(done, now) if done else []
+        missing = {sha for outcome in outcomes for sha in outcome.missing}
+        if missing:
+            raise _MissingError(tuple(sorted(missing)))
+        if failed:
+            outcomes += self._store.fail(failed, now)
+        if returned:
+            self._store.release(returned)
+        return outcomes
+
+    def _note(self, provider: Provider, message: Report, outcomes: Sequence[Outcome]) -> None:
+        """What the report says of the provider: its speed, what it has, whether it must rest."""
+        now = time.monotonic()
+        if message.failed and any(provider.holds(f.task_id, f.attempt) for f in message.failed):
             self._dispatcher.rest_after_failure(provider)
-        self._dispatcher.settle(outcome)
-        return Completed(accepted=outcome.accepted)
+        elif message.returned and not message.failed:
+            self._dispatcher.rest(provider, HAND_BACK_SECONDS, "after handing a task back")
+        for failure in message.failed:
+            problem = error_from_problem(failure.problem)
+            log.info("provider %s failed task %d: %s", provider.provider_id, failure.task_id, problem)
+        for result, outcome in zip(message.done, outcomes, strict=False):
+            held = provider.held.get(result.task_id)
+            if outcome.accepted:
+                provider.succeeded()
+                provider.blobs.add(blob.sha for output in result.outputs for blob in blobs_of(output.ref))
+                if held is not None:
+                    self._dispatcher.learn(outcome, provider.gflops, result.seconds, now - held.since)
+            elif outcome.problem is not None:
+                why = outcome.problem.text()
+                log.warning("a result of provider %s is wrong: %s", provider.provider_id, why)
+                self._dispatcher.rest_after_failure(provider)
+        settled: list[TaskResult | TaskFailure | HeldTask] = [
+            *message.done,
+            *message.failed,
+            *message.returned,
+        ]
+        self._dispatcher.forget(provider.provider_id, settled)
+        self._dispatcher.settle(outcomes)
+
+    async def complete(self, provider: Provider, message: Complete) -> Completed:
+        """A report of one result."""
+        result = msgspec.convert(msgspec.structs.asdict(message), TaskResult)
+        told = await self.report(provider, Report(done=(result,)))
+        return Completed(accepted=told.accepted > 0, missing=told.missing)
 
     async def fail(self, provider: Provider, message: Fail) -> Completed:
-        """An attempt failed there: the task goes elsewhere, and the provider rests."""
-        provider.heard = time.monotonic()
-        error = error_from_problem(message.problem)
-        log.info("provider %s failed task %d: %s", provider.provider_id, message.task_id, error)
-        if provider.holds(message.task_id, message.attempt):
-            self._dispatcher.rest_after_failure(provider)
-        outcome = await self._dispatcher.fail(provider.provider_id, _held(message), error, message.node)
-        return Completed(accepted=outcome.problem is not None)
+        """A report of one failure."""
+        had = provider.holds(message.task_id, message.attempt)
+        failure = msgspec.convert(msgspec.structs.asdict(message), TaskFailure)
+        await self.report(provider, Report(failed=(failure,)))
+        return Completed(accepted=had)
 
     async def hand_back(self, provider: Provider, message: HandBack) -> Completed:
-        """It gives the task back without blame, and gets no other for a moment: it is stopping."""
-        provider.heard = time.monotonic()
+        """A report of one task given back."""
         had = provider.holds(message.task_id, message.attempt)
-        self._dispatcher.rest(provider, HAND_BACK_SECONDS, "after handing a task back")
-        await self._dispatcher.release(provider.provider_id, [_held(message)])
+        held = HeldTask(task_id=message.task_id, attempt=message.attempt)
+        await self.report(provider, Report(returned=(held,)))
         return Completed(accepted=had)
 
     async def joinable(self) -> Graphs:
@@ -194,7 +262,3 @@ class Work:
         if least > node.memory:
             return f"the subgraphs that are ready need {least:,} bytes of memory, {node.memory:,} are offered"
         return "others have what is ready, or it failed here before"
-
-
-def _held(message: Complete | Fail | HandBack) -> HeldTask:
-    return HeldTask(task_id=message.task_id, attempt=message.attempt)

@@ -118,10 +118,7 @@ CRASH = CrashedError("the process that computed died: SIGSEGV").problem
 
 async def fails(provider: FakeProvider, problem: Problem) -> None:
     task = await provider.take()
-    answer = await provider.connection.call(
-        m.Fail(task_id=task.task_id, attempt=task.attempt, problem=problem, node=0)
-    )
-    assert answer.accepted
+    await provider.fail(task, problem, node=0)
 
 
 @pytest.mark.parametrize("problem", [MEMORY, CRASH], ids=lambda problem: problem.code)

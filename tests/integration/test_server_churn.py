@@ -10,12 +10,17 @@ from coordinators import FakeProvider, branches, expected, loop, serving
 
 from ravop.errors import ComputeError
 from ravop.protocol import messages as m
+from ravop.protocol.tensors import Blob
 from ravsock.core import deadlines, placement
 from ravsock.server import coordinator as coordinator_module
 
 
 def held(task: m.Task) -> m.HeldTask:
     return m.HeldTask(task_id=task.task_id, attempt=task.attempt)
+
+
+def result(task: m.Task, outputs: tuple[m.Output, ...]) -> m.TaskResult:
+    return m.TaskResult(task_id=task.task_id, attempt=task.attempt, outputs=outputs, seconds=0.01)
 
 
 async def test_a_task_goes_elsewhere_when_its_provider_leaves_and_the_late_result_is_discarded(
@@ -34,7 +39,7 @@ async def test_a_task_goes_elsewhere_when_its_provider_leaves_and_the_late_resul
                 registered = await leaves.connect(holding=(held(task),))
                 assert registered.drop == (held(task),)
                 late = await leaves.deliver(task, outputs)
-                assert (late.accepted, late.missing) == (False, ())
+                assert (late.accepted, late.missing) == (0, ())
                 assert (await stays.work(again)).accepted
                 await alice.until_state(graph_id, "done")
                 twice = await stays.deliver(again, outputs)
@@ -74,8 +79,7 @@ async def test_a_task_handed_back_goes_to_another(tmp_path: Path) -> None:
         task = await first.take()
         async with served.provider("second", gflops=100.0) as second:
             assert second.tasks.empty()
-            back = await first.connection.call(m.HandBack(task_id=task.task_id, attempt=task.attempt))
-            assert back.accepted
+            await first.hand_back(task)
             assert (await second.take()).task_id == task.task_id
 
 
@@ -105,10 +109,7 @@ async def test_a_task_that_fails_three_times_fails_its_graph_with_the_providers_
         for _ in range(3):
             provider, task = await first_to_take(a, b, c)
             tried.append(provider.name)
-            answer = await provider.connection.call(
-                m.Fail(task_id=task.task_id, attempt=task.attempt, problem=problem)
-            )
-            assert answer.accepted
+            await provider.fail(task, problem)
         assert sorted(tried) == ["a", "b", "c"]
         failed = await alice.until_state(graph_id, "failed")
         assert "dimension mismatch" in failed.problem.message
@@ -140,6 +141,26 @@ async def test_a_wrong_result_counts_as_a_failure(tmp_path: Path) -> None:
         await alice.until_state(graph_id, "done")
         (value,) = await alice.fetch(graph_id, "branch_0")
         np.testing.assert_allclose(value, expected(0), rtol=1e-5)
+
+
+async def test_a_report_that_names_a_missing_blob_takes_nothing_in_and_may_be_sent_again(
+    tmp_path: Path,
+) -> None:
+    async with serving(tmp_path) as served, served.requester() as alice, served.provider(slots=2) as provider:
+        graph_id = await alice.run(branches(3))
+        good, bad, back = [await provider.take() for _ in range(3)]
+        ghost = m.Output(name=bad.outputs[0].name, ref=Blob("1" * 64, 999))
+        results = [result(good, await provider.compute(good)), result(bad, (ghost,))]
+        told = await provider.report(done=tuple(results), returned=(held(back),))
+        assert (told.accepted, told.missing) == (0, (ghost.ref.sha,))
+        assert (await alice.call(m.GetGraph(graph_id=graph_id))).tasks_running == 3
+        results[1] = result(bad, await provider.compute(bad))
+        accepted = [
+            (await provider.report(done=tuple(results), returned=(held(back),))).accepted for _ in range(2)
+        ]
+        assert accepted == [2, 0]
+        async with served.provider("other") as other:
+            assert (await other.take()).task_id == back.task_id
 
 
 async def test_a_silent_provider_loses_its_tasks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

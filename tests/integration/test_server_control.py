@@ -81,7 +81,7 @@ async def test_each_role_may_send_only_its_own_messages(tmp_path: Path) -> None:
         provider = await connect(served, token=served.token("provider"), role="provider")
         for connection, message in (
             (requester, m.Beat()),
-            (requester, m.HandBack(task_id=1, attempt=1)),
+            (requester, m.Report()),
             (provider, m.ListGraphs()),
             (provider, m.Cancel(graph_id="x")),
         ):

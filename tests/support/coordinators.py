@@ -264,16 +264,26 @@ class FakeProvider:
             await self.blobs.put(data, ref.sha)
         return m.Output(name=name, ref=ref)
 
-    async def deliver(
-        self, task: m.Task, outputs: tuple[m.Output, ...], seconds: float = 0.01
-    ) -> m.Completed:
-        completed = await self.connection.call(
-            m.Complete(task_id=task.task_id, attempt=task.attempt, outputs=outputs, seconds=seconds)
-        )
-        assert isinstance(completed, m.Completed)
-        return completed
+    async def report(self, **what: Any) -> m.Reported:
+        """Tell what became of tasks: `done`, `failed` or `returned`."""
+        reported = await self.connection.call(m.Report(**what))
+        assert isinstance(reported, m.Reported)
+        return reported
 
-    async def work(self, task: m.Task) -> m.Completed:
+    async def deliver(self, task: m.Task, outputs: tuple[m.Output, ...], seconds: float = 0.01) -> m.Reported:
+        result = m.TaskResult(task_id=task.task_id, attempt=task.attempt, outputs=outputs, seconds=seconds)
+        return await self.report(done=(result,))
+
+    async def fail(self, task: m.Task, problem: R.errors.Problem, node: int | None = None) -> m.Reported:
+        failure = m.TaskFailure(task_id=task.task_id, attempt=task.attempt, problem=problem, node=node)
+        return await self.report(failed=(failure,))
+
+    async def hand_back(self, *tasks: m.Task) -> m.Reported:
+        return await self.report(
+            returned=tuple(m.HeldTask(task_id=t.task_id, attempt=t.attempt) for t in tasks)
+        )
+
+    async def work(self, task: m.Task) -> m.Reported:
         """Compute and deliver."""
         started = time.perf_counter()
         outputs = await self.compute(task)
