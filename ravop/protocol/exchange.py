@@ -19,8 +19,8 @@ from ravop.errors import MessageError
 PATH = "/exchange"
 GO = "go"
 DONE, GONE = 1000, 4001
-PIECE = 4 * 1024 * 1024
-"""Bytes of payload in one frame."""
+PIECE = 128 * 1024
+"""Bytes of payload in one frame: small ones are passed on while the rest of the message is on its way."""
 HEADER = struct.Struct(">QQ?")
 
 

@@ -1,0 +1,208 @@
+"""Who computes a loop's next chunk together: pure, from what is known of the chunk and of the free providers.
+
+`choose` compares the gangs that the plan offers, each with the providers that suit it best, with the best provider alone.
+Leases, clocks and sockets are in `ravsock.server.gangs`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from ravsock.core.deadlines import CHUNK_SECONDS, FIRST_CHUNK_SECONDS, Effort, Pace
+from ravsock.core.fleet import DEFAULT_GFLOPS
+from ravsock.core.placement import LINK
+from ravsock.core.plan import Gang
+
+ROUND_TRIP = 0.002
+"""Seconds from one rank to another and back, where nothing was measured."""
+WORTH_IT = 1.05
+"""A gang must be so many times as fast as one provider alone: it keeps several from other work."""
+TRY_ALONE_SECONDS = 1.0
+"""A loop whose iteration takes no longer on one provider is run there first: what is measured then tells what a gang
+may bring."""
+TRANSFER_SHARE = 0.05
+"""Of a chunk's time that may go into carrying its outputs."""
+MAX_CHUNK_SECONDS = 90.0
+"""So much work at most is lost when a gang is broken off."""
+GROWTH = 8
+"""A gang's chunk has at most so many times the iterations of the one before."""
+MAX_TRIES = 4
+"""A range of iterations that was leased so often is left to one provider."""
+FORGIVING = 0.98
+"""How a gang that was slower than expected is judged each time it is passed over: once in a while it is tried again."""
+SAME_SPEED = math.log(1.05)
+
+
+@dataclass(frozen=True)
+class Member:
+    """A provider with a free slot."""
+
+    provider_id: str
+    gflops: float
+    memory: int
+    link: float = LINK
+    """Bytes a second."""
+    round_trip: float = ROUND_TRIP
+    lacking: int = 0
+    """Bytes of the chunk's inputs that it does not have."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """How a gang of some number of ranks did on a chunk."""
+
+    ratio: float
+    """Measured seconds of an iteration over those expected from the plan."""
+    length: int
+    """Iterations of the last chunk."""
+
+    def passed_over(self) -> Seen:
+        return Seen(self.ratio**FORGIVING, self.length)
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """The iterations of a loop that are left, ready to run."""
+
+    left: int
+    gangs: tuple[Gang, ...]
+    effort: Effort
+    """Of one iteration on one provider, from the plan."""
+    pace: Pace | None = None
+    """The same as measured, where it was."""
+    seen: Mapping[int, Seen] = field(default_factory=dict)
+    """By the number of ranks."""
+    bytes_out: int = 0
+    peak_memory: int = 0
+    tries: int = 0
+    failed: bool = False
+    """An attempt at these iterations failed: whose fault it is shows best on one provider."""
+
+
+@dataclass(frozen=True)
+class Team:
+    """`providers` in rank order compute the next `length` iterations as `gang`."""
+
+    gang: int
+    providers: tuple[str, ...]
+    length: int
+    expected: float
+    """Seconds of one iteration, from the plan alone: what `Seen.ratio` refers to."""
+    estimate: float
+    """Seconds that the whole chunk should take."""
+
+
+def choose(
+    chunk: Chunk, members: Sequence[Member], usual: Sequence[str] = (), most: int | None = None
+) -> Team | None:
+    """The best team, or None where one provider alone is as good or the chunk should go to one for now.
+
+    `usual` did the chunk before, in rank order: who is as good as another stays, at its rank. `most` bounds the ranks.
+    """
+    if chunk.tries >= MAX_TRIES or chunk.failed:
+        return None
+    teams = [
+        (_whole(chunk, _seconds(chunk, gang, chosen), chosen), index, chosen)
+        for index, gang in enumerate(chunk.gangs)
+        if most is None or len(gang.parts) <= most
+        if (chosen := _best(gang, members, usual)) is not None
+    ]
+    if not teams:
+        return None
+    whole, index, chosen = min(teams, key=lambda team: team[:2])
+    alone = [m for m in members if m.memory >= chunk.peak_memory]
+    if alone and _rather_alone(chunk, whole, alone):
+        return None
+    return _team(chunk, index, chosen, usual)
+
+
+def expected_seconds(gang: Gang, members: Iterable[Member], calibration: float = 1.0) -> float:
+    """Of one iteration: the slowest rank's computing, the slowest line's bytes, and waiting for each other."""
+    listed = list(members)
+    computing = gang.seconds * calibration * DEFAULT_GFLOPS / min(m.gflops for m in listed)
+    exchanging = gang.bytes / min(m.link for m in listed) + gang.exchanges * max(m.round_trip for m in listed)
+    return computing + exchanging
+
+
+def chunk_length(left: int, seconds: float, transfer: float, tries: int, seen: Seen | None) -> int:
+    """Iterations of a gang's next chunk: `seconds` is one of them, `transfer` the time to carry the outputs.
+
+    Worth a few seconds; more where that is little beside the transfer; less after each try that was broken off.
+    """
+    first, later = max(FIRST_CHUNK_SECONDS, transfer), max(CHUNK_SECONDS, transfer / TRANSFER_SHARE)
+    target = first if seen is None else later
+    target = min(target, MAX_CHUNK_SECONDS) / 2.0 ** min(tries, 10)
+    fitting = int(min(target / seconds, left)) if seconds > 0 else left
+    allowed = fitting if seen is None else min(fitting, GROWTH * seen.length)
+    return max(1, min(allowed, left))
+
+
+def _rather_alone(chunk: Chunk, whole: float, alone: Sequence[Member]) -> bool:
+    effort = chunk.effort if chunk.pace is None else Effort(chunk.pace.work)
+    if chunk.pace is None:
+        trial = min(effort.seconds(m.gflops) + m.lacking / m.link for m in alone)
+        if trial <= TRY_ALONE_SECONDS:
+            return True
+        # what made gangs slower than planned would make one provider slower too
+        ratio = max(1.0, min((seen.ratio for seen in chunk.seen.values()), default=1.0))
+        effort = Effort(effort.work * ratio, effort.overhead * ratio)
+    single = min(_whole(chunk, effort.seconds(m.gflops), [m]) for m in alone)
+    return single <= whole * WORTH_IT
+
+
+def _whole(chunk: Chunk, seconds: float, members: Sequence[Member]) -> float:
+    """All iterations that are left, and what must be carried there first."""
+    return chunk.left * seconds + max(m.lacking / m.link for m in members)
+
+
+def _seconds(chunk: Chunk, gang: Gang, members: Sequence[Member]) -> float:
+    seen = chunk.seen.get(len(gang.parts))
+    if seen is not None:
+        return seen.ratio * expected_seconds(gang, members)
+    return expected_seconds(gang, members, _calibration(chunk))
+
+
+def _calibration(chunk: Chunk) -> float:
+    """How much slower one provider was than the plan expected."""
+    planned = chunk.effort.seconds(DEFAULT_GFLOPS) * DEFAULT_GFLOPS
+    return chunk.pace.work / planned if chunk.pace is not None and planned > 0 else 1.0
+
+
+def _best(gang: Gang, members: Sequence[Member], usual: Sequence[str]) -> list[Member] | None:
+    """The members that make the gang fastest: of all whose line is at least so fast, those that compute fastest."""
+    needed = max(part.peak_memory for part in gang.parts)
+    able = sorted(
+        (m for m in members if m.memory >= needed),
+        key=lambda m: (-round(math.log(m.gflops) / SAME_SPEED), m.provider_id not in usual, m.provider_id),
+    )
+    sets = [[m for m in able if m.link >= line][: len(gang.parts)] for line in sorted({m.link for m in able})]
+    whole = [chosen for chosen in sets if len(chosen) == len(gang.parts)]
+    return min(whole, key=lambda chosen: expected_seconds(gang, chosen), default=None)
+
+
+def _team(chunk: Chunk, index: int, members: Sequence[Member], usual: Sequence[str]) -> Team:
+    gang = chunk.gangs[index]
+    seconds = _seconds(chunk, gang, members)
+    transfer = (
+        2 * chunk.bytes_out / min(m.link for m in members)
+    )  # from the leader, and to those who go on from it
+    seen = chunk.seen.get(len(gang.parts))
+    length = chunk_length(chunk.left, seconds, transfer, chunk.tries, seen)
+    return Team(
+        gang=index,
+        providers=_in_rank_order([m.provider_id for m in members], usual),
+        length=length,
+        expected=expected_seconds(gang, members),
+        estimate=length * seconds,
+    )
+
+
+def _in_rank_order(providers: Sequence[str], usual: Sequence[str]) -> tuple[str, ...]:
+    """Whoever had a rank keeps it: it has that rank's share of the data."""
+    ranks: list[str | None] = [
+        name if name in providers else None for name in [*usual, *[""] * len(providers)][: len(providers)]
+    ]
+    others = iter([name for name in providers if name not in ranks])
+    return tuple(name if name is not None else next(others) for name in ranks)
