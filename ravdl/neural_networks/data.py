@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
@@ -44,6 +44,18 @@ class Samples:
     def slice(self, start: int, stop: int, shape: tuple[int, ...] = ()) -> Batch:
         """Samples `start` to `stop - 1` as ops; the axis of samples in another `shape`, if given."""
         return Batch(*(_part(values, start, stop, shape or (stop - start,)) for values in (self.x, self.y)))
+
+    def within(self, count: int, size: int, start: int, stop: int) -> Batch:
+        """Of the first `count` samples in rows of `size`, the columns from `start` to `stop - 1` of each row."""
+        return Batch(*(_columns(values, count, size, start, stop) for values in (self.x, self.y)))
+
+
+def _columns(values: Array | Op, count: int, size: int, start: int, stop: int) -> Op:
+    shape = (count // size, size, *values.shape[1:])
+    if isinstance(values, Op):
+        part = values if count == values.shape[0] else values[:count]
+        return R.reshape(part, shape)[:, start:stop]
+    return R.t(values[:count].reshape(shape)[:, start:stop], values.dtype)
 
 
 def _part(values: Array | Op, start: int, stop: int, shape: tuple[int, ...]) -> Op:
@@ -109,21 +121,24 @@ def checked_pair(data: Any, what: str) -> tuple[object, object]:
     return data[0], data[1]
 
 
-class Epoch(NamedTuple):
+B = TypeVar("B")
+
+
+class Epoch(NamedTuple, Generic[B]):
     """The batches of one epoch: what a scan walks along, how an element of it becomes a batch, the last one."""
 
     xs: Any
-    batch: Callable[[Any], Batch]
-    last: Batch | None
+    batch: Callable[[Any], B]
+    last: B | None
 
 
-class Batches(Protocol):
+class Batches(Protocol[B]):
     """Data cut into batches: `steps` of full size in an epoch, `sizes` of a full and of the last batch."""
 
     steps: int
     sizes: tuple[int, int]
 
-    def epoch(self, step: Op) -> Epoch:
+    def epoch(self, step: Op) -> Epoch[B]:
         """The batches of the epoch that starts at this training step (int64 scalar)."""
 
 
@@ -137,7 +152,7 @@ class InOrder:
         self.full = samples.slice(0, full, (self.steps, batch_size))
         self.last = samples.slice(full, samples.count) if rest else None
 
-    def epoch(self, step: Op) -> Epoch:
+    def epoch(self, step: Op) -> Epoch[Batch]:
         return Epoch(self.full, lambda batch: batch, self.last)
 
 
@@ -150,7 +165,7 @@ class Shuffled:
         self._all = samples.slice(0, samples.count)
         self._seed = seed
 
-    def epoch(self, step: Op) -> Epoch:
+    def epoch(self, step: Op) -> Epoch[Batch]:
         size, rest = self.sizes
         order = R.permutation(self.steps * size + rest, key=R.random_key(self._seed, ORDER, step))
         full = R.reshape(order[: self.steps * size], (self.steps, size))
@@ -160,8 +175,13 @@ class Shuffled:
         return Batch(*(R.gather(values, rows, axis=0) for values in self._all))
 
 
-def cut(samples: Samples, batch_size: int, shuffle: bool, seed: int) -> Batches:
-    """The data in batches of `batch_size`. Raises `ArgumentError` when there are fewer samples than that."""
+def cut(samples: Samples, batch_size: int, shuffle: bool, seed: int) -> Batches[Batch]:
+    """The data in batches of `batch_size`, which `checked_size` has checked."""
+    return Shuffled(samples, batch_size, seed) if shuffle else InOrder(samples, batch_size)
+
+
+def checked_size(samples: Samples, batch_size: object) -> int:
+    """Samples in a batch. Raises `ArgumentError` when there are fewer samples than that."""
     if isinstance(batch_size, bool) or not isinstance(batch_size, int | np.integer) or batch_size < 1:
         raise ArgumentError(
             "batch_size must be a positive integer", expected="1, 2, 3, …", received=repr(batch_size)
@@ -173,5 +193,4 @@ def cut(samples: Samples, batch_size: int, shuffle: bool, seed: int) -> Batches:
             received=batch_size,
             hint=f"use batch_size={samples.count} to train on all samples at once",
         )
-    size = int(batch_size)
-    return Shuffled(samples, size, seed) if shuffle else InOrder(samples, size)
+    return int(batch_size)

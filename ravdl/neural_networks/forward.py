@@ -12,6 +12,7 @@ import numpy as np
 import ravop as R
 from ravdl.neural_networks.activations import ACTIVATIONS
 from ravdl.neural_networks.layers import Activation, Layer, Moment
+from ravdl.neural_networks.means import shares, weighted
 from ravop.graph import Op
 
 
@@ -62,6 +63,40 @@ def predict_in_training(
                 x, updates = layer.train(x, own, moment)
                 moved |= {f"{layer.name}_{name}": value for name, value in updates.items()}
     return Prediction(x, last_activation(layers)), moved
+
+
+def predict_in_shards(
+    layers: Sequence[Layer],
+    weights: Sequence[Mapping[str, Op]],
+    xs: Sequence[Op],
+    moments: Sequence[Moment],
+    mixed: bool,
+) -> tuple[list[Prediction], dict[str, Op]]:
+    """As `predict_in_training`, for a batch that is cut into shards.
+
+    Args:
+        weights: the same values for each shard, as ops of its own.
+        mixed: layers that mix the examples of a batch do so over all shards; else within each, and what they move is
+            averaged over the examples.
+    """
+    xs = [_floats(x) for x in xs]
+    parts = shares([x.static_shape[0] for x in xs])
+    moved: dict[str, Op] = {}
+    for layer in _before_activation(layers):
+        own = [_own(layer, of_shard) for of_shard in weights]
+        updates: dict[str, Op] = {}
+        with xs[0].graph.label(layer.name):
+            if own[0] and not layer.trainable:
+                xs = [layer.call(*pair) for pair in zip(xs, own, strict=True)]
+            elif mixed and layer.mixes_examples:
+                xs, updates = layer.train_shards(xs, own, moments)
+            else:
+                found = [layer.train(*given) for given in zip(xs, own, moments, strict=True)]
+                xs = [x for x, _ in found]
+                updates = {name: weighted([each[name] for _, each in found], parts) for name in found[0][1]}
+        moved |= {f"{layer.name}_{name}": value for name, value in updates.items()}
+    activation = last_activation(layers)
+    return [Prediction(x, activation) for x in xs], moved
 
 
 def _before_activation(layers: Sequence[Layer]) -> Sequence[Layer]:

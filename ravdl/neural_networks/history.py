@@ -40,7 +40,7 @@ def stored(key: str) -> str:
     return key if key.startswith(VALIDATION) else TRAINING + key
 
 
-def persist(graph: Graph, trained: Trained, prefix: str) -> tuple[str, ...]:
+def persist(graph: Graph, trained: Trained[Any], prefix: str) -> tuple[str, ...]:
     """Keep the run's measures under names that count epochs and batches from 1. → the measures' keys.
 
     Each batch's `training_loss_epoch_{}_batch_{}`, the means over an epoch's samples `training_loss_epoch_{}`

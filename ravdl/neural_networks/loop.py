@@ -8,13 +8,29 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
 
 import ravop as R
 from ravdl.neural_networks.data import Batch, Batches, InOrder, Samples
 from ravdl.neural_networks.training import Measures, State
 from ravop.graph import Op
 
-Step = Callable[[State, Batch], tuple[State, Measures]]
+
+class Weighty(Protocol):
+    """What a run carries from epoch to epoch: a tree of ops, the model's weights among them."""
+
+    @property
+    def weights(self) -> dict[str, Op]: ...
+
+
+B = TypeVar("B")
+S = TypeVar("S", bound=Weighty)
+
+Step = Callable[[State, B], tuple[State, Measures]]
+Pass = Callable[[S], tuple[S, Measures, Measures]]
+"""One pass over the data. → the state after it, what was measured in each full batch, stacked, and in the
+smaller last one; empty without one.
+"""
 Measure = Callable[[dict[str, Op], Batch], Measures]
 
 INFERENCE_BATCH = 256
@@ -22,10 +38,10 @@ INFERENCE_BATCH = 256
 
 
 @dataclass(frozen=True)
-class Trained:
+class Trained(Generic[S]):
     """What a run gives: the state after it, and what was measured on the way, stacked over the epochs."""
 
-    state: State
+    state: S
     batches: Measures
     """(epochs, full batches)."""
     last: Measures
@@ -37,23 +53,37 @@ class Trained:
 
 
 def train(
-    step: Step, state: State, batches: Batches, n_epochs: int, validate: Callable[[State], Measures] | None
-) -> Trained:
-    """Run `step` over all batches, `n_epochs` times."""
+    one_pass: Pass[S],
+    state: S,
+    sizes: tuple[int, int],
+    n_epochs: int,
+    validate: Callable[[dict[str, Op]], Measures] | None,
+) -> Trained[S]:
+    """Pass over the data `n_epochs` times. `sizes`: samples in a full batch and in the smaller last one."""
 
-    def epoch(state: State, _: None) -> tuple[State, tuple[Measures, Measures, Measures]]:
+    def epoch(state: S, _: None) -> tuple[S, tuple[Measures, Measures, Measures]]:
+        state, measured, last = one_pass(state)
+        means = _means(measured, last, sizes)
+        if validate is not None:
+            means |= {f"val_{name}": value for name, value in validate(state.weights).items()}
+        return state, (measured, last, means)
+
+    final, (measured, last, means) = R.scan(epoch, state, length=n_epochs)
+    return Trained(final, measured, last, means)
+
+
+def in_batches(step: Step[B], batches: Batches[B]) -> Pass[State]:
+    """Run `step` over all batches, one after another."""
+
+    def one_pass(state: State) -> tuple[State, Measures, Measures]:
         of_epoch = batches.epoch(state.step)
         state, measured = R.scan(lambda s, x: step(s, of_epoch.batch(x)), state, of_epoch.xs)
         last: Measures = {}
         if of_epoch.last is not None:
             state, last = step(state, of_epoch.last)
-        means = _means(measured, last, batches.sizes)
-        if validate is not None:
-            means |= {f"val_{name}": value for name, value in validate(state).items()}
-        return state, (measured, last, means)
+        return state, measured, last
 
-    final, (measured, last, means) = R.scan(epoch, state, length=n_epochs)
-    return Trained(final, measured, last, means)
+    return one_pass
 
 
 def _means(measured: Measures, last: Measures, sizes: tuple[int, int]) -> Measures:

@@ -11,13 +11,19 @@ import msgspec
 import ravop as R
 from ravdl.neural_networks import history, summary
 from ravdl.neural_networks.callbacks import Callback
-from ravdl.neural_networks.data import Samples, checked_inputs, checked_pair, checked_samples, cut
+from ravdl.neural_networks.data import (
+    Samples,
+    checked_inputs,
+    checked_pair,
+    checked_samples,
+    checked_size,
+)
 from ravdl.neural_networks.forward import last_activation, predict
 from ravdl.neural_networks.history import History
 from ravdl.neural_networks.initializers import generator_for
 from ravdl.neural_networks.layers import Layer
 from ravdl.neural_networks.layers.arguments import Shape, positive
-from ravdl.neural_networks.loop import evaluation, infer, train
+from ravdl.neural_networks.loop import evaluation, infer
 from ravdl.neural_networks.loss_functions import Loss
 from ravdl.neural_networks.metrics import metrics_named
 from ravdl.neural_networks.onnx_export import export
@@ -25,6 +31,8 @@ from ravdl.neural_networks.optimizers import Optimizer
 from ravdl.neural_networks.packing import packs
 from ravdl.neural_networks.training import Measures, Recipe, State, moving
 from ravdl.neural_networks.weights import Fetch, Weights
+from ravdl.strategies.kinds import AUTO, Sequential, Strategy, checked_strategy
+from ravdl.strategies.run import Start, prepared
 from ravop.errors import ArgumentError, GraphStateError, RavenError, error_from_problem
 from ravop.graph import Op
 from ravop.graph.graph import Graph, current_graph
@@ -145,6 +153,7 @@ class NeuralNetwork:
         validation_data: tuple[Any, Any] | None = None,
         shuffle: bool = False,
         callbacks: Sequence[Callback] = (),
+        strategy: Strategy | str = AUTO,
     ) -> History:
         """Add the training run to the current graph, as one loop whose size does not depend on `n_epochs`.
 
@@ -164,26 +173,32 @@ class NeuralNetwork:
             validation_data: (X, y), measured in inference mode after each epoch.
             shuffle: another random order of the samples in each epoch.
             callbacks: see `callbacks`.
+            strategy: how the work is spread over machines, see `ravdl.strategies`: `"auto"`, `Sequential()`,
+                `DataParallel(shards=2)`, `LocalSGD(workers=2, sync_every=100)`.
         Returns:
             what is measured, fetched when it is read.
         Raises:
             ArgumentError, ShapeError, DTypeError: data that does not fit the model, or each other.
         """
+        asked = checked_strategy(strategy)
         graph, recipe = current_graph(), self._recipe()
         epochs = positive(n_epochs, "n_epochs")
-        batches = cut(self._samples(X, y), batch_size, shuffle, self.seed)
+        samples = self._samples(X, y)
+        size = checked_size(samples, batch_size)
+        chosen = asked or Sequential()
+        run = prepared(chosen, recipe, samples, size, shuffle)
         held_out = validation_data if validation_data is not None else self.validation_data
         state, frozen = self._state(graph, recipe)
-        validate: Callable[[State], Measures] | None = None
+        validate: Callable[[dict[str, Op]], Measures] | None = None
         if held_out is not None:
-            samples = self._samples(*checked_pair(held_out, "validation_data"))
-            measure = evaluation(recipe.measure, samples)
-            validate = lambda state: measure(state.weights | frozen)  # noqa: E731
-        run = train(lambda state, batch: recipe.step(state, frozen, batch), state, batches, epochs, validate)
+            held = self._samples(*checked_pair(held_out, "validation_data"))
+            measure = evaluation(recipe.measure, held)
+            validate = lambda weights: measure(weights | frozen)  # noqa: E731
+        done = run(Start(state, frozen, self._weights.op, epochs, validate))
         prefix = history.prefix_in(graph)
-        keys = history.persist(graph, run, prefix)
-        self._weights.moved(recipe.tensors(run.state), save_model, prefix)
-        found = History(graph.id, prefix, keys, epochs, batches.steps, bool(batches.sizes[1]), callbacks)
+        keys = history.persist(graph, done.trained, prefix)
+        self._weights.moved(done.tensors, save_model, prefix)
+        found = History(graph.id, prefix, keys, epochs, done.full_batches, done.last_batch, callbacks)
         for callback in callbacks:
             callback.on_train_begin(self, found)
         return found

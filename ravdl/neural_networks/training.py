@@ -63,7 +63,7 @@ class Recipe:
                 hint="call set_trainable(True), or add a layer such as Dense",
             )
         slots = {
-            pack.key: tuple(self._slot(pack, slot, scale, known) for slot, scale in self._slots())
+            pack.key: tuple(self.packed(pack, slot, known, scale) for slot, scale in self._slots())
             for pack in self.packs
         }
         step = known(STEP)
@@ -72,12 +72,16 @@ class Recipe:
     def _slots(self) -> list[tuple[str, float]]:
         return list(zip(self.optimizer.slots, self.optimizer.scales(), strict=True))
 
-    def _slot(self, pack: Pack, slot: str, scale: float, known: Callable[[str], Op | None]) -> Op:
-        found = {name: known(f"{name}_{slot}") for name in pack.shapes}
+    def packed(
+        self, pack: Pack, what: str, known: Callable[[str], Op | None], scale: float | None = None
+    ) -> Op:
+        """What is remembered as `what` of each weight of the pack, divided by `scale`; zeros where nothing is known."""
+        found = {name: known(f"{name}_{what}") for name in pack.shapes}
         if all(op is None for op in found.values()):
             return R.zeros(pack.shape)
         tensors = {name: R.zeros(pack.shapes[name]) if op is None else op for name, op in found.items()}
-        return pack.join(tensors) * (1 / scale)
+        joined = pack.join(tensors)
+        return joined if scale is None else joined * (1 / scale)
 
     def tensors(self, state: State) -> dict[str, Op]:
         """The whole state by flat names: weights, what the optimizer remembers (`Dense_1_W_m`), the step."""
@@ -87,38 +91,52 @@ class Recipe:
                 found |= {f"{name}_{slot}": value for name, value in pack.part(values * scale).items()}
         return found
 
-    def step(self, state: State, frozen: dict[str, Op], batch: Batch) -> tuple[State, Measures]:
-        """One step of gradient descent. `frozen`: the weights that are not in the state."""
-        moment = Moment(self.seed, state.step)
-        weights = state.weights | frozen
-        prediction, moved = predict_in_training(self.layers, weights, batch.x, moment)
-        loss = self.loss.call(prediction, batch.y)
-        names = [name for pack in self.packs for name in pack.shapes]
-        gradients = dict(zip(names, R.grad(loss, [state.weights[name] for name in names]), strict=True))
-        step = state.step + 1
-        with step.graph.label("optimizer"):
-            trained, slots = self._descend(state, gradients, step)
-        return State(state.weights | moved | trained, slots, step), self._measures(prediction, batch.y, loss)
+    def step(
+        self, state: State, frozen: dict[str, Op], batch: Batch, moment: Moment | None = None
+    ) -> tuple[State, Measures]:
+        """One step of gradient descent.
 
-    def _descend(
-        self, state: State, gradients: dict[str, Op], step: Op
-    ) -> tuple[dict[str, Op], dict[str, tuple[Op, ...]]]:
-        """The trained weights and the optimizer's slots after one step."""
-        factors = self.optimizer.factors(step)
+        `frozen`: the weights that are not in the state. `moment`: what is drawn from, where that is not told by the
+        state's step alone.
+        """
+        weights = state.weights | frozen
+        prediction, moved = predict_in_training(
+            self.layers, weights, batch.x, moment or Moment(self.seed, state.step)
+        )
+        loss = self.loss.call(prediction, batch.y)
+        names = self.trained
+        gradients = dict(zip(names, R.grad(loss, [state.weights[name] for name in names]), strict=True))
+        after = self.descend(state, moved, lambda pack: pack.join(gradients))
+        return after, self.measures(prediction, batch.y, loss)
+
+    @property
+    def trained(self) -> list[str]:
+        """Names of the weights that the optimizer moves."""
+        return [name for pack in self.packs for name in pack.shapes]
+
+    def descend(self, state: State, moved: dict[str, Op], gradient: Callable[[Pack], Op]) -> State:
+        """The state after a step: `gradient` gives that of each pack of weights, `moved` are new values of weights
+        that layers move themselves.
+        """
+        step = state.step + 1
         weights: dict[str, Op] = {}
         slots: dict[str, tuple[Op, ...]] = {}
-        for pack in self.packs:
-            gradient, before = pack.join(gradients), state.slots[pack.key]
-            change, slots[pack.key] = self.optimizer.change(gradient, before, factors)
-            weights |= {name: state.weights[name] - part for name, part in pack.part(change).items()}
-        return weights, slots
+        with step.graph.label("optimizer"):
+            factors = self.optimizer.factors(step)
+            for pack in self.packs:
+                change, slots[pack.key] = self.optimizer.change(
+                    gradient(pack), state.slots[pack.key], factors
+                )
+                weights |= {name: state.weights[name] - part for name, part in pack.part(change).items()}
+        return State(state.weights | moved | weights, slots, step)
 
     def measure(self, weights: dict[str, Op], batch: Batch) -> Measures:
         """Loss and metrics in inference mode."""
         prediction = predict(self.layers, weights, batch.x)
-        return self._measures(prediction, batch.y, self.loss.call(prediction, batch.y))
+        return self.measures(prediction, batch.y, self.loss.call(prediction, batch.y))
 
-    def _measures(self, prediction: Prediction, y: Op, loss: Op) -> Measures:
+    def measures(self, prediction: Prediction, y: Op, loss: Op) -> Measures:
+        """The loss and what is measured beside it."""
         return {"loss": loss} | {name: METRICS[name](prediction, y) for name in self.metrics}
 
 

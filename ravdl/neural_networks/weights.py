@@ -18,6 +18,9 @@ from ravop.graph import Graph, Op
 from ravop.graph.dtypes import as_array
 from ravop.protocol.tensors import Array
 
+KEPT = "strategy."
+"""What the names begin with of what one strategy alone remembers; another one's training makes it stale."""
+
 Fetch = Callable[[str], Array]
 """From a persisted name to its value: the coordinator's, or `ravop.run_local().__getitem__`."""
 
@@ -84,6 +87,7 @@ class Weights:
         """
         assert self._live is not None
         graph = self._live.graph
+        self.values = {n: v for n, v in self.values.items() if n in ops or not n.startswith(KEPT)}
         everything = {name: op for name in self.values if (op := self.op(name)) is not None} | ops
         self._live = _Live(graph, everything)
         self.source = Source(graph.id, tuple(everything) if save else (), prefix)

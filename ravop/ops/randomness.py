@@ -81,21 +81,39 @@ def random_normal(mean: Operand = 0.0, std: Operand = 1.0, size: Sizes = (), key
 
 
 @creator
-def bernoulli(p: Operand = 0.5, size: Sizes = (), dtype: DTypeLike = BOOL, key: Op | None = None) -> Op:
+def bernoulli(
+    p: Operand = 0.5,
+    size: Sizes = (),
+    dtype: DTypeLike = BOOL,
+    key: Op | None = None,
+    part: tuple[int, int] | None = None,
+) -> Op:
     """True, or 1 of another dtype, with probability p (a number, or an op that broadcasts to `size`), else
     false.
+
+    With `part` = (start, total), and p a number: those elements of a draw of `total` that begin at `start`, all of them
+    laid out in a row, and only they are computed.
     """
     graph = graph_of(p, key)
     wanted = as_dtype(dtype)
     sizes = _sizes(size)
+    start, total = (0, math.prod(sizes)) if part is None else part
+    if not 0 <= start <= total - math.prod(sizes):
+        raise ArgumentError(
+            "the draw has no such part",
+            expected=f"{math.prod(sizes)} elements from start on, of total",
+            received=f"part={part}",
+        )
     if not isinstance(p, int | float):
+        if part is not None:
+            raise ArgumentError("a part is drawn with one probability", expected="a number", received=repr(p))
         return cast(less(_unit(graph, sizes, key), p), wanted)
     if not 0 <= p <= 1:
         raise ArgumentError("p is a probability", expected="0 to 1", received=p)
     threshold = round(p * 2**32)
     if threshold == 2**32:
         return filled(graph, sizes, 1, wanted)
-    chosen = node("Less", [_hash(graph, math.prod(sizes), key), _word(graph, threshold)])
+    chosen = node("Less", [_hash(graph, math.prod(sizes), key, start, total), _word(graph, threshold)])
     return cast(_formed(chosen, math.prod(sizes), sizes), wanted)
 
 
@@ -132,20 +150,23 @@ def _formed(op: Op, count: int, sizes: tuple[int, ...]) -> Op:
     return op if op.shape == sizes else node("Reshape", [op, op.graph.integers(sizes)])
 
 
-def _hash(graph: Graph, count: int, key: Op | None) -> Op:
-    """`count` hashes, uint32, of a draw with this key, or with a new one.
+def _hash(graph: Graph, count: int, key: Op | None, start: int = 0, total: int = 0) -> Op:
+    """`count` hashes, uint32, of a draw with this key, or with a new one: those from `start` on, of `total` when that
+    is more than `count`.
 
     Counters are pairs of row and column, whose words are combined with the key's before the sums are hashed:
     per element only the last steps are computed. The last step of the hash is left out, as it touches the
     lower bits only.
     """
-    columns = min(count, _COLUMNS)
-    rows = -(-count // columns)
+    columns = min(max(count, total), _COLUMNS)
+    above = start // columns
+    rows = -(-(start + count) // columns) - above
+    start -= above * columns
     first, second = graph.apply(
         "Split", [draw_key(graph) if key is None else key, graph.integers([1, 1])], {"axis": 0}
     )
     across = node("BitwiseXor", [graph.constant(_words(np.arange(columns))), first])
-    down = node("BitwiseXor", [_counters(graph, rows), second])
+    down = node("BitwiseXor", [_counters(graph, above, rows), second])
     x = (
         node("Add", [node("Reshape", [down, graph.integers([rows, 1])]), across])
         if rows > 1
@@ -157,12 +178,12 @@ def _hash(graph: Graph, count: int, key: Op | None) -> Op:
     x = node("Mul", [x, _word(graph, _FACTOR_2)])
     if rows > 1:
         x = node("Reshape", [x, graph.integers([rows * columns])])
-    return x if rows * columns == count else x[:count]
+    return x if rows * columns == count else x[start : start + count]
 
 
-def _counters(graph: Graph, count: int) -> Op:
-    """Hashes of 2³¹, 2³¹ + 1, …, uint32: a constant, or computed where that would be large."""
-    start = 2**31
+def _counters(graph: Graph, first: int, count: int) -> Op:
+    """Hashes of 2³¹ + first, 2³¹ + first + 1, …, uint32: a constant, or computed where that would be large."""
+    start = 2**31 + first
     if count <= _COLUMNS:
         return graph.constant(_words(np.arange(start, start + count)))
     numbers = [graph.constant(np.array(n, dtype=np.int64)) for n in (start, start + count, 1)]

@@ -17,8 +17,11 @@ class Dropout(Layer):
     Idle in inference.
 
     The mask depends on the model's seed, the layer's name and the training step alone: no two steps share
-    one, and a step that is computed a second time, on whatever machine, has the same.
+    one, and a step that is computed a second time, on whatever machine, has the same. Neither does an example's mask
+    change when its batch is cut into shards.
     """
+
+    mixes_examples = False
 
     def __init__(self, p: float = 0.2, input_shape: object = None) -> None:
         super().__init__(input_shape)
@@ -34,5 +37,5 @@ class Dropout(Layer):
         if self.p == 0:
             return x, {}
         key = R.random_key(moment.seed, zlib.crc32(self.name.encode()), moment.step)
-        kept = R.bernoulli(1 - self.p, x.static_shape, key=key)
+        kept = R.bernoulli(1 - self.p, x.static_shape, key=key, part=moment.part(x))
         return R.dropout(x, kept, self.p), {}

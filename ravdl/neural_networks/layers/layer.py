@@ -7,7 +7,8 @@ holds neither arrays nor ops. The model (`ravdl.neural_networks.model`) holds th
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,10 +39,26 @@ class Moment:
     """The model's."""
     step: Op
     """int64 scalar: training steps done before this one, over all calls of `fit`."""
+    first: int = 0
+    """Where in its batch the layer's first example is, when it gets a shard of the batch only."""
+    batch: int | None = None
+    """Examples in the whole batch; None when that is what the layer gets."""
+
+    def part(self, x: Op) -> tuple[int, int] | None:
+        """Which part of a draw for the whole batch `x` is, as `ravop.bernoulli` takes it: so an example's mask does
+        not depend on how its batch is cut.
+        """
+        if self.batch is None:
+            return None
+        each = math.prod(x.static_shape[1:])
+        return self.first * each, self.batch * each
 
 
 class Layer:
     """Base of all layers.
+
+    A layer whose output for one example depends, in training, on the other examples of its batch says so by
+    `mixes_examples`. When batches are cut into shards, such a layer gets all shards at once (`train_shards`).
 
     Args:
         input_shape: sizes of one sample, without the batch axis; the first layer of a model needs it, the
@@ -54,6 +71,13 @@ class Layer:
         self.trainable = True
         self.input_shape: Shape = ()
         self.output_shape: Shape = ()
+
+    @property
+    def mixes_examples(self) -> bool:
+        """Whether training mixes the examples of a batch. Where a class does not say, taken to be so when training
+        differs from inference, or keeps statistics: weights that the optimizer does not move.
+        """
+        return type(self).train is not Layer.train or any(not spec.trainable for spec in self.weights())
 
     def build(self, name: str, input_shape: Shape) -> None:
         """Take a place in a model. Raises `ShapeError` for an input that the layer does not take."""
@@ -100,6 +124,17 @@ class Layer:
     def train(self, x: Op, weights: Mapping[str, Op], moment: Moment) -> tuple[Op, dict[str, Op]]:
         """The output in training, and new values of those weights that the layer itself moves."""
         return self.call(x, weights), {}
+
+    def train_shards(
+        self, xs: Sequence[Op], weights: Sequence[Mapping[str, Op]], moments: Sequence[Moment]
+    ) -> tuple[list[Op], dict[str, Op]]:
+        """As `train` would do for the whole batch, for one that is cut into shards; for layers that mix examples.
+
+        Each shard's output should be made from that shard and from small sums over the others, which then are all
+        that machines exchange. `weights`: the same values for each shard, as ops of its own, so that each shard has
+        its own gradients.
+        """
+        raise NotImplementedError
 
     def __repr__(self) -> str:
         arguments = ", ".join(

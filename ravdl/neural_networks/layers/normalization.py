@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import ravop as R
 from ravdl.neural_networks.initializers import INITIALIZERS
 from ravdl.neural_networks.layers.arguments import Shape, above_zero, fraction
 from ravdl.neural_networks.layers.layer import Layer, Moment, WeightSpec
+from ravdl.neural_networks.means import shares, weighted
 from ravop.errors import ShapeError
 from ravop.graph import Op
 
@@ -31,6 +32,8 @@ class BatchNormalization(Layer):
     Weights, each of shape (channels,): `gamma` and `beta`, moved by the optimizer; `running_mean` and
     `running_var`.
     """
+
+    mixes_examples = True
 
     def __init__(self, momentum: float = 0.99, epsilon: float = 1e-5, input_shape: object = None) -> None:
         super().__init__(input_shape)
@@ -64,10 +67,46 @@ class BatchNormalization(Layer):
 
     def train(self, x: Op, weights: Mapping[str, Op], moment: Moment) -> tuple[Op, dict[str, Op]]:
         y, mean, variance = R.batch_normalization_training(x, weights["gamma"], weights["beta"], self.epsilon)
-        values = math.prod(x.static_shape) // self.input_shape[0]
+        return y, self._moved(weights, mean, variance, self._values(x))
+
+    def train_shards(
+        self, xs: Sequence[Op], weights: Sequence[Mapping[str, Op]], moments: Sequence[Moment]
+    ) -> tuple[list[Op], dict[str, Op]]:
+        """Statistics of the whole batch, put together from means and variances of the shards, which are what machines
+        exchange (as PyTorch's `SyncBatchNorm`); by the formula of Chan, Golub & LeVeque (1979), which subtracts no large
+        sums from each other.
+        """
+        counts = [self._values(x) for x in xs]
+        parts = shares(counts)
+        found = [_statistics(x) for x in xs]
+        mean = weighted([own for own, _ in found], parts)
+        # the weighted sum of own - mean is 0, so that the mean's own gradient through the squares is too.
+        fixed = R.stop_gradient(mean)
+        variance = weighted([own + R.square(centre - fixed) for centre, own in found], parts)
+        ys = [
+            R.batch_normalization(x, w["gamma"], w["beta"], mean, variance, self.epsilon)
+            for x, w in zip(xs, weights, strict=True)
+        ]
+        return ys, self._moved(weights[0], mean, variance, sum(counts))
+
+    def _values(self, x: Op) -> int:
+        """Elements in a channel."""
+        return math.prod(x.static_shape) // self.input_shape[0]
+
+    def _moved(self, weights: Mapping[str, Op], mean: Op, variance: Op, values: int) -> dict[str, Op]:
+        """The running statistics after a batch with these, of so many values a channel."""
         bessel = values / max(values - 1, 1)
         keep, take = self.momentum, 1 - self.momentum
-        return y, {
+        return {
             "running_mean": weights["running_mean"] * keep + mean * take,
             "running_var": weights["running_var"] * keep + variance * (take * bessel),
         }
+
+
+def _statistics(x: Op) -> tuple[Op, Op]:
+    """Mean and biased variance of each channel of (N, C, …), each (C,)."""
+    axes = (0, *range(2, x.ndim))
+    mean = R.mean(x, axis=axes)
+    # the sum of x - mean is 0, so that the mean's own gradient through the squares is too
+    centred = x - R.reshape(R.stop_gradient(mean), (-1, *(1,) * (x.ndim - 2)))
+    return mean, R.mean(R.square(centred), axis=axes)

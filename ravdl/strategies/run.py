@@ -1,0 +1,120 @@
+"""From a strategy to the run of a `fit`: the data is cut first, then the loops are traced.
+
+One function a strategy, in `RUNS`; each takes what does not depend on the state, and gives a function that trains.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from ravdl.neural_networks.data import Samples, cut
+from ravdl.neural_networks.layers import Layer
+from ravdl.neural_networks.loop import Trained, in_batches, train
+from ravdl.neural_networks.training import Measures, Recipe, State
+from ravdl.strategies.kinds import DataParallel, LocalSGD, Sequential, Strategy
+from ravdl.strategies.local import LocalTraining
+from ravdl.strategies.parallel import step_in_shards
+from ravdl.strategies.shards import cut_in_shards
+from ravdl.strategies.workers import Worker, schedule
+from ravop.errors import ArgumentError
+from ravop.graph import Op
+
+
+@dataclass(frozen=True)
+class Start:
+    """What a run begins with."""
+
+    state: State
+    frozen: dict[str, Op]
+    """The weights that are not in the state."""
+    known: Callable[[str], Op | None]
+    """What earlier runs left, by flat name."""
+    n_epochs: int
+    validate: Callable[[dict[str, Op]], Measures] | None
+    """From weights to measures of held-out data."""
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What a run gives."""
+
+    trained: Trained[Any]
+    tensors: dict[str, Op]
+    """All that it moved, by flat names."""
+    full_batches: int
+    """In an epoch; of one worker, where several train side by side."""
+    last_batch: bool
+    """Whether a smaller one follows."""
+
+
+Run = Callable[[Start], Finished]
+
+
+def prepared(strategy: Strategy, recipe: Recipe, samples: Samples, batch_size: int, shuffle: bool) -> Run:
+    """A run of this strategy over these samples. Raises `ArgumentError` where they do not fit each other."""
+    return RUNS[type(strategy)](strategy, recipe, samples, batch_size, shuffle)
+
+
+def _sequential(how: Sequential, recipe: Recipe, samples: Samples, size: int, shuffle: bool) -> Run:
+    batches = cut(samples, size, shuffle, recipe.seed)
+
+    def run(start: Start) -> Finished:
+        one_pass = in_batches(lambda state, batch: recipe.step(state, start.frozen, batch), batches)
+        trained = train(one_pass, start.state, batches.sizes, start.n_epochs, start.validate)
+        return Finished(trained, recipe.tensors(trained.state), batches.steps, bool(batches.sizes[1]))
+
+    return run
+
+
+def _data_parallel(how: DataParallel, recipe: Recipe, samples: Samples, size: int, shuffle: bool) -> Run:
+    mixed = how.batch_norm == "synchronized"
+    if mixed:
+        _check_shards(recipe.layers)
+    batches = cut_in_shards(samples, size, how.shards, shuffle, recipe.seed)
+
+    def run(start: Start) -> Finished:
+        one_pass = in_batches(
+            lambda state, batch: step_in_shards(recipe, state, start.frozen, batch, mixed), batches
+        )
+        trained = train(one_pass, start.state, batches.sizes, start.n_epochs, start.validate)
+        return Finished(trained, recipe.tensors(trained.state), batches.steps, bool(batches.sizes[1]))
+
+    return run
+
+
+def _check_shards(layers: tuple[Layer, ...]) -> None:
+    for layer in layers:
+        works_as_in_inference = layer.weights() and not layer.trainable
+        if works_as_in_inference or not layer.mixes_examples:
+            continue
+        if type(layer).train_shards is Layer.train_shards:
+            raise ArgumentError(
+                f"{layer.name} may mix the examples of a batch, so the batch cannot be cut",
+                expected=f"{type(layer).__name__}.train_shards, or mixes_examples = False in that class",
+                received=repr(layer),
+                hint="DataParallel(..., batch_norm='per_shard') lets it see each shard alone; Sequential() cuts nothing",
+            )
+
+
+def _local_sgd(how: LocalSGD, recipe: Recipe, samples: Samples, size: int, shuffle: bool) -> Run:
+    plan = schedule(samples.count, size, how.workers, how.sync_every)
+    workers = tuple(
+        Worker(samples, plan, index, how.workers, shuffle, recipe.seed) for index in range(how.workers)
+    )
+
+    def run(start: Start) -> Finished:
+        local = LocalTraining(how, recipe, start.frozen, plan, workers)
+        state = local.state(start.state, start.known)
+        trained = train(local.one_pass, state, local.sizes, start.n_epochs, start.validate)
+        return Finished(trained, local.tensors(trained.state), plan.steps, any(plan.rests))
+
+    return run
+
+
+RUNS: dict[type[Strategy], Callable[[Any, Recipe, Samples, int, bool], Run]] = {
+    Sequential: _sequential,
+    DataParallel: _data_parallel,
+    LocalSGD: _local_sgd,
+}
