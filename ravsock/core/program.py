@@ -117,6 +117,8 @@ class Program:
                 model = unit if isinstance(unit, Subgraph) else unit.chunk
                 if model is not None:
                     yield model.model
+                for gang in unit.gangs if isinstance(unit, Loop) else ():
+                    yield from gang.nodes
 
     @cached_property
     def work(self) -> float:

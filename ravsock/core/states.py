@@ -39,11 +39,11 @@ GRAPH: Final[Table] = {
 }
 
 TASK: Final[Table] = {
-    WAITING: {"release": READY, "open": OPEN, "cancel": CANCELLED},
+    WAITING: {"release": READY, "run_ahead": LEASED, "open": OPEN, "cancel": CANCELLED},
     READY: {"lease": LEASED, "keep": LEASED, "complete": DONE, "repeat": READY, "cancel": CANCELLED},
     LEASED: {
         "keep": LEASED, "complete": DONE, "repeat": READY, "hand_back": READY, "expire": READY,
-        "fail": READY, "give_up": FAILED, "cancel": CANCELLED,
+        "fail": READY, "fall_back": WAITING, "give_up": FAILED, "cancel": CANCELLED,
     },
     OPEN: {"repeat": OPEN, "complete": DONE, "cancel": CANCELLED},
     FAILED: {"retry": READY, "cancel": CANCELLED},
@@ -52,7 +52,9 @@ TASK: Final[Table] = {
 }  # fmt: skip
 """`open`: a loop whose iterations are scopes of their own; no provider holds it. `repeat`: the next range
 of iterations.
-A task that was released may still be completed by the attempt that had it, until somebody else leases it."""
+A task that was released may still be completed by the attempt that had it, until somebody else leases it.
+A task runs ahead when it is leased before its inputs are there, together with the tasks that give them; when one
+of those is not completed by the same provider, it falls back."""
 
 IN_WORDS: Final[Mapping[str, str]] = {
     ACTIVE: "is activated but not executed yet",

@@ -49,6 +49,19 @@ def gangs_of(program: Program, path: str, unit: int) -> tuple[Gang, ...]:
     return found.gangs if isinstance(found, Loop) else ()
 
 
+def models_of(program: Program, path: str, unit: int) -> set[str]:
+    """The hashes of all models that may be shipped for the unit: its own and those of its gangs."""
+    gangs = gangs_of(program, path, unit)
+    return {model_of(program, path, unit).model}.union(*(gang.nodes for gang in gangs))
+
+
+def failed_model(program: Program, path: str, unit: int, subgraph: str | None) -> Subgraph:
+    """The unit's model, or that of a gang's part which failed: with its nodes, for whoever names the line."""
+    model = model_of(program, path, unit)
+    nodes = (gang.nodes[subgraph] for gang in gangs_of(program, path, unit) if subgraph in gang.nodes)
+    return msgspec.structs.replace(model, nodes=next(nodes, model.nodes))
+
+
 def needs(program: Program, path: str, unit: int, start: int, stop: int) -> list[Need]:
     """Where each input of the task's model comes from."""
     found = program.unit(path, unit)

@@ -50,7 +50,7 @@ _AT = (
 )
 _FRESH: Mapping[str, object] = {
     "stop": None, "provider": None, "leased": None, "deadline": None, "tries": 0, "expiries": 0,
-    "failed_on": "",
+    "failed_on": "", "ranks": None, "copy_provider": None,
 }  # fmt: skip
 _DONE = sa.update(tasks).where(*_AT).values(state=states.DONE, **_FRESH)
 _REPEAT = sa.update(tasks).where(*_AT).values(state=states.READY, start=sa.bindparam("at"), **_FRESH)

@@ -6,7 +6,7 @@ import sqlalchemy as sa
 
 from ravop.protocol.tensors import blobs_of
 from ravsock.core import states
-from ravsock.core.tasks import model_of
+from ravsock.core.tasks import models_of
 from ravsock.store.bindings import decode_ref
 from ravsock.store.results import Results
 from ravsock.store.schema import bindings, blob_owners, blobs, graphs, providers, tasks
@@ -55,13 +55,13 @@ class Blobs(Results):
         with self.read() as connection:
             held = connection.execute(
                 sa.select(tasks)
-                .join(providers, providers.c.id == tasks.c.provider)
+                .join(providers, providers.c.id.in_([tasks.c.provider, tasks.c.copy_provider]))
                 .where(providers.c.token == identity.token_id, tasks.c.state == states.LEASED)
             ).all()
             for row in held:
                 known = self._known(connection, row.graph)
                 needed = {blob.sha for blob in self._blobs_needed(connection, [row])[row.id]}
-                if sha == model_of(known.program, row.path, row.unit).model or sha in needed:
+                if sha in models_of(known.program, row.path, row.unit) or sha in needed:
                     return True
             return False
 

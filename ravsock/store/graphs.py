@@ -245,24 +245,28 @@ class Graphs(Tokens):
         if row.state == state:
             return []
         held = connection.execute(
-            sa.select(tasks.c.id, tasks.c.attempt, tasks.c.provider).where(
-                tasks.c.graph == row.number, tasks.c.state == states.LEASED
-            )
+            sa.select(
+                tasks.c.id, tasks.c.attempt, tasks.c.provider, tasks.c.copy_attempt, tasks.c.copy_provider
+            ).where(tasks.c.graph == row.number, tasks.c.state == states.LEASED)
         ).all()
         connection.execute(
             sa.update(tasks)
             .where(tasks.c.graph == row.number, tasks.c.state == states.LEASED)
             .values(
-                state=states.next_state(states.TASK, states.LEASED, "hand_back"), provider=None, deadline=None
+                state=sa.case((tasks.c.waiting_for > 0, states.WAITING), else_=states.READY), provider=None,
+                deadline=None, ranks=None, copy_provider=None,
             )
-        )
+        )  # fmt: skip
         connection.execute(
             sa.update(graphs)
             .where(graphs.c.number == row.number)
             .values(state=state, finished=now, problem=problem and msgspec.msgpack.encode(problem))
         )
         return [
-            Recall(provider_id=p, task=HeldTask(task_id=task, attempt=attempt)) for task, attempt, p in held
+            Recall(provider_id=provider, task=HeldTask(task_id=task, attempt=attempt))
+            for task, *attempts in held
+            for attempt, provider in (attempts[:2], attempts[2:])
+            if provider is not None
         ]
 
     def flush(self, owner: int) -> list[str]:

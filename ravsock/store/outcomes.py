@@ -1,54 +1,33 @@
-"""What becomes of leased tasks: results, failures, tasks given back or out of time.
+"""Results: taken in where they count, with all that follows, in one transaction.
 
-Every change is fenced by the attempt: a task's row is locked, and what comes for another attempt than its
-current one is late and discarded. A result, what follows from it (`advancing`) and the end of a graph are one
-transaction.
+Every result is fenced by its attempt; a late one changes nothing. A result, what follows from it (`advancing`) and
+the end of a graph are one transaction.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 import sqlalchemy as sa
 
-from ravop.errors import Problem
-from ravop.protocol.messages import HeldTask, Task
+from ravop.protocol.messages import HeldTask
 from ravop.protocol.tensors import blobs_of
-from ravsock.core import failures, states
+from ravsock.core import ahead
 from ravsock.core.run import Event, Finished
-from ravsock.core.tasks import check_outputs, cost_of, label_of, model_of, output_specs
+from ravsock.core.tasks import check_outputs, cost_of, model_of, output_specs
 from ravsock.store.advancing import Advancing, Outputs
 from ravsock.store.bindings import Bindings
-from ravsock.store.schema import blob_owners, blobs, graphs, providers, tasks
-from ravsock.store.tasks import IDS, WITH_GRAPH, Tasks
-from ravsock.store.values import Failure, Held, Outcome, Recall, Release, Result
+from ravsock.store.returns import LATE, Returned, Returns, claimed
+from ravsock.store.schema import blob_owners, blobs, providers
+from ravsock.store.tasks import Holder, holders
+from ravsock.store.values import Failure, Outcome, Recall, Result
 
-LATE = Outcome(accepted=False)
-_GRAPHS = (
-    sa.select(graphs.c.number)
-    .where(graphs.c.number.in_(sa.select(tasks.c.graph).where(IDS)))
-    .order_by(graphs.c.number)
-    .with_for_update()
-)
-_TASKS = WITH_GRAPH.where(IDS).order_by(tasks.c.id).with_for_update(of=tasks)
-_T: sa.BindParameter[int] = sa.bindparam("t")
-_KEEP = (
-    sa.update(tasks)
-    .where(tasks.c.id == _T)
-    .values(state=states.next_state(states.TASK, states.READY, "keep"), deadline=sa.bindparam("latest"))
-)
-_AGAIN = sa.update(tasks).where(tasks.c.id == _T).values(
-    state=states.READY, deadline=None, provider=sa.bindparam("by"), expiries=sa.bindparam("e"),
-    failed_on=sa.bindparam("f"),
-)  # fmt: skip
 _CREDIT = sa.update(providers).where(providers.c.id == sa.bindparam("by")).values(
-    tasks_done=providers.c.tasks_done + 1, last_seen=sa.bindparam("at")
+    tasks_done=providers.c.tasks_done + sa.bindparam("n"), last_seen=sa.bindparam("at")
 )  # fmt: skip
-
-
 _TOUCH = (
     sa.update(blobs)
     .where(blobs.c.sha.in_(sa.bindparam("shas", expanding=True)))
@@ -57,49 +36,68 @@ _TOUCH = (
 )
 
 
-class Outcomes(Tasks):
-    # ── results ───────────────────────────────────────────────────────────────────────────────────
+class Outcomes(Returns):
     def complete(self, results: Sequence[Result], now: float) -> list[Outcome]:
         """Take results in; one outcome for each, in order.
 
-        A result is accepted where its attempt is the task's current one and the task is leased to its
-        provider, or was released and nobody has leased it since. One that is not what the subgraph gives
-        counts as a failure.
+        A result is accepted where its attempt is one that the task has, or that it had last and nobody has leased it
+        since. Where it ran ahead, what it waited for must have been accepted before it. One that is not what the
+        subgraph gives counts as a failure. Where a blob is missing, nothing of that provider's results is taken in.
         """
         with self.write() as connection:
             rows = self._locked(connection, [result.task_id for result in results])
             present = self._touch(connection, _welcome(results, rows), now)
-            outcomes: list[Outcome] = []
-            accepted: dict[int, list[tuple[Event, Outputs]]] = defaultdict(list)
-            since: dict[int, float] = {}
-            for result in results:
-                row = rows.get(result.task_id)
-                if row is None or not _current(row, result):
-                    outcomes.append(LATE)
-                    continue
-                outcome = self._judge(connection, row, result, present, now)
-                outcomes.append(outcome)
-                if not outcome.missing:
-                    del rows[result.task_id]
-                if outcome.accepted:
-                    event = Finished(row.path, row.unit, row.start, row.stop)
-                    accepted[row.graph].append((event, {o.name: o.ref for o in result.outputs}))
-                    since[row.graph] = min(row.leased, since.get(row.graph, now))
+            taking = _Taking(present, _missing(results, rows, present))
+            outcomes = [self._take(connection, taking, rows, result, now) for result in results]
+            self._give_back(connection, taking.back)
             finished = {
                 number
-                for number, events in accepted.items()
-                if self._advance(connection, number, events, now, since[number])
+                for number, events in taking.accepted.items()
+                if self._advance(connection, number, events, now, taking.since[number])
             }
             done = {self._known(connection, number).graph_id for number in finished}
             self._credit(connection, [r for r, o in zip(results, outcomes, strict=True) if o.accepted], now)
             return [_finished(o) if o.accepted and o.graph_id in done else o for o in outcomes]
 
-    def _locked(self, connection: sa.Connection, ids: Iterable[int]) -> dict[int, Any]:
-        """The tasks and their graphs, locked until the transaction ends: graphs in order, then tasks."""
-        wanted = {"ids": sorted(set(ids))}
-        if not self.is_sqlite:
-            connection.execute(_GRAPHS, wanted)
-        return {row.id: row for row in connection.execute(_TASKS, wanted)}
+    def _take(
+        self, connection: sa.Connection, taking: _Taking, rows: dict[int, Any], result: Result, now: float
+    ) -> Outcome:
+        returned = claimed(rows, result)
+        if returned is None:
+            return LATE
+        row, holder = returned
+        known = self._known(connection, row.graph)
+        if missing := taking.missing.get(result.provider_id):
+            return Outcome(accepted=False, missing=missing, graph_id=known.graph_id)
+        del rows[result.task_id]
+        if row.waiting_for > taking.given[row.graph, row.path][row.unit]:
+            taking.back.append(returned)
+            return LATE
+        specs = output_specs(known.program, row.path, row.unit, row.start, row.stop)
+        if problem := check_outputs(specs, result.outputs, self._head, taking.present):
+            report = Failure(
+                task_id=row.id, attempt=result.attempt, provider_id=result.provider_id, problem=problem
+            )
+            return self._failed(connection, returned, report, now)
+        scope = known.program.scope(row.path)
+        taking.given[row.graph, row.path].update(ahead.given_by(scope, [row.unit]))
+        event = Finished(row.path, row.unit, row.start, row.stop)
+        taking.accepted[row.graph].append((event, {o.name: o.ref for o in result.outputs}))
+        taking.since[row.graph] = min(holder.leased, taking.since.get(row.graph, now))
+        return Outcome(
+            accepted=True, graph_id=known.graph_id, model=model_of(known.program, row.path, row.unit).model,
+            flops=cost_of(known.program, row.path, row.unit).flops, iterations=max(1, row.stop - row.start),
+            ranks=row.ranks, recalls=tuple(self._beaten(connection, row, holder)),
+        )  # fmt: skip
+
+    def _beaten(self, connection: sa.Connection, row: Any, holder: Holder) -> list[Recall]:
+        """The other attempt of a task that is done, and what ran ahead on it."""
+        beaten = [other for other in holders(row) if other != holder]
+        recalls = [
+            Recall(provider_id=h.provider_id, task=HeldTask(task_id=row.id, attempt=h.attempt))
+            for h in beaten
+        ]
+        return recalls + self._fall_back(connection, [(row, other) for other in beaten if not other.copy])
 
     def _touch(self, connection: sa.Connection, wanted: dict[str, int], now: float) -> dict[str, int]:
         """Sizes of the blobs of `wanted` that are there; each now belongs to the owner of the graph that
@@ -116,23 +114,6 @@ class Outcomes(Tasks):
             )
         return present
 
-    def _judge(
-        self, connection: sa.Connection, row: Any, result: Result, present: dict[str, int], now: float
-    ) -> Outcome:
-        known = self._known(connection, row.graph)
-        named = {blob for output in result.outputs for blob in blobs_of(output.ref)}
-        missing = tuple(sorted({blob.sha for blob in named if blob.sha not in present}))
-        if missing:
-            return Outcome(accepted=False, missing=missing, graph_id=known.graph_id)
-        specs = output_specs(known.program, row.path, row.unit, row.start, row.stop)
-        problem = check_outputs(specs, result.outputs, self._head, present)
-        if problem:
-            return self._failed(connection, row, result.provider_id, problem, None, now)
-        return Outcome(
-            accepted=True, graph_id=known.graph_id, model=model_of(known.program, row.path, row.unit).model,
-            flops=cost_of(known.program, row.path, row.unit).flops, iterations=max(1, row.stop - row.start),
-        )  # fmt: skip
-
     def _advance(
         self,
         connection: sa.Connection,
@@ -146,128 +127,21 @@ class Outcomes(Tasks):
         return Advancing(connection, bindings, known.program, number, now, since).run(events)
 
     def _credit(self, connection: sa.Connection, results: Sequence[Result], now: float) -> None:
-        if results:
-            connection.execute(_CREDIT, [{"by": r.provider_id, "at": now} for r in results])
-
-    # ── failures ──────────────────────────────────────────────────────────────────────────────────
-    def fail(self, reports: Sequence[Failure], now: float) -> list[Outcome]:
-        """Note failed attempts. A task that failed too often fails its graph, in words of the requester's
-        script.
-        """
-        with self.write() as connection:
-            rows = self._locked(connection, [report.task_id for report in reports])
-            outcomes: list[Outcome] = []
-            for report in reports:
-                row = rows.pop(report.task_id, None)
-                if row is None or row.state != states.LEASED or not _current(row, report):
-                    outcomes.append(LATE)
-                    continue
-                outcome = self._failed(connection, row, report.provider_id, report.problem, report.node, now)
-                outcomes.append(outcome)
-            return outcomes
-
-    def _failed(
-        self,
-        connection: sa.Connection,
-        row: Any,
-        provider_id: str,
-        cause: Problem,
-        node: int | None,
-        now: float,
-    ) -> Outcome:
-        """The current attempt failed: the task is ready again, or its graph has failed."""
-        known = self._known(connection, row.graph)
-        failed_on = [*row.failed_on.split(), provider_id]
-        report = {"t": row.id, "by": None, "e": 0, "f": " ".join(failed_on)}
-        connection.execute(_AGAIN, report)
-        outcome = Outcome(accepted=False, problem=cause, graph_id=known.graph_id)
-        if not failures.gives_up(len(failed_on)):
-            return outcome
-        model = model_of(known.program, row.path, row.unit)
-        label = label_of(known.program, row.path, row.unit, row.start, row.stop)
-        problem = failures.graph_problem(cause, node, model, label, failed_on, known.manifest)
-        graph = self._row(connection, known.graph_id, None)
-        if graph.state != states.EXECUTING:
-            return outcome
-        recalls = self._end(connection, graph, "fail", problem, now)
-        connection.execute(sa.update(tasks).where(tasks.c.id == row.id).values(state=states.FAILED))
-        return Outcome(
-            accepted=False, problem=problem, graph_id=known.graph_id, finished=True, recalls=tuple(recalls)
-        )
-
-    def release(self, releases: Sequence[Release]) -> list[bool]:
-        """Give tasks back without blame; False where the attempt is not current. The attempt's result stays
-        welcome until somebody leases the task again."""
-        with self.write() as connection:
-            rows = self._locked(connection, [release.task_id for release in releases])
-            given = [
-                (row := rows.get(release.task_id)) is not None
-                and row.state == states.LEASED
-                and _current(row, release)
-                for release in releases
-            ]
-            back = [rows[release.task_id] for release, ok in zip(releases, given, strict=True) if ok]
-            if back:
-                connection.execute(
-                    _AGAIN, [{"t": row.id, "by": row.provider, "e": 0, "f": row.failed_on} for row in back]
-                )
-            return given
-
-    def keep(
-        self, claims: Sequence[Release], deadline: Callable[[Held], float], now: float
-    ) -> list[tuple[Task, Held]]:
-        """Leave attempts to the providers that come back with them, where nobody has leased the task since;
-        those that are kept, as they were shipped. `deadline` says until when, for one that was released."""
-        with self.write() as connection:
-            rows = self._locked(connection, [claim.task_id for claim in claims])
-            kept = [row for c in claims if (row := rows.get(c.task_id)) is not None and _current(row, c)]
-            held = {row.id: self._held(connection, row) for row in kept}
-            until = {row.id: row.deadline or deadline(held[row.id]) for row in kept}
-            if kept:
-                connection.execute(_KEEP, [{"t": task, "latest": latest} for task, latest in until.items()])
-            seconds = {task: latest - now for task, latest in until.items()}
-            shipped = self._shipped(connection, kept, {row.id: row.stop for row in kept}, seconds)
-            return [
-                (msgspec.structs.replace(shipped[row.id], attempt=row.attempt), held[row.id]) for row in kept
-            ]
-
-    def expire(self, now: float) -> list[Outcome]:
-        """Release every task whose deadline has passed; the attempt is in the outcome's `recalls`."""
-        with self.write() as connection:
-            late = connection.execute(
-                sa.select(tasks.c.id).where(tasks.c.state == states.LEASED, tasks.c.deadline < now)
-            ).scalars()
-            rows = self._locked(connection, late)
-            return [
-                self._expired(connection, row, now)
-                for row in rows.values()
-                if row.state == states.LEASED and row.deadline < now
-            ]
-
-    def _expired(self, connection: sa.Connection, row: Any, now: float) -> Outcome:
-        recall = Recall(provider_id=row.provider, task=HeldTask(task_id=row.id, attempt=row.attempt))
-        expiries = row.expiries + 1
-        if failures.counts(expiries):
-            cause = failures.late_problem(row.deadline - row.leased)
-            outcome = self._failed(connection, row, row.provider, cause, None, now)
-            return Outcome(
-                accepted=False, problem=outcome.problem, graph_id=outcome.graph_id, finished=outcome.finished,
-                recalls=(recall, *outcome.recalls),
-            )  # fmt: skip
-        connection.execute(_AGAIN, {"t": row.id, "by": row.provider, "e": expiries, "f": row.failed_on})
-        return Outcome(
-            accepted=False, graph_id=self._known(connection, row.graph).graph_id, recalls=(recall,)
-        )
+        counts = Counter(result.provider_id for result in results)
+        if counts:
+            connection.execute(_CREDIT, [{"by": by, "n": n, "at": now} for by, n in sorted(counts.items())])
 
 
-def _current(row: Any, claim: Result | Failure | Release) -> bool:
-    """The fence: is this about the attempt that the task is at, by the provider that has or had it?"""
-    return (
-        row.graph_state == states.EXECUTING
-        and row.state in states.allowing(states.TASK, "complete")
-        and row.attempt == claim.attempt
-        and row.provider == claim.provider_id
-    )
+class _Taking:
+    """What one call of `complete` has found so far."""
+
+    def __init__(self, present: dict[str, int], missing: dict[str, tuple[str, ...]]) -> None:
+        self.present, self.missing = present, missing
+        self.accepted: dict[int, list[tuple[Event, Outputs]]] = defaultdict(list)
+        self.since: dict[int, float] = {}
+        self.given: dict[tuple[int, str], Counter[int]] = defaultdict(Counter)
+        """Per instance of a scope: how many inputs that units wait for the accepted results give."""
+        self.back: list[Returned] = []
 
 
 def _welcome(results: Sequence[Result], rows: dict[int, Any]) -> dict[str, int]:
@@ -275,14 +149,24 @@ def _welcome(results: Sequence[Result], rows: dict[int, Any]) -> dict[str, int]:
     return {
         blob.sha: rows[result.task_id].owner
         for result in results
-        if result.task_id in rows and _current(rows[result.task_id], result)
+        if claimed(rows, result)
         for output in result.outputs
         for blob in blobs_of(output.ref)
     }
 
 
+def _missing(
+    results: Sequence[Result], rows: dict[int, Any], present: dict[str, int]
+) -> dict[str, tuple[str, ...]]:
+    """Per provider: the blobs that its results name and that are not there."""
+    lacking: dict[str, set[str]] = defaultdict(set)
+    for result in results:
+        if claimed(rows, result):
+            named = {blob.sha for output in result.outputs for blob in blobs_of(output.ref)}
+            if named - present.keys():
+                lacking[result.provider_id] |= named - present.keys()
+    return {provider: tuple(sorted(shas)) for provider, shas in lacking.items()}
+
+
 def _finished(outcome: Outcome) -> Outcome:
-    return Outcome(
-        accepted=True, graph_id=outcome.graph_id, finished=True, model=outcome.model, flops=outcome.flops,
-        iterations=outcome.iterations,
-    )  # fmt: skip
+    return msgspec.structs.replace(outcome, finished=True)

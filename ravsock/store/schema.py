@@ -25,6 +25,7 @@ metadata = MetaData()
 Number = BigInteger().with_variant(Integer, "sqlite")
 """SQLite numbers rows by itself only for INTEGER."""
 LEASED = text("state = 'leased'")
+COPIED = text("copy_provider IS NOT NULL")
 
 tokens = Table(
     "tokens",
@@ -108,13 +109,21 @@ tasks = Table(
     Column("tries", Integer, nullable=False, server_default="0"),
     Column("expiries", Integer, nullable=False, server_default="0"),
     Column("failed_on", Text, nullable=False, server_default=""),
+    Column("ranks", Integer),
+    Column("copy_provider", String(80)),
+    Column("copy_attempt", BigInteger, nullable=False, server_default="0"),
+    Column("copy_leased", Double),
+    Column("copy_deadline", Double),
     Index("tasks_by_unit", "graph", "path", "unit", unique=True),
     Index("tasks_by_state", "graph", "state", "id"),
     Index("tasks_by_provider", "provider", sqlite_where=LEASED, postgresql_where=LEASED),
     Index("tasks_by_deadline", "deadline", sqlite_where=LEASED, postgresql_where=LEASED),
+    Index("tasks_by_copy", "copy_provider", sqlite_where=COPIED, postgresql_where=COPIED),
     sqlite_autoincrement=True,
 )
-"""`start`: a loop's next iteration. `attempt` only grows. `provider` stays after a release, until the next
+"""`ranks`: how many providers of a gang have it. `copy_…`: a second attempt, where there is a `copy_provider`; the
+higher of `attempt` and `copy_attempt` only grows.
+`start`: a loop's next iteration. `provider` stays after a release, until the next
 lease, and is NULL once no result of the attempt is welcome. `tries`: leases of this range of iterations.
 `failed_on`: one provider per failed attempt of it, separated by spaces. Ids are never used again, so a late
 message cannot mean another task."""

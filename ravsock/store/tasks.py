@@ -1,32 +1,27 @@
-"""Tasks that are ready or leased. What becomes of the leased ones is in `outcomes`."""
+"""Tasks that are ready, and those that are held. How they are leased is in `leasing`."""
 
 from __future__ import annotations
 
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
-import numpy as np
 import sqlalchemy as sa
 
-from ravop.protocol.messages import Task, TaskInput
-from ravop.protocol.tensors import Blob, Inline, TensorRef, blobs_of, encode_tensor
+from ravop.protocol.tensors import Blob, blobs_of
 from ravsock.core import states
-from ravsock.core.program import Place
 from ravsock.core.tasks import (
-    Need,
     cost_of,
     gangs_of,
     label_of,
     length_of,
     model_of,
     needs,
-    output_specs,
 )
 from ravsock.store.bindings import Bindings
 from ravsock.store.graphs import Graphs
 from ravsock.store.schema import graphs, tasks
-from ravsock.store.values import Held, Lease, ReadyTask
+from ravsock.store.values import Held, ReadyTask
 
 REMEMBERED_INPUTS = 20_000
 IDS = tasks.c.id.in_(sa.bindparam("ids", expanding=True))
@@ -44,18 +39,24 @@ _EXECUTING = (
     .where(graphs.c.state == states.EXECUTING)
     .order_by(graphs.c.number)
 )
-_LEASABLE = WITH_GRAPH.where(
-    IDS, tasks.c.state == states.READY, graphs.c.state == states.EXECUTING
-).with_for_update(of=tasks, skip_locked=True)
-_LEASE = (
-    sa.update(tasks)
-    .where(tasks.c.id == sa.bindparam("t"))
-    .values(
-        state=states.next_state(states.TASK, states.READY, "lease"), attempt=tasks.c.attempt + 1,
-        tries=tasks.c.tries + 1, provider=sa.bindparam("by"), stop=sa.bindparam("until"),
-        deadline=sa.bindparam("latest"), leased=sa.bindparam("at"),
-    )
-)  # fmt: skip
+
+
+class Holder(NamedTuple):
+    """An attempt of a task that is leased; it may have a second one, its copy."""
+
+    provider_id: str
+    attempt: int
+    leased: float
+    deadline: float
+    copy: bool
+
+
+def holders(row: Any) -> list[Holder]:
+    """The attempts of a leased task."""
+    found = [Holder(row.provider, row.attempt, row.leased, row.deadline, False)]
+    if row.copy_provider is not None:
+        found.append(Holder(row.copy_provider, row.copy_attempt, row.copy_leased, row.copy_deadline, True))
+    return found
 
 
 class Tasks(Graphs):
@@ -100,9 +101,9 @@ class Tasks(Graphs):
 
     def _blobs_needed(self, connection: sa.Connection, rows: Sequence[Any]) -> dict[int, frozenset[Blob]]:
         """The blobs among the inputs of tasks that are ready or leased, by task; remembered, since they do
-        not change until the task moves on."""
+        not change until the task moves on. One that runs ahead gets the rest from its provider's own results."""
         found = {row.id: self._needed.get((row.id, row.start)) for row in rows}
-        for number, group in _by_graph(row for row in rows if found[row.id] is None).items():
+        for number, group in by_graph(row for row in rows if found[row.id] is None).items():
             program = self._known(connection, number).program
             bindings = Bindings(self, connection, number)
             places = {
@@ -111,92 +112,41 @@ class Tasks(Graphs):
             }
             bindings.prefetch(place for some in places.values() for place in some)
             for row, some in places.items():
-                blobs = frozenset(blob for place in some for blob in blobs_of(bindings.get(place)))
-                found[row.id] = self._needed[row.id, row.start] = blobs
+                parts = [part for place in some for part in bindings.parts(place)]
+                found[row.id] = blobs = frozenset(blob for part in parts for blob in blobs_of(part.ref))
+                if not row.waiting_for:
+                    self._needed[row.id, row.start] = blobs
         while len(self._needed) > REMEMBERED_INPUTS:
             self._needed.popitem(last=False)
         return {task: blobs for task, blobs in found.items() if blobs is not None}
 
-    # ── lease ─────────────────────────────────────────────────────────────────────────────────────
-    def lease(self, leases: Sequence[Lease], now: float) -> list[tuple[Task, ...]]:
-        """Lease each batch to its provider, with new attempts; without those that are not ready (any more)."""
-        with self.write() as connection:
-            wanted = {task: lease for lease in leases for task in lease.tasks}
-            rows = connection.execute(_LEASABLE, {"ids": list(wanted)}).all()
-            stops = {row.id: self._stop(connection, row, wanted[row.id].stop) for row in rows}
-            if rows:
-                made = [(row.id, wanted[row.id], stops[row.id]) for row in rows]
-                connection.execute(
-                    _LEASE,
-                    [
-                        {
-                            "t": task,
-                            "by": lease.provider_id,
-                            "until": stop,
-                            "latest": lease.deadline,
-                            "at": now,
-                        }
-                        for task, lease, stop in made
-                    ],
-                )
-            shipped = self._shipped(
-                connection, rows, stops, {r.id: wanted[r.id].deadline - now for r in rows}
-            )
-            return [tuple(shipped.pop(task) for task in lease.tasks if task in shipped) for lease in leases]
-
-    def _stop(self, connection: sa.Connection, row: Any, wish: int | None) -> int:
-        length = length_of(self._known(connection, row.graph).program, row.path, row.unit)
-        if length is None:
-            return 1
-        return length if wish is None else min(max(wish, row.start + 1), length)
-
-    def _shipped(
-        self, connection: sa.Connection, rows: Sequence[Any], stops: dict[int, int], seconds: dict[int, float]
-    ) -> dict[int, Task]:
-        """The tasks as they travel, with their inputs."""
-        made: dict[int, Task] = {}
-        for number, group in _by_graph(rows).items():
-            known = self._known(connection, number)
-            bindings = Bindings(self, connection, number)
-            wants = {r.id: needs(known.program, r.path, r.unit, r.start, stops[r.id]) for r in group}
-            bindings.prefetch(need.place for some in wants.values() for need in some if need.place)
-            for row in group:
-                where = (known.program, row.path, row.unit, row.start, stops[row.id])
-                cost = cost_of(*where[:3])
-                made[row.id] = Task(
-                    task_id=row.id, attempt=row.attempt + 1, graph_id=known.graph_id, label=label_of(*where),
-                    subgraph=model_of(*where[:3]).model, outputs=output_specs(*where),
-                    inputs=tuple(TaskInput(name=n.name, ref=_value(n, bindings)) for n in wants[row.id]),
-                    flops=cost.flops * max(1, stops[row.id] - row.start), peak_memory=cost.peak_memory,
-                    lease_seconds=max(0.0, seconds[row.id]),
-                )  # fmt: skip
-        return made
-
+    # ── held ──────────────────────────────────────────────────────────────────────────────────────
     def held_by(self, provider_id: str | None = None) -> list[Held]:
-        """What is leased, to one provider or to all; oldest lease first."""
-        query = WITH_GRAPH.where(tasks.c.state == states.LEASED).order_by(tasks.c.leased, tasks.c.id)
+        """The attempts of what is leased, of one provider or of all; oldest lease first."""
+        query = WITH_GRAPH.where(tasks.c.state == states.LEASED)
         if provider_id is not None:
-            query = query.where(tasks.c.provider == provider_id)
+            query = query.where(sa.or_(tasks.c.provider == provider_id, tasks.c.copy_provider == provider_id))
         with self.read() as connection:
-            return [self._held(connection, row) for row in connection.execute(query).all()]
+            held = [
+                self._held(connection, row, holder)
+                for row in connection.execute(query).all()
+                for holder in holders(row)
+                if provider_id in (None, holder.provider_id)
+            ]
+        return sorted(held, key=lambda one: (one.leased, one.task_id))
 
-    def _held(self, connection: sa.Connection, row: Any) -> Held:
+    def _held(self, connection: sa.Connection, row: Any, holder: Holder) -> Held:
         known = self._known(connection, row.graph)
         cost = cost_of(known.program, row.path, row.unit)
         return Held(
-            task_id=row.id, attempt=row.attempt, provider_id=row.provider, graph_id=known.graph_id,
+            task_id=row.id, attempt=holder.attempt, provider_id=holder.provider_id, graph_id=known.graph_id,
             owner=known.owner, model=model_of(known.program, row.path, row.unit).model, flops=cost.flops,
-            iterations=max(1, row.stop - row.start), leased=row.leased, deadline=row.deadline,
+            iterations=max(1, row.stop - row.start), leased=holder.leased, deadline=holder.deadline,
+            ranks=row.ranks,
         )  # fmt: skip
 
 
-def _value(need: Need, bindings: Bindings) -> TensorRef:
-    if isinstance(need.place, Place):
-        return bindings.get(need.place)
-    return Inline(encode_tensor(np.array([need.number], np.int64)))
-
-
-def _by_graph(rows: Iterable[Any]) -> dict[int, list[Any]]:
+def by_graph(rows: Iterable[Any]) -> dict[int, list[Any]]:
     groups: dict[int, list[Any]] = defaultdict(list)
     for row in rows:
         groups[row.graph].append(row)

@@ -108,6 +108,8 @@ class Held(msgspec.Struct, frozen=True, kw_only=True):
     iterations: int
     leased: float
     deadline: float
+    ranks: int | None = None
+    """How many providers run it together, where it is a gang."""
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True):
@@ -126,6 +128,10 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
     provider_id: str
     problem: Problem
     node: int | None = None
+    subgraph: str | None = None
+    """The model that failed, where a gang's parts have several."""
+    blame: str = ""
+    """Who failed, where it is not `provider_id`: one of a gang."""
 
 
 class Release(msgspec.Struct, frozen=True, kw_only=True):
@@ -160,3 +166,5 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     """The subgraph that ran, for whoever learns its speed; with `flops` of one iteration and `iterations`."""
     flops: float = 0.0
     iterations: int = 1
+    ranks: int | None = None
+    """How many providers ran it together, where it was a gang."""
