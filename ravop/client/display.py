@@ -7,6 +7,7 @@ one line that is drawn again and again; anywhere else it is a plain line now and
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from types import TracebackType
 
 from rich.console import Console
@@ -70,8 +71,8 @@ def _count(number: int, noun: str) -> str:
 
 
 # ── the plan ────────────────────────────────────────────────────────────────────────────────────────────────
-def show_plan(name: str, graph_id: str, plan: PlanSummary) -> None:
-    """Print what `activate` learned: subgraphs, their cost, what the fleet makes of it."""
+def show_plan(name: str, graph_id: str, plan: PlanSummary, notes: Sequence[str] = ()) -> None:
+    """Print what `activate` learned: subgraphs, their cost, what the fleet makes of it; and the graph's own notes."""
     table = Table(title=f"graph {name!r} ({graph_id})", title_justify="left")
     table.add_column("subgraph", overflow="fold")
     table.add_column("kind")
@@ -85,7 +86,7 @@ def show_plan(name: str, graph_id: str, plan: PlanSummary) -> None:
     if len(heaviest) < len(plan.units):
         screen.print(f"… and {len(plan.units) - len(heaviest):,} smaller ones")
     screen.print(plan_line(plan), soft_wrap=True)
-    for note in plan.notes:
+    for note in (*notes, *plan.notes):
         screen.print(f"note: {note}", soft_wrap=True)
 
 

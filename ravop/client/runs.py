@@ -166,7 +166,7 @@ def activate(session: Session, graph: Graph) -> PlanSummary:
         activated = _sent(session, graph, package)
     graph.state = GraphState.ACTIVE
     graph.attach(Run(session, graph.id, graph))
-    show_plan(graph.name, graph.id, activated.plan)
+    show_plan(graph.name, graph.id, activated.plan, graph.notes)
     return activated.plan
 
 

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import onnx_ir as ir
 
 from ravop.errors import ArgumentError, DuplicateNameError, GraphStateError, NoGraphError, ScopeError
-from ravop.graph.manifest import MAX_NAME, Binding, Manifest, Persisted
+from ravop.graph.manifest import MAX_NAME, MAX_NOTE, MAX_NOTES, Binding, Manifest, Persisted
 from ravop.graph.op import Op
 from ravop.graph.serde import IR_VERSION, PRODUCER
 from ravop.graph.source import describe, user_line
@@ -65,6 +65,7 @@ class Graph(Tracer):
         """Random ops and calls of functions with random ops so far, each with a number of its own."""
         self.persisted: dict[str, Persisted] = {}
         self.metrics: dict[str, str] = {}
+        self.notes: list[str] = []
         self._run_state: RunState | None = None
         set_current_graph(self)
 
@@ -110,6 +111,11 @@ class Graph(Tracer):
         """Show the latest value of a persisted scalar, or series of scalars, as `label` in progress displays."""
         self.metrics[label] = op.name
 
+    def note(self, text: str) -> None:
+        """Show `text` with the plan, once. The first `MAX_NOTES` are kept, and `MAX_NOTE` characters of each."""
+        if text not in self.notes and len(self.notes) < MAX_NOTES:
+            self.notes.append(text if len(text) <= MAX_NOTE else text[: MAX_NOTE - 1] + "…")
+
     def model(self) -> ir.Model:
         """The graph as an ONNX model whose outputs are the persisted ops. Shares its nodes with this graph."""
         if not self.persisted:
@@ -131,6 +137,7 @@ class Graph(Tracer):
             graph_id=self.id, name=self.name, algorithm=self.algorithm, approach=self.approach, rules=self.rules,
             bindings=tuple(bindings), persisted=tuple(self.persisted.values()), metrics=self.metrics,
             sources=tuple(describe(line) for line in self.lines), node_sources=self.node_lines,
+            notes=tuple(self.notes),
         )  # fmt: skip
 
     # ── Raven's names ────────────────────────────────────────────────────────────────────────────────────────────────

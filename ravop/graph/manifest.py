@@ -16,6 +16,9 @@ MANIFEST_VERSION = 1
 MAX_MANIFEST = 256 * 1024 * 1024
 MAX_NAME = 400
 """Characters in the name of a persisted op."""
+MAX_NOTES = 32
+MAX_NOTE = 1000
+"""Characters."""
 
 
 class Binding(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,6 +64,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """The user's lines, `path:line: code`."""
     node_sources: dict[str, int] = {}
     """Node name → index into `sources`."""
+    notes: Annotated[tuple[Annotated[str, Meta(max_length=MAX_NOTE)], ...], Meta(max_length=MAX_NOTES)] = ()
+    """What the plan is shown with, such as how a library chose to spread its work."""
 
 
 def encode_manifest(manifest: Manifest) -> bytes:
