@@ -92,6 +92,8 @@ class Team:
     """Seconds of one iteration, from the plan alone: what `Seen.ratio` refers to."""
     estimate: float
     """Seconds that the whole chunk should take."""
+    fetching: float
+    """Seconds that the slowest should need for what it lacks."""
 
 
 def choose(
@@ -154,7 +156,11 @@ def _rather_alone(chunk: Chunk, whole: float, alone: Sequence[Member]) -> bool:
 
 def _whole(chunk: Chunk, seconds: float, members: Sequence[Member]) -> float:
     """All iterations that are left, and what must be carried there first."""
-    return chunk.left * seconds + max(m.lacking / m.link for m in members)
+    return chunk.left * seconds + _fetching(members)
+
+
+def _fetching(members: Sequence[Member]) -> float:
+    return max(m.lacking / m.link for m in members)
 
 
 def _seconds(chunk: Chunk, gang: Gang, members: Sequence[Member]) -> float:
@@ -196,6 +202,7 @@ def _team(chunk: Chunk, index: int, members: Sequence[Member], usual: Sequence[s
         length=length,
         expected=expected_seconds(gang, members),
         estimate=length * seconds,
+        fetching=_fetching(members),
     )
 
 
