@@ -31,8 +31,8 @@ from ravdl.neural_networks.optimizers import Optimizer
 from ravdl.neural_networks.packing import packs
 from ravdl.neural_networks.training import Measures, Recipe, State, moving
 from ravdl.neural_networks.weights import Fetch, Weights
-from ravdl.strategies.kinds import AUTO, Sequential, Strategy, checked_strategy
-from ravdl.strategies.run import Start, prepared
+from ravdl.strategies.kinds import AUTO, Strategy, checked_strategy
+from ravdl.strategies.run import Start, decided, prepared
 from ravop.errors import ArgumentError, GraphStateError, RavenError, error_from_problem
 from ravop.graph import Op
 from ravop.graph.graph import Graph, current_graph
@@ -185,7 +185,7 @@ class NeuralNetwork:
         epochs = positive(n_epochs, "n_epochs")
         samples = self._samples(X, y)
         size = checked_size(samples, batch_size)
-        chosen = asked or Sequential()
+        chosen, note = decided(asked, recipe, samples, size)
         run = prepared(chosen, recipe, samples, size, shuffle)
         held_out = validation_data if validation_data is not None else self.validation_data
         state, frozen = self._state(graph, recipe)
@@ -196,6 +196,8 @@ class NeuralNetwork:
             validate = lambda weights: measure(weights | frozen)  # noqa: E731
         done = run(Start(state, frozen, self._weights.op, epochs, validate))
         prefix = history.prefix_in(graph)
+        if note:
+            graph.note(f"{prefix.rstrip('_') or 'fit'}: {note}")
         keys = history.persist(graph, done.trained, prefix)
         self._weights.moved(done.tensors, save_model, prefix)
         found = History(graph.id, prefix, keys, epochs, done.full_batches, done.last_batch, callbacks)

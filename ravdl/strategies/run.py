@@ -13,11 +13,13 @@ from ravdl.neural_networks.data import Samples, cut
 from ravdl.neural_networks.layers import Layer
 from ravdl.neural_networks.loop import Trained, in_batches, train
 from ravdl.neural_networks.training import Measures, Recipe, State
+from ravdl.strategies.choice import Machine, chosen, is_trifle, refuses_shards, step_cost, told
 from ravdl.strategies.kinds import DataParallel, LocalSGD, Sequential, Strategy
 from ravdl.strategies.local import LocalTraining
 from ravdl.strategies.parallel import step_in_shards
 from ravdl.strategies.shards import cut_in_shards
 from ravdl.strategies.workers import Worker, schedule
+from ravop.client.api import connected, fleet
 from ravop.errors import ArgumentError
 from ravop.graph import Op
 
@@ -85,17 +87,14 @@ def _data_parallel(how: DataParallel, recipe: Recipe, samples: Samples, size: in
 
 
 def _check_shards(layers: tuple[Layer, ...]) -> None:
-    for layer in layers:
-        works_as_in_inference = layer.weights() and not layer.trainable
-        if works_as_in_inference or not layer.mixes_examples:
-            continue
-        if type(layer).train_shards is Layer.train_shards:
-            raise ArgumentError(
-                f"{layer.name} may mix the examples of a batch, so the batch cannot be cut",
-                expected=f"{type(layer).__name__}.train_shards, or mixes_examples = False in that class",
-                received=repr(layer),
-                hint="DataParallel(..., batch_norm='per_shard') lets it see each shard alone; Sequential() cuts nothing",
-            )
+    layer = refuses_shards(layers)
+    if layer is not None:
+        raise ArgumentError(
+            f"{layer.name} may mix the examples of a batch, so the batch cannot be cut",
+            expected=f"{type(layer).__name__}.train_shards, or mixes_examples = False in that class",
+            received=repr(layer),
+            hint="DataParallel(..., batch_norm='per_shard') lets it see each shard alone; Sequential() cuts nothing",
+        )
 
 
 def _local_sgd(how: LocalSGD, recipe: Recipe, samples: Samples, size: int, shuffle: bool) -> Run:
@@ -111,6 +110,36 @@ def _local_sgd(how: LocalSGD, recipe: Recipe, samples: Samples, size: int, shuff
         return Finished(trained, local.tensors(trained.state), plan.steps, any(plan.rests))
 
     return run
+
+
+def decided(
+    asked: Strategy | None, recipe: Recipe, samples: Samples, batch_size: int
+) -> tuple[Strategy, str]:
+    """The strategy of a fit, None being "auto", and what to say of it. Asks the coordinator, when there is one, who is
+    connected; but not for a trifle.
+    """
+    if not connected():
+        return asked or Sequential(), ""
+    if isinstance(asked, Sequential):
+        return asked, ""
+    step = step_cost(recipe, samples, batch_size)
+    if asked is not None:
+        return asked, told(asked, step, _machines())
+    return chosen(step, [] if is_trifle(step) else _machines(), recipe.layers)
+
+
+def _machines() -> list[Machine]:
+    found = fleet()
+    unknown = LOOPBACK if found.local else 0.0
+    return [
+        Machine(provider.gflops, provider.link or unknown)
+        for provider in found.providers
+        if provider.gflops > 0 and not provider.resting
+    ]
+
+
+LOOPBACK = 300e6
+"""Bytes per second to a coordinator on the same machine, where nothing was measured yet."""
 
 
 RUNS: dict[type[Strategy], Callable[[Any, Recipe, Samples, int, bool], Run]] = {

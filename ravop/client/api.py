@@ -18,9 +18,24 @@ from ravop.client.runs import Run
 from ravop.client.runs import activate as activate_graph
 from ravop.client.session import Session
 from ravop.client.values import fetch as fetch_values
-from ravop.errors import ArgumentError, GraphStateError, NoGraphError, NotConnectedError, UnknownGraphError
+from ravop.errors import (
+    ArgumentError,
+    GraphStateError,
+    NoGraphError,
+    NotConnectedError,
+    UnknownGraphError,
+    UnreachableError,
+)
 from ravop.graph.graph import Graph, GraphState, current_graph_or_none, set_current_graph
-from ravop.protocol.messages import Flush, GraphInfo, Graphs, ListGraphs
+from ravop.protocol.messages import (
+    Flush,
+    GraphInfo,
+    Graphs,
+    ListGraphs,
+    ListProviders,
+    ProviderInfo,
+    Providers,
+)
 from ravop.protocol.tensors import Array
 
 
@@ -94,6 +109,33 @@ def session() -> Session:
             hint="call ravop.initialize() for an embedded cluster, or ravop.initialize(token, url=...)",
         )
     return _connected.session
+
+
+def connected() -> bool:
+    """Whether `initialize` was called."""
+    return _connected is not None
+
+
+@dataclass(frozen=True)
+class Fleet:
+    """Who computes for the coordinator at present; `local` when it is the embedded cluster of this machine."""
+
+    providers: tuple[ProviderInfo, ...]
+    local: bool
+
+
+def fleet() -> Fleet:
+    """The connected providers; those that the embedded cluster is starting are waited for. None are found where
+    the coordinator does not answer: who asks can do without them.
+    """
+    connection, cluster = session(), _connected.cluster if _connected is not None else None
+    try:
+        if cluster is not None:
+            cluster.await_providers(connection)
+        known = connection.call(ListProviders(), Providers).providers
+    except UnreachableError:
+        known = ()
+    return Fleet(tuple(provider for provider in known if provider.connected), cluster is not None)
 
 
 def flush() -> None:
