@@ -24,6 +24,7 @@ from sqlalchemy.exc import ArgumentError as BadUrl
 from sqlalchemy.exc import DatabaseError, DBAPIError, NoSuchModuleError, OperationalError
 
 from ravop.errors import ArgumentError, RavenError, StorageFullError, UnreachableError, VersionError
+from ravsock.store.wal import WriteAheadLog
 
 BUSY_SECONDS = 30
 """How long a writer waits for another one on SQLite."""
@@ -49,13 +50,38 @@ class Database:
         self._local = threading.local()
         self._upserts: dict[str, Any] = {}
         self.is_sqlite = self._engine.dialect.name == "sqlite"
+        self._log = WriteAheadLog(self._engine) if self.is_sqlite else None
 
     def close(self) -> None:
-        self._engine.dispose()
+        try:
+            self.sync()
+        finally:
+            self._engine.dispose()
+
+    def sync(self) -> None:
+        """Make what was committed before this call survive a power cut. One thread at a time may call it.
+
+        Raises `StorageFullError`, or `UnreachableError` where the disk fails. PostgreSQL's commits are durable by
+        themselves.
+        """
+        if self._log is None:
+            return
+        with _translated():
+            try:
+                self._log.sync()
+            except OSError as error:
+                if error.errno == errno.ENOSPC:
+                    raise
+                raise UnreachableError(
+                    "the coordinator's disk fails",
+                    received=str(error),
+                    hint="look at the disk; what was not acknowledged is tried again",
+                ) from error
 
     @contextmanager
     def write(self) -> Iterator[sa.Connection]:
-        """A connection in a transaction that may write, committed durably at the end of the outermost block.
+        """A connection in a transaction that may write, committed at the end of the outermost block. What is
+        committed survives the end of the program; `sync` makes it survive a power cut.
 
         Raises `StorageFullError` when the disk is full and `UnreachableError` when the database does not
         answer.
@@ -85,7 +111,7 @@ class Database:
                     self._local.connection = None
 
     def run_together(self, calls: Sequence[Callable[[], Any]]) -> list[Any]:
-        """Run several operations of the store in one durable transaction: a group commit.
+        """Run several operations of the store in one transaction: a group commit.
 
         Gives for each call its result, or the exception it ended with: then what it wrote is undone, and the
         others stand. When the transaction itself fails (disk full, database gone), nothing is written and
@@ -169,7 +195,7 @@ def _set_up_sqlite(connection: Any, _record: object) -> None:
     for pragma in (
         f"busy_timeout={BUSY_SECONDS * 1000}",
         "journal_mode=WAL",
-        "synchronous=FULL",
+        "synchronous=NORMAL",
         "foreign_keys=ON",
     ):
         connection.execute(f"PRAGMA {pragma}")

@@ -1,9 +1,9 @@
 """The store as its callers see it: tokens, graphs, tasks, results and blobs, in one database.
 
 `Store(url)` connects, `migrate()` brings the schema up to date. Synchronous; every method is one transaction,
-and `run_together([lambda: store.lease(…), lambda: store.complete(…), …])` makes one durable transaction of
-many. Times are seconds since 1970, given by the caller. Owners are token ids. Any number of processes may
-share a PostgreSQL database.
+and `run_together([lambda: store.lease(…), lambda: store.complete(…), …])` makes one transaction of many;
+`sync` makes what is committed durable. Times are seconds since 1970, given by the caller. Owners are token ids.
+Any number of processes may share a PostgreSQL database.
 """
 
 from ravsock.store.blobs import Blobs
