@@ -121,6 +121,9 @@ class Loop(msgspec.Struct, frozen=True, kw_only=True, tag="loop"):
 
     label: str
     length: int
+    first: int = 0
+    """Number of this unit's first iteration: a loop without carries may be several units, each with a range of its
+    iterations and a part of what it stacks."""
     carries: tuple[Carry, ...]
     sliced: tuple[Sliced, ...]
     stacked: tuple[Stacked, ...]

@@ -71,11 +71,12 @@ class Scope:
     key: Key
     plan: Plan
     waits: tuple[int, ...]
-    """Per unit: how many distinct values of this scope it reads that other units of this scope give."""
+    """Per unit: how many distinct values of this scope it reads that other units of this scope give; a value that
+    several ranges of a loop give counts once for each."""
     readers: tuple[tuple[tuple[int, int], ...], ...]
     """Per unit: the units that read its outputs, and how many distinct ones each reads."""
-    producers: dict[str, int]
-    """Per value that a unit of this scope gives: which unit."""
+    producers: dict[str, tuple[int, ...]]
+    """Per value that units of this scope give: which unit, or which ranges of a loop."""
 
 
 class Program:
@@ -126,12 +127,16 @@ class Program:
         return _plan_work(self.plan.main)
 
     def _add(self, plan: Plan, key: Key) -> None:
-        producer: dict[str, int] = {}
+        producers: dict[str, tuple[int, ...]] = {}
         for index, unit in enumerate(plan.units):
             for value in outputs_of(unit):
                 self._claim(value, key)
-                producer[value] = index
-        read = [[producer[v] for v in inputs_of(unit) if v in producer] for unit in plan.units]
+                if value in producers and not _is_range(unit):
+                    raise ArgumentError(
+                        "two units of a plan give one value", received=f"{value} in {unit.label}"
+                    )
+                producers[value] = (*producers.get(value, ()), index)
+        read = [[made for v in inputs_of(unit) for made in producers.get(v, ())] for unit in plan.units]
         for index, sources in enumerate(read):
             if any(source >= index for source in sources):
                 raise ArgumentError(
@@ -142,7 +147,7 @@ class Program:
             for source, count in Counter(sources).items():
                 readers[source].append((index, count))
         waits = tuple(len(sources) for sources in read)
-        self.scopes[key] = Scope(key, plan, waits, tuple(map(tuple, readers)), producer)
+        self.scopes[key] = Scope(key, plan, waits, tuple(map(tuple, readers)), producers)
         for index, unit in enumerate(plan.units):
             if isinstance(unit, Loop) and unit.body is not None:
                 for name in [c.body_in for c in unit.carries] + [s.body_in for s in unit.sliced]:
@@ -185,6 +190,11 @@ class Program:
                 raise ArgumentError(
                     "an opened loop must list the outer values its body reads", received=f"{value} in {label}"
                 )
+
+
+def _is_range(unit: Unit) -> bool:
+    """Whether this may be the further iterations of a loop that began in another unit."""
+    return isinstance(unit, Loop) and not unit.carries and unit.first > 0
 
 
 def work_of(unit: Unit, iterations: int = 1, *, ends: bool = True) -> float:

@@ -254,7 +254,8 @@ def _chunk_finished(program: Program, path: str, index: int, start: int, stop: i
     for port in _output_ports(loop):
         carry = carries.get(port.value)
         if carry is None:
-            made.append(Append(Place(path, port.value), Output(port.name), start, stop - start, single=False))
+            begin = loop.first + start
+            made.append(Append(Place(path, port.value), Output(port.name), begin, stop - start, single=False))
         else:
             made.append(Bind(Place(path, carry.final if last else carry.body_in), Output(port.name)))
     made.append(Count(work_of(loop, stop - start, ends=last), loop.steps * (stop - start), 1))

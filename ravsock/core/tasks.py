@@ -69,7 +69,8 @@ def needs(program: Program, path: str, unit: int, start: int, stop: int) -> list
     if not isinstance(found, Loop):
         return [Need(port.name, program.place(path, port.value)) for port in ports]
     listed = {port.value: port.name for port in ports}
-    ranged = [Need(listed.get(START, START), number=start), Need(listed.get(STOP, STOP), number=stop)]
+    begin, end = found.first + start, found.first + stop
+    ranged = [Need(listed.get(START, START), number=begin), Need(listed.get(STOP, STOP), number=end)]
     return (
         _chunk_values(program, path, found, [p for p in ports if p.value not in (START, STOP)], start)
         + ranged
@@ -116,8 +117,16 @@ def label_of(program: Program, path: str, unit: int, start: int, stop: int) -> s
     found = program.unit(path, unit)
     here = [found.label]
     if isinstance(found, Loop):
-        here.append(f"iterations {start + 1} to {stop} of {found.length}")
+        here.append(
+            f"iterations {found.first + start + 1} to {found.first + stop} of {_total(program, found)}"
+        )
     return ", ".join([*reversed(around), *here])
+
+
+def _total(program: Program, loop: Loop) -> int:
+    """Iterations of the whole loop, of which this unit may be a range."""
+    stacked = [program.value_type(s.stacked).shape[0] for s in loop.stacked]
+    return next((length for length in stacked if length is not None), loop.length)
 
 
 def check_outputs(

@@ -216,14 +216,15 @@ class _Finder:
         return part
 
     def _producer(self, place: Place) -> tuple[int, Loop] | None:
+        """The loop that gives this value, or the last range of it."""
         scope = self._program.scope(place.path)
-        unit = scope.producers.get(place.name)
-        found = scope.plan.units[unit] if unit is not None else None
-        return (unit, found) if unit is not None and isinstance(found, Loop) else None
+        units = scope.producers.get(place.name)
+        found = scope.plan.units[units[-1]] if units else None
+        return (units[-1], found) if units and isinstance(found, Loop) else None
 
     def _length(self, place: Place) -> int | None:
         producer = self._producer(place)
-        return producer[1].length if producer else None
+        return producer[1].first + producer[1].length if producer else None
 
     def _inside(self, place: Place, iteration: int) -> tuple[str, str] | None:
         """Instance and name of what becomes element `iteration` of a value that an opened loop stacks."""
