@@ -12,13 +12,25 @@ import re
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import psutil
 
 from provider.limits import clean_environment, private_memory
-from provider.wire import HEADER, FromWorker, Ready, Setup, ToWorker, body_length, pack, unpack
+from provider.wire import (
+    HEADER,
+    FromWorker,
+    Ready,
+    Sending,
+    Setup,
+    Taken,
+    ToWorker,
+    body_length,
+    pack,
+    unpack,
+)  # fmt: skip
 from ravop.errors import ComputeError, CrashedError, MessageError, OutOfMemoryError
 
 START_SECONDS = 60.0
@@ -73,15 +85,24 @@ class Child:
                 child._base = private_memory(child._watched)
         return child
 
-    async def ask(self, message: ToWorker, expect: Any) -> Any:
-        """The worker's reply. Raises `CrashedError` (or `OutOfMemoryError`, where its last words say so) when
-        it dies.
+    def tell(self, message: ToWorker) -> None:
+        """Say something small that needs no reply."""
+        self._stdin.write(pack(message))
+
+    async def ask(
+        self, message: ToWorker, expect: Any, heard: Callable[[Sending | Taken], None] | None = None
+    ) -> Any:
+        """The worker's reply. `heard` gets what it says before that, in its turn.
+
+        Raises `CrashedError` (or `OutOfMemoryError`, where its last words say so) when it dies.
         """
         try:
             self._stdin.write(pack(message))
             await self._stdin.drain()
-            header = await self._stdout.readexactly(HEADER.size)
-            reply = unpack(await self._stdout.readexactly(body_length(header)), FromWorker)
+            reply = await self._hear()
+            while heard is not None and isinstance(reply, Sending | Taken):
+                heard(reply)
+                reply = await self._hear()
         except (asyncio.IncompleteReadError, ConnectionError) as error:
             raise await self._death() from error
         except MessageError as error:
@@ -93,6 +114,11 @@ class Child:
             await self.kill()
             raise CrashedError("the worker process answered something else", received=type(reply).__name__)
         return reply
+
+    async def _hear(self) -> FromWorker:
+        header = await self._stdout.readexactly(HEADER.size)
+        message: FromWorker = unpack(await self._stdout.readexactly(body_length(header)), FromWorker)
+        return message
 
     @property
     def dead(self) -> bool:

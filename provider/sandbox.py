@@ -15,11 +15,32 @@ from typing import Any
 import msgspec
 
 from provider.child import Child
-from provider.wire import Failed, Measure, Measured, Ran, Ready, Run, Setup, output_file
-from ravop.errors import ComputeError, CrashedError, DeadlineError, OutOfMemoryError, error_from_problem
+from provider.post import Post
+from provider.wire import (
+    MAILBOX,
+    Broken,
+    Failed,
+    Measure,
+    Measured,
+    Ran,
+    Ready,
+    Run,
+    Setup,
+    output_file,
+)  # fmt: skip
+from ravop.errors import (
+    ComputeError,
+    CrashedError,
+    DeadlineError,
+    OutOfMemoryError,
+    UnreachableError,
+    error_from_problem,
+)
 
 WATCH_SECONDS = 0.05
 MEASURE_SECONDS = 30.0
+BREAK_SECONDS = 2.0
+"""A worker whose part is broken off has so long to be ready for other work."""
 
 
 class Sandbox:
@@ -41,6 +62,8 @@ class Sandbox:
         self._ending: set[asyncio.Task[Any]] = set()
         """What goes on for workers that are given up."""
         self._subgraphs: set[str] = set()
+        self._breaking: asyncio.Task[Any] | None = None
+        """A part that is being broken off, or was."""
 
     @property
     def pid(self) -> int | None:
@@ -72,6 +95,32 @@ class Sandbox:
                 raise
         # What former subgraphs left in the process counts too: try once more without it.
         return await self._run(run, seconds)
+
+    async def run_part(self, run: Run, seconds: float, post: Post) -> Ran | Failed:
+        """Compute a part, while `post` passes its messages on; `Failed` tells the model too. Cancelling breaks the run
+        off, and the worker lives on. Closes `post`.
+
+        Raises as `run`, and what `Post.pass_on` raises.
+        """
+        child = await self._alive()
+        asking = asyncio.create_task(_run_part(child, run, post, self._folder / MAILBOX))
+        try:
+            peak = await self._watch(child, asking, seconds)
+        except asyncio.CancelledError:
+            asking.cancel()
+            self._breaking = asking
+            self._end_with(asking)
+            raise
+        except BaseException:
+            self._end_with(asking)
+            await self.close()
+            raise
+        reply = asking.result()
+        if isinstance(reply, Failed):
+            if isinstance(error_from_problem(reply.problem), OutOfMemoryError):
+                await self.close()
+            return reply
+        return msgspec.structs.replace(reply, memory=max(peak, reply.memory))
 
     async def measure(self) -> Measured:
         """The engine's speed. Raises `ComputeError` where the engine does not work here."""
@@ -156,11 +205,48 @@ class Sandbox:
                 )
 
     async def _alive(self) -> Child:
+        if self._breaking is not None:
+            await asyncio.wait({self._breaking})
+            self._breaking = None
         if self._worker is not None and _useless(self._worker):
             await self.close()
         if self._worker is None:
             self._worker = asyncio.create_task(Child.start(self._setup))
         return await asyncio.shield(self._worker)
+
+
+async def _run_part(child: Child, run: Run, post: Post, mailbox: Path) -> Ran | Failed:
+    """The worker's reply. Whatever else ends this, the worker has ended the run too, or is killed."""
+    post.open(mailbox, child.tell)
+    asking = asyncio.create_task(child.ask(run, (Ran, Failed), post.heard))
+    passing = asyncio.create_task(post.pass_on())
+    flushing = asyncio.create_task(_flush(asking, post))
+    try:
+        await asyncio.wait({passing, flushing}, return_when=asyncio.FIRST_COMPLETED)
+        if not flushing.done():
+            passing.result()  # raises: it ends in no other way
+        reply: Ran | Failed = flushing.result()
+        return reply
+    finally:
+        passing.cancel()
+        flushing.cancel()
+        if not asking.done():
+            child.tell(
+                Broken(problem=UnreachableError("the exchange with other ranks is broken off").problem)
+            )
+            await asyncio.wait({asking}, timeout=BREAK_SECONDS)
+        if not asking.done() or asking.exception() is not None:
+            await child.kill()
+        await asyncio.wait({asking, passing, flushing})
+        await post.close()
+
+
+async def _flush(asking: asyncio.Task[Ran | Failed], post: Post) -> Ran | Failed:
+    """The worker's reply, when all that it sent before is on its way."""
+    reply = await asyncio.shield(asking)
+    if isinstance(reply, Ran):
+        await post.flush()
+    return reply
 
 
 def _succeeded(task: asyncio.Task[Any]) -> bool:

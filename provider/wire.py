@@ -16,6 +16,7 @@ from msgspec import Meta
 
 from ravop.errors import MessageError, Problem
 from ravop.protocol.messages import Count, Name, OutputSpec, Seconds, Sha, TaskInput
+from ravop.protocol.parts import Part, Rank
 from ravop.protocol.tensors import INLINE_LIMIT
 
 HEADER = struct.Struct(">I")
@@ -43,13 +44,34 @@ class Run(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     subgraph: Sha
     inputs: tuple[TaskInput, ...]
     outputs: tuple[OutputSpec, ...]
+    part: Part | None = None
+    """Run this instead, of which the subgraph is the whole; its models are in the cache too. While it runs, messages of
+    and to other ranks go through the mailbox: → `Sending`, `Taken`, any number of times.
+    """
 
 
 class Measure(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """Measure the engine's speed. → `Measured` or `Failed`."""
 
 
-ToWorker = Setup | Run | Measure
+class Arrived(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """The next message of a rank is in the mailbox. → `Taken` when it is taken out."""
+
+    rank: Rank
+    size: Count
+
+
+class Sent(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """The mailbox is free for the next message to other ranks."""
+
+
+class Broken(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """No more messages come or go: end the run. → `Failed`, unless it has ended."""
+
+    problem: Problem
+
+
+ToWorker = Setup | Run | Measure | Arrived | Sent | Broken
 
 
 class Ready(msgspec.Struct, frozen=True, kw_only=True, tag=True):
@@ -74,10 +96,25 @@ class Ran(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """Bytes in use afterwards, beyond those at the start; 0 where the system does not tell."""
 
 
+class Sending(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """A message for other ranks is in the mailbox, where the next one must wait for `Sent`."""
+
+    ranks: tuple[Rank, ...]
+    size: Count
+
+
+class Taken(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """The message of this rank is out of the mailbox."""
+
+    rank: Rank
+
+
 class Failed(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """`problem.op` is the failing node's name in the subgraph, where the engine told it."""
 
     problem: Problem
+    subgraph: Sha | None = None
+    """The model that failed, of a part."""
 
 
 class Measured(msgspec.Struct, frozen=True, kw_only=True, tag=True):
@@ -87,7 +124,7 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     conv_gflops: Annotated[float, Meta(ge=0)]
 
 
-FromWorker = Ready | Ran | Failed | Measured
+FromWorker = Ready | Ran | Sending | Taken | Failed | Measured
 
 _DECODERS: dict[Any, msgspec.msgpack.Decoder[Any]] = {
     ToWorker: msgspec.msgpack.Decoder(ToWorker),
@@ -119,6 +156,10 @@ def unpack(data: bytes, expect: Any) -> Any:
 def output_file(index: int) -> str:
     """Name of the file of a task's output number `index`."""
     return f"output-{index}.npy"
+
+
+MAILBOX = "mailbox"
+"""Name of the file of `provider.mailbox` in the worker's folder."""
 
 
 def _check_length(length: int) -> int:

@@ -12,6 +12,8 @@ import queue
 import signal
 import threading
 import time
+from collections.abc import Callable, Mapping
+from contextlib import closing
 from importlib.metadata import version
 from pathlib import Path
 from typing import BinaryIO
@@ -20,18 +22,26 @@ import psutil
 
 from provider import limits
 from provider.benchmark import measure
-from provider.engine import Runner
+from provider.engine import PartRun, Runner, WorkerMail, checked
+from provider.mailbox import Mailbox
 from provider.wire import (
     HEADER,
+    MAILBOX,
     MAX_INLINE,
+    Arrived,
+    Broken,
     Failed,
+    FromWorker,
     Measure,
     Measured,
     Produced,
     Ran,
     Ready,
     Run,
+    Sending,
+    Sent,
     Setup,
+    Taken,
     ToWorker,
     body_length,
     output_file,
@@ -40,6 +50,7 @@ from provider.wire import (
 )  # fmt: skip
 from ravop.errors import BlobError, OutOfMemoryError, RavenError
 from ravop.graph.infer import OPSET
+from ravop.protocol.parts import Part
 from ravop.protocol.tensors import (
     INLINE_LIMIT,
     Array,
@@ -54,10 +65,15 @@ ENGINE = f"onnxruntime {version('onnxruntime')}"
 
 
 class Worker:
-    """Answers messages. `setup` has limits, folders and threads."""
+    """Answers messages. `setup` has limits, folders and threads; `tell` and `hear` are for the exchange of a part."""
 
-    def __init__(self, setup: Setup) -> None:
+    def __init__(
+        self, setup: Setup, tell: Callable[[Sending | Taken], None], hear: Callable[[], ToWorker]
+    ) -> None:
         self._setup = setup
+        self._tell, self._hear = tell, hear
+        self._part: PartRun | None = None
+        """The part that is run."""
         self._blobs = Path(setup.blobs)
         self._folder = Path(setup.folder)
         self._process = psutil.Process()
@@ -70,25 +86,42 @@ class Worker:
         """The reply. What is not foreseen here ends the process: the sandbox reports it and starts a fresh
         one.
         """
+        self._part = None
         try:
             return self._run(message) if isinstance(message, Run) else measure(self._setup.threads)
         except RavenError as error:
-            return Failed(problem=error.problem)
+            return Failed(problem=error.problem, subgraph=self._computing)
         except OSError as error:
             return Failed(problem=BlobError("an input or output file cannot be used", received=error).problem)
         except MemoryError as error:
             return Failed(
                 problem=OutOfMemoryError(
                     "the subgraph needs more memory than this provider offers", received=error
-                ).problem
+                ).problem,
+                subgraph=self._computing,
             )
 
     def _run(self, run: Run) -> Ran:
         start = time.perf_counter()
         inputs = {given.name: resolve(given.ref, self._read) for given in run.inputs}
-        arrays = self._runner.run(run.subgraph, inputs, run.outputs)
+        if run.part is None:
+            arrays = self._runner.run(run.subgraph, inputs, run.outputs)
+        else:
+            arrays = checked(self._run_part(run.part, inputs), run.outputs)
         seconds = time.perf_counter() - start
         return Ran(outputs=self._deliver(run, arrays), seconds=seconds, memory=self._memory())
+
+    @property
+    def _computing(self) -> str | None:
+        """Hash of the model of a part that ran when something failed."""
+        return None if self._part is None else self._part.computing
+
+    def _run_part(self, part: Part, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        with closing(Mailbox(self._folder / MAILBOX, part)) as box:
+            self._part = PartRun(part, self._runner.session, WorkerMail(box, self._tell, self._hear))
+            results = self._part.run(inputs)
+        self._runner.relieve()
+        return results
 
     def _deliver(self, run: Run, arrays: list[Array]) -> tuple[Produced, ...]:
         room = MAX_INLINE
@@ -131,14 +164,18 @@ def main() -> None:
     setup = messages.get()
     if not isinstance(setup, Setup):
         raise SystemExit("the first message must be Setup")
-    worker = Worker(setup)
+    worker = Worker(setup, lambda word: _send(stdout, word), messages.get)
     limits.limit_memory(setup.memory, setup.threads)
     _send(stdout, Ready(engine=ENGINE, opset=OPSET))
     while True:
         message = messages.get()
-        if isinstance(message, Setup):
-            raise SystemExit("Setup comes once")
-        _send(stdout, worker.answer(message))
+        match message:
+            case Run() | Measure():
+                _send(stdout, worker.answer(message))
+            case Arrived() | Sent() | Broken():
+                pass  # of a part that has ended
+            case Setup():
+                raise SystemExit("Setup comes once")
 
 
 def _claim_stdout() -> BinaryIO:
@@ -148,7 +185,7 @@ def _claim_stdout() -> BinaryIO:
     return stdout
 
 
-def _send(stream: BinaryIO, message: Ready | Ran | Measured | Failed) -> None:
+def _send(stream: BinaryIO, message: FromWorker) -> None:
     stream.write(pack(message))
     stream.flush()
 

@@ -1,8 +1,11 @@
-"""Computes one subgraph: checks the model, keeps compiled sessions, verifies what comes out.
+"""Computes subgraphs, and parts of loops with other ranks: checks the models, keeps compiled sessions, verifies what
+comes out.
 
 Lives in the worker process only. Running ONNX itself is `ravop.engine`'s business.
 """
 
-from provider.engine.runner import Runner
+from provider.engine.mail import WorkerMail
+from provider.engine.parts import PartRun
+from provider.engine.runner import Runner, checked
 
-__all__ = ["Runner"]
+__all__ = ["PartRun", "Runner", "WorkerMail", "checked"]

@@ -42,6 +42,7 @@ class PartRun:
         self._part = part
         self._session = session
         self._mail = mail
+        self._loaded: dict[str, Session] = {}
         self.computing: str | None = None
         """Hash of the model that runs now, or has failed."""
 
@@ -82,7 +83,10 @@ class PartRun:
 
     def _compute(self, step: Compute, scope: Values) -> None:
         self.computing = step.subgraph
-        results = self._session(step.subgraph).run({wire.port: scope[wire.value] for wire in step.inputs})
+        session = self._loaded.get(step.subgraph)
+        if session is None:
+            session = self._loaded[step.subgraph] = self._session(step.subgraph)
+        results = session.run({wire.port: scope[wire.value] for wire in step.inputs})
         for wire in step.outputs:
             if wire.port not in results:
                 raise ComputeError(

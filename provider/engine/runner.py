@@ -41,7 +41,7 @@ class Runner:
         Raises `InvalidModelError` for a model that is refused, `OutOfMemoryError`, and `ComputeError` for
         everything else that goes wrong, also where an output is not of the dtype and shape that was promised.
         """
-        session = self._session(subgraph)
+        session = self.session(subgraph)
         foreign = [spec.name for spec in outputs if spec.name not in session.outputs]
         if foreign:
             raise ComputeError(
@@ -50,11 +50,16 @@ class Runner:
                 received=", ".join(foreign),
             )
         results = session.run(inputs)
+        self.relieve()
+        return checked(results, outputs)
+
+    def relieve(self) -> None:
+        """Give sessions up while memory is scarce."""
         while len(self._sessions) > 1 and self._crowded():
             self._sessions.popitem(last=False)
-        return [_checked(results[spec.name], spec) for spec in outputs]
 
-    def _session(self, subgraph: str) -> Session:
+    def session(self, subgraph: str) -> Session:
+        """The loaded model. Raises as `run`."""
         if subgraph not in self._sessions:
             data = self._model(subgraph)
             check_model(data, self._limits)
@@ -63,6 +68,11 @@ class Runner:
                 self._sessions.popitem(last=False)
         self._sessions.move_to_end(subgraph)
         return self._sessions[subgraph]
+
+
+def checked(results: Mapping[str, Array], outputs: Sequence[OutputSpec]) -> list[Array]:
+    """The results that are asked for. Raises `ComputeError` where one is not of its dtype and shape."""
+    return [_checked(results[spec.name], spec) for spec in outputs]
 
 
 def _checked(array: Array, spec: OutputSpec) -> Array:
