@@ -14,7 +14,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import psutil
@@ -91,6 +91,10 @@ class Process:
     def interrupt(self) -> None:
         self._process.send_signal(signal.SIGINT)
 
+    @property
+    def ended(self) -> bool:
+        return self._process.poll() is not None
+
     def freeze(self) -> None:
         """Stop it and its children from running, as a suspended machine would be."""
         for process in self._family():
@@ -118,9 +122,13 @@ class Process:
                 with contextlib.suppress(BrokenPipeError):
                     stream.close()
 
+    def children(self) -> list[psutil.Process]:
+        """Its child processes and theirs."""
+        found: list[psutil.Process] = psutil.Process(self._process.pid).children(recursive=True)
+        return found
+
     def _family(self) -> list[psutil.Process]:
-        parent = psutil.Process(self._process.pid)
-        return [parent, *parent.children(recursive=True)]
+        return [psutil.Process(self._process.pid), *self.children()]
 
     def _match(self, pattern: str) -> re.Match[str] | None:
         return next((found for line in self._lines if (found := re.search(pattern, line))), None)
@@ -139,8 +147,9 @@ class Process:
 class Lab:
     """A coordinator's data folder and the processes around it."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, host: str = "127.0.0.1") -> None:
         self.folder = folder
+        self.host = host
         self.data = folder / "data"
         self.url = ""
         self.processes: list[Process] = []
@@ -161,13 +170,18 @@ class Lab:
         """Start `python -m module arguments…`."""
         return self.start([sys.executable, "-m", module, *arguments], **environment)
 
-    def coordinator(self) -> Process:
-        """Start the coordinator, the second time on the same data and port; it listens when this returns."""
-        port = self.url.rpartition(":")[2] or str(free_port())
+    def coordinator(self, wait: bool = True) -> Process:
+        """Start the coordinator, the second time on the same data and port; it listens when this returns,
+        unless told not to wait.
+        """
+        if not self.url:
+            self.url = f"http://{self.host}:{free_port()}"
+        port = self.url.rpartition(":")[2]
         process = self.module(
-            "ravsock", "serve", "--host", "127.0.0.1", "--port", port, "--data", str(self.data)
+            "ravsock", "serve", "--host", self.host, "--port", port, "--data", str(self.data)
         )
-        self.url = process.wait_for(r"http://127\.0\.0\.1:\d+")[0]
+        if wait:
+            process.wait_for(re.escape(self.url))
         return process
 
     def ravsock(self, *arguments: str) -> str:
@@ -179,12 +193,22 @@ class Lab:
     def token(self, role: str, name: str) -> str:
         return self.ravsock("token", "create", "--role", role, "--name", name)
 
-    def provider(self, token: str, name: str, *options: str) -> Process:
-        """Start a provider; it is registered when this returns."""
-        process = self.module(
-            "provider", "start", "--url", self.url, "--token", token, "--name", name, *options
-        )
-        process.wait_for("connected to")
+    def provider(
+        self,
+        token: str,
+        name: str,
+        *options: str,
+        url: str = "",
+        prefix: Sequence[str] = (),
+        wait: bool = True,
+    ) -> Process:
+        """Start a provider; it is registered when this returns, unless told not to wait. `url`: where it finds
+        the coordinator, if not directly; `prefix`: a command that it is started by.
+        """
+        place = ["--url", url or self.url, "--token", token, "--name", name]
+        process = self.start([*prefix, sys.executable, "-m", "provider", "start", *place, *options])
+        if wait:
+            process.wait_for("connected to")
         return process
 
     def script(
