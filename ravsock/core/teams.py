@@ -120,6 +120,18 @@ def choose(
     return _team(chunk, index, chosen, usual)
 
 
+def learn(before: Seen | None, team: Team, seconds: float) -> Seen:
+    """What a team's chunk that took so long adds to what is known.
+
+    The first one loads models and makes connections: where it was slow, the next is as short and tells.
+    """
+    ratio = min(max(seconds / (team.length * team.expected), 1e-6), 1e6)
+    if before is None:
+        slow = ratio > 1.0
+        return Seen(1.0 if slow else ratio, max(1, team.length // GROWTH) if slow else team.length)
+    return Seen(math.sqrt(before.ratio * ratio), team.length)
+
+
 def expected_seconds(gang: Gang, members: Iterable[Member], calibration: float = 1.0) -> float:
     """Of one iteration: the slowest rank's computing, the slowest line's bytes, and waiting for each other."""
     listed = list(members)

@@ -91,6 +91,18 @@ def test_a_gang_that_was_slower_is_tried_again_only_once_in_a_while() -> None:
     assert choose(fast, FLEET) is not None
 
 
+def test_the_first_chunk_may_be_slow_for_other_reasons() -> None:
+    team = choose(chunk(TWO, pace=Pace(2.0 * DEFAULT_GFLOPS)), FLEET)
+    assert team is not None
+    expected = team.expected * team.length
+    assert teams.learn(None, team, expected / 2).ratio == pytest.approx(0.5)
+    first = teams.learn(None, team, 3 * expected)
+    assert first.ratio == 1.0
+    second = teams.learn(first, team, 4 * expected)
+    assert second.ratio == pytest.approx(2.0)
+    assert choose(chunk(TWO, pace=Pace(2.0 * DEFAULT_GFLOPS), seen={2: second}), FLEET) is None
+
+
 def test_ranks_keep_their_place() -> None:
     assert (team := choose(chunk(TWO, FOUR), FLEET, usual=("d", "b")))
     assert team.providers[:2] == ("d", "b")
@@ -122,7 +134,7 @@ def test_after_trouble_one_provider_tells_whose_it_is() -> None:
 
 def test_chunks_are_short_first_then_worth_seconds_and_halved_when_broken_off() -> None:
     def length(**more: Any) -> int:
-        known = {"pace": Pace(0.02 * DEFAULT_GFLOPS), "seconds": 0.02} | more
+        known: dict[str, Any] = {"pace": Pace(0.02 * DEFAULT_GFLOPS), "seconds": 0.02} | more
         team = choose(chunk(gang(2, 0.008, exchanges=1), **known), FLEET)
         assert team is not None
         return team.length

@@ -1,0 +1,406 @@
+"""The gangs that run now: several providers that compute one chunk of a loop together, as one attempt of one task.
+
+Who makes a gang is decided in `muster`; what the ranks send each other goes through `exchange`. The store knows
+one lease, that of the first rank, and gets one result: all ranks' outputs together, when all have reported. If one
+rank fails, leaves or is silent, the attempt is over for all, and the chunk goes back to the queue. For the event loop's
+thread only; after a restart nothing of this is left, and neither are the gangs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import msgspec
+
+from ravop.errors import BlobError, GraphStateError, Problem, RoleError, error_from_problem
+from ravop.protocol.exchange import DONE
+from ravop.protocol.messages import HeldTask, OutputSpec, Report, Reported, Task, TaskFailure, TaskResult
+from ravop.protocol.tensors import blobs_of
+from ravsock.core import teams
+from ravsock.core.tasks import check_outputs
+from ravsock.core.teams import Seen, Team
+from ravsock.server.exchange import Exchange
+from ravsock.server.leases import Leases
+from ravsock.server.providers import Provider, Providers
+from ravsock.server.writer import Writer
+from ravsock.store import (
+    BlobStore,
+    Failure,
+    Held,
+    Identity,
+    ReadyTask,
+    Recall,
+    Release,
+    Result,
+    Store,
+)
+
+JOIN_SECONDS = 20.0
+"""Time for all ranks to come to the exchange, beside that for what they must fetch first."""
+LOST_SECONDS = 2.0
+"""A rank that left the exchange has so long to say why, before its gang is broken off."""
+RETURN_SECONDS = 10.0
+"""A provider that gives its part back gets no work for so long."""
+REMEMBERED = 10_000
+"""Attempts that are over, loops whose gangs were timed, and who was in them."""
+
+Key = tuple[int, int]
+"""Task and attempt."""
+DISCARDED = Reported()
+K = TypeVar("K")
+V = TypeVar("V")
+
+log = logging.getLogger(__name__)
+
+
+class Past:
+    """How gangs did, and who was in them, for as long as this process lives."""
+
+    def __init__(self) -> None:
+        self._seen: OrderedDict[str, dict[int, Seen]] = OrderedDict()
+        self._usual: OrderedDict[int, tuple[str, ...]] = OrderedDict()
+
+    def seen(self, model: str) -> dict[int, Seen]:
+        """Of a loop's chunk model: by the number of ranks."""
+        return dict(self._seen.get(model, {}))
+
+    def saw(self, model: str, ranks: int, one: Seen) -> None:
+        _remember(self._seen, model, self.seen(model) | {ranks: one})
+
+    def passed_over(self, model: str) -> None:
+        """One provider alone got the chunk."""
+        if model in self._seen:
+            seen = self._seen[model]
+            self._seen[model] = {ranks: one.passed_over() for ranks, one in seen.items()}
+
+    def usual(self, task_id: int) -> tuple[str, ...]:
+        """Who did the loop's last chunk, in rank order."""
+        return self._usual.get(task_id, ())
+
+    def met(self, task_id: int, providers: tuple[str, ...]) -> None:
+        _remember(self._usual, task_id, providers)
+
+
+@dataclass(eq=False)
+class Gang:
+    """One attempt."""
+
+    ready: ReadyTask
+    team: Team
+    tasks: tuple[Task, ...]
+    """By rank."""
+    exchange: Exchange
+    since: float
+    results: dict[int, TaskResult] = field(default_factory=dict)
+    answers: dict[int, asyncio.Future[Reported]] = field(default_factory=dict)
+    """To the ranks that have reported."""
+    committing: bool = False
+    timer: asyncio.TimerHandle | None = None
+    over: bool = False
+
+    @property
+    def held(self) -> HeldTask:
+        return HeldTask(task_id=self.tasks[0].task_id, attempt=self.tasks[0].attempt)
+
+    @property
+    def key(self) -> Key:
+        return self.tasks[0].task_id, self.tasks[0].attempt
+
+    @property
+    def leader(self) -> str:
+        return self.team.providers[0]
+
+    def answer(self, rank: int) -> asyncio.Future[Reported]:
+        found = self.answers.get(rank)
+        if found is None:
+            found = self.answers[rank] = asyncio.get_running_loop().create_future()
+        return found
+
+
+class Gangs:
+    def __init__(
+        self, store: Store, writer: Writer, blobs: BlobStore, providers: Providers, leases: Leases
+    ) -> None:
+        self.past = Past()
+        self._store = store
+        self._writer = writer
+        self._blobs = blobs
+        self._providers = providers
+        self._leases = leases
+        self._running: dict[Key, Gang] = {}
+        self._over: OrderedDict[Key, None] = OrderedDict()
+
+    async def start(self) -> None:
+        """Give back what gangs of an earlier process had: their exchange is lost."""
+        held = [held for held in await asyncio.to_thread(self._store.held_by) if held.ranks is not None]
+        if held:
+            log.info("%d gangs of before are void", len(held))
+            await self._writer.do(self._store.release, [_release(h, h.provider_id) for h in held])
+            self._leases.wake()
+
+    def stop(self) -> None:
+        """End the exchanges. Leases stay until the next coordinator gives them back."""
+        for gang in list(self._running.values()):
+            self._end(gang, DISCARDED)
+
+    def begin(self, ready: ReadyTask, team: Team, tasks: tuple[Task, ...]) -> Gang:
+        """The ranks of a gang may come to the exchange; they are given their parts next."""
+        exchange = Exchange(len(tasks), lambda rank, why: self._lost(gang, rank, why))
+        gang = Gang(ready, team, tasks, exchange, time.monotonic())
+        self._running[gang.key] = gang
+        self.past.met(ready.task_id, team.providers)
+        loop = asyncio.get_running_loop()
+        gang.timer = loop.call_later(JOIN_SECONDS + 2 * team.fetching, self._late, gang)
+        log.info("task %d goes to a gang of %s", ready.task_id, ", ".join(team.providers))
+        return gang
+
+    # ── what the exchange says ────────────────────────────────────────────────────────────────────
+    def seat(self, task_id: int, attempt: int, rank: int, who: Identity) -> Exchange:
+        """Where a rank belongs. Raises `GraphStateError` for a gang that is over, `RoleError` for a stranger."""
+        gang = self._running.get((task_id, attempt))
+        if gang is None:
+            raise GraphStateError(
+                "this gang is over, or never was", expected="a part that was assigned and not recalled",
+                received=f"task {task_id}, attempt {attempt}",
+            )  # fmt: skip
+        name = gang.team.providers[rank] if rank < len(gang.tasks) else ""
+        provider = self._providers.get(name)
+        if provider is None or provider.token_id != who.token_id:
+            raise RoleError("this rank is another's", expected="the rank of the part that was assigned")
+        return gang.exchange
+
+    def _late(self, gang: Gang) -> None:
+        missing = [gang.team.providers[rank] for rank in gang.exchange.missing]
+        if missing and not gang.over:
+            self._rest(missing)
+            self._leases.start(self.break_off(gang, f"{', '.join(missing)} did not come to the exchange"))
+
+    def _lost(self, gang: Gang, rank: int, why: str) -> None:
+        """A rank that failed says so over its control connection, one that is dead has lost that as well."""
+        log.info("rank %d of task %d left the exchange: %s", rank, gang.held.task_id, why)
+        asyncio.get_running_loop().call_later(LOST_SECONDS, self._left, gang, rank, why)
+
+    def _left(self, gang: Gang, rank: int, why: str) -> None:
+        if not gang.over and rank not in gang.results:
+            self._rest([gang.team.providers[rank]])
+            self._leases.start(self.break_off(gang, f"{gang.team.providers[rank]} left the exchange: {why}"))
+
+    def _rest(self, names: Iterable[str]) -> None:
+        for name in names:
+            if (provider := self._providers.get(name)) is not None:
+                self._leases.rest_after_failure(provider)
+
+    # ── what members report ───────────────────────────────────────────────────────────────────────
+    async def report(self, provider: Provider, message: Report) -> tuple[Report, Reported]:
+        """Take in what the report says of gangs; the rest of it, and what is to be answered to this part.
+
+        A rank's result is answered when the whole chunk is recorded, or the gang is broken off.
+        """
+        done, done_rest = _split(message.done, self._known)
+        failed, failed_rest = _split(message.failed, self._known)
+        returned, returned_rest = _split(message.returned, self._known)
+        for failure in failed:
+            await self._failed(provider, failure)
+        for held in returned:
+            if (found := self._gang(provider, held)) is not None:
+                self._leases.rest(provider, RETURN_SECONDS, "after giving back its part of a gang's work")
+                await self.break_off(
+                    found[0], f"{provider.provider_id} gave its part back", provider.provider_id
+                )
+        replies = [await self._result(provider, result) for result in done]
+        told = Reported(
+            accepted=sum(reply.accepted for reply in replies),
+            missing=tuple(sorted({sha for reply in replies for sha in reply.missing})),
+        )
+        rest = msgspec.structs.replace(message, done=done_rest, failed=failed_rest, returned=returned_rest)
+        return rest, told
+
+    def _known(self, held: HeldTask | TaskResult | TaskFailure) -> bool:
+        key = (held.task_id, held.attempt)
+        return key in self._running or key in self._over
+
+    def _gang(self, provider: Provider, held: HeldTask | TaskResult | TaskFailure) -> tuple[Gang, int] | None:
+        """The running gang of this attempt, and the provider's rank in it."""
+        gang = self._running.get((held.task_id, held.attempt))
+        if gang is None or provider.provider_id not in gang.team.providers:
+            return None
+        return gang, gang.team.providers.index(provider.provider_id)
+
+    async def _result(self, provider: Provider, result: TaskResult) -> Reported:
+        found = self._gang(provider, result)
+        if found is None:
+            return DISCARDED
+        gang, rank = found
+        problem = await asyncio.to_thread(self._wrong, gang.tasks[rank].outputs, result)
+        if gang.over:
+            return DISCARDED
+        if problem is not None:
+            log.warning("a result of provider %s is wrong: %s", provider.provider_id, problem.text())
+            self._leases.rest_after_failure(provider)
+            await self._blame(gang, provider.provider_id, problem)
+            return DISCARDED
+        gang.results[rank] = result
+        answer = gang.answer(rank)
+        if len(gang.results) == len(gang.tasks) and not gang.committing:
+            gang.committing = True
+            self._leases.start(self._commit(gang))
+        return await asyncio.shield(answer)
+
+    def _wrong(self, specs: Sequence[OutputSpec], result: TaskResult) -> Problem | None:
+        """On a thread. Blobs that are not there are the store's business."""
+        sizes: dict[str, int] = {}
+        for blob in (blob for output in result.outputs for blob in blobs_of(output.ref)):
+            try:
+                sizes[blob.sha] = self._blobs.size(blob.sha)
+            except BlobError:
+                return None
+        return check_outputs(specs, result.outputs, self._blobs.head, sizes)
+
+    async def _commit(self, gang: Gang) -> None:
+        results = [gang.results[rank] for rank in range(len(gang.tasks))]
+        merged = Result(
+            task_id=gang.held.task_id, attempt=gang.held.attempt, provider_id=gang.leader,
+            outputs=tuple(output for result in results for output in result.outputs),
+            seconds=max(result.seconds for result in results),
+        )  # fmt: skip
+        try:
+            (outcome,) = await self._writer.do(self._store.complete, [merged], time.time())
+        except Exception as error:
+            log.exception("a gang's result could not be recorded")
+            return self._ask_again(gang, error)
+        gang.committing = False
+        if outcome.missing and not gang.over:
+            return self._ask_for(gang, set(outcome.missing))
+        if not gang.over:
+            self._end(gang, Reported(accepted=int(outcome.accepted)))
+        if outcome.accepted:
+            self._learn(gang, merged.seconds, results)
+        self._leases.settle([outcome])
+        return None
+
+    def _ask_again(self, gang: Gang, error: Exception) -> None:
+        """Every rank reports once more."""
+        gang.committing = False
+        for answer in gang.answers.values():
+            if not answer.done():
+                answer.set_exception(error)
+                answer.exception()  # a rank whose connection is gone does not ask for it
+        gang.answers.clear()
+
+    def _ask_for(self, gang: Gang, missing: set[str]) -> None:
+        """The ranks whose blobs are not there upload them and report again; the others wait."""
+        for rank, result in list(gang.results.items()):
+            lacking = missing & {blob.sha for output in result.outputs for blob in blobs_of(output.ref)}
+            if lacking:
+                del gang.results[rank]
+                _settle(gang.answers.pop(rank), Reported(missing=tuple(sorted(lacking))))
+                name = gang.team.providers[rank]
+                if self._providers.get(name) is None:
+                    self._leases.start(self.break_off(gang, f"{name} left without what it reported"))
+
+    def _learn(self, gang: Gang, seconds: float, results: Sequence[TaskResult]) -> None:
+        for name, result in zip(gang.team.providers, results, strict=True):
+            if (provider := self._providers.get(name)) is not None:
+                provider.succeeded()
+                provider.blobs.add(blob.sha for output in result.outputs for blob in blobs_of(output.ref))
+        elapsed = time.monotonic() - gang.since
+        taken = seconds if 0 < seconds <= elapsed else elapsed
+        ranks, before = len(gang.tasks), self.past.seen(gang.ready.model)
+        self.past.saw(gang.ready.model, ranks, teams.learn(before.get(ranks), gang.team, taken))
+
+    # ── their end ─────────────────────────────────────────────────────────────────────────────────
+    async def _failed(self, provider: Provider, failure: TaskFailure) -> None:
+        found = self._gang(provider, failure)
+        if found is None:
+            return
+        cause = error_from_problem(failure.problem)
+        log.info("provider %s failed its part of task %d: %s", provider.provider_id, failure.task_id, cause)
+        self._leases.rest_after_failure(provider)
+        await self._blame(found[0], provider.provider_id, failure.problem, failure.node, failure.subgraph)
+
+    async def _blame(
+        self, gang: Gang, name: str, problem: Problem, node: int | None = None, subgraph: str | None = None
+    ) -> None:
+        """The attempt failed at one of them."""
+        self._dissolve(gang, name)
+        failure = Failure(
+            task_id=gang.held.task_id, attempt=gang.held.attempt, provider_id=gang.leader, problem=problem,
+            node=node, subgraph=subgraph, blame=name,
+        )  # fmt: skip
+        self._leases.settle(await self._writer.do(self._store.fail, [failure], time.time()))
+
+    async def break_off(self, gang: Gang, why: str, but: str = "") -> None:
+        """Nobody is to blame: the chunk goes back to the queue. `but` knows already."""
+        if gang.over or gang.committing:
+            return
+        log.info("the gang of task %d is broken off: %s", gang.held.task_id, why)
+        self._dissolve(gang, but)
+        await self._writer.do(self._store.release, [_release(gang.held, gang.leader)])
+        self._leases.wake()
+
+    async def without(self, provider_id: str, tasks: Iterable[HeldTask]) -> list[HeldTask]:
+        """Break off the gangs among attempts that a provider gives back or has lost; the other attempts."""
+        others = []
+        for held in tasks:
+            gang = self._running.get((held.task_id, held.attempt))
+            if gang is None or provider_id not in gang.team.providers:
+                others.append(held)
+            elif gang.team.providers.index(provider_id) not in gang.results:  # who has reported may go
+                await self.break_off(gang, f"{provider_id} does not go on", provider_id)
+        return others
+
+    def spread(self, recalls: Iterable[Recall]) -> list[Recall]:
+        """The same recalls, those of a gang for all its members: the store has ended it."""
+        told: list[Recall] = []
+        for recall in recalls:
+            gang = self._running.get((recall.task.task_id, recall.task.attempt))
+            names = (recall.provider_id,) if gang is None else gang.team.providers
+            told += [Recall(provider_id=name, task=recall.task) for name in names]
+            if gang is not None:
+                self._end(gang, DISCARDED)
+        return told
+
+    def _dissolve(self, gang: Gang, but: str) -> None:
+        self._end(gang, DISCARDED)
+        others = [name for name in gang.team.providers if name != but]
+        self._leases.recall([Recall(provider_id=name, task=gang.held) for name in others])
+
+    def _end(self, gang: Gang, told: Reported) -> None:
+        """At once: nothing of the attempt is taken in any more."""
+        gang.over = True
+        self._running.pop(gang.key, None)
+        _remember(self._over, gang.key, None)
+        if gang.timer is not None:
+            gang.timer.cancel()
+        gang.exchange.close(DONE) if told.accepted else gang.exchange.close()
+        for answer in gang.answers.values():
+            _settle(answer, told)
+        for name in gang.team.providers:
+            self._leases.forget(name, [gang.held])
+
+
+def _release(held: Held | HeldTask, provider_id: str) -> Release:
+    return Release(task_id=held.task_id, attempt=held.attempt, provider_id=provider_id)
+
+
+def _split(values: tuple[V, ...], wanted: Callable[[V], bool]) -> tuple[tuple[V, ...], tuple[V, ...]]:
+    """Those that are wanted, and the others."""
+    return tuple(v for v in values if wanted(v)), tuple(v for v in values if not wanted(v))
+
+
+def _settle(answer: asyncio.Future[Reported], told: Reported) -> None:
+    if not answer.done():
+        answer.set_result(told)
+
+
+def _remember(kept: OrderedDict[K, V], key: K, value: V) -> None:
+    kept[key] = value
+    kept.move_to_end(key)
+    if len(kept) > REMEMBERED:
+        kept.popitem(last=False)
