@@ -22,19 +22,32 @@ from provider.core.describe import describe
 from provider.core.exits import PASSING
 from provider.core.lifecycle import Stage, State, advance, holding
 from provider.core.tasks import node_index
+from provider.post import Post
 from provider.settings import Settings, software
 from provider.slots import Slots
 from provider.status import Doing, Status
 from provider.supply import Supply
-from provider.wire import Run
+from provider.wire import Failed, Run
 from ravop.errors import (
     MessageError,
     Problem,
     RavenError,
     StorageFullError,
     UnreachableError,
+    error_from_problem,
 )
-from ravop.protocol.messages import Assign, Done, Hello, Message, Output, Profile, Recall, Register, Task
+from ravop.protocol.messages import (
+    Assign,
+    Done,
+    Hello,
+    Message,
+    Output,
+    Profile,
+    Recall,
+    Register,
+    Task,
+    models_needed,
+)
 from ravop.protocol.tensors import Blob, Inline, blobs_of
 from ravop.transport import BlobClient
 
@@ -243,7 +256,7 @@ class Daemon:
         task, key = prepare.task, e.key_of(prepare.task)
         await asyncio.sleep(prepare.after)
         self._cache.pin(
-            key, {task.subgraph, *(blob.sha for given in task.inputs for blob in blobs_of(given.ref))}
+            key, {*models_needed(task), *(blob.sha for given in task.inputs for blob in blobs_of(given.ref))}
         )
         try:
             await asyncio.gather(self._supply.prepare(task), self._slots.warm())
@@ -256,14 +269,24 @@ class Daemon:
         key = e.key_of(task)
         try:
             async with self._slots.use(task.subgraph) as sandbox:
-                run = Run(subgraph=task.subgraph, inputs=task.inputs, outputs=task.outputs)
-                ran = await sandbox.run(run, task.lease_seconds)
+                run = Run(subgraph=task.subgraph, inputs=task.inputs, outputs=task.outputs, part=task.part)
+                if task.part is None:
+                    ran = await sandbox.run(run, task.lease_seconds)
+                else:
+                    post = Post(self._settings.url, self._settings.token, key, task.part, task.lease_seconds)
+                    reply = await sandbox.run_part(run, task.lease_seconds, post)
+                    if isinstance(reply, Failed):
+                        return self._break(key, error_from_problem(reply.problem), reply.subgraph)
+                    ran = reply
                 outputs = [
                     Output(
                         name=output.name, ref=await self._reference(key, output.data, sandbox.output(index))
                     )
                     for index, output in enumerate(ran.outputs)
                 ]
+        except UnreachableError as error:  # the gang is broken off, its work somebody else's
+            log.info("task %d is given up: %s", key.task_id, error)
+            self._post(e.Recalled((key,), _now()))
         except (RavenError, OSError) as error:
             self._break(key, error)
         else:
@@ -295,11 +318,11 @@ class Daemon:
         else:
             self._break(key, error)
 
-    def _break(self, key: e.Key, error: RavenError | OSError) -> None:
+    def _break(self, key: e.Key, error: RavenError | OSError, subgraph: str | None = None) -> None:
         log.warning("task %d failed: %s", key.task_id, error)
         if not isinstance(error, RavenError):
             error = StorageFullError("the provider cannot work with its disk or processes", received=error)
-        self._post(e.Broke(key, error.problem, _now(), node_index(error.problem.op)))
+        self._post(e.Broke(key, error.problem, _now(), node_index(error.problem.op), subgraph))
 
 
 def _now() -> float:

@@ -120,6 +120,7 @@ class Sandbox:
             if isinstance(error_from_problem(reply.problem), OutOfMemoryError):
                 await self.close()
             return reply
+        self._subgraphs.add(run.subgraph)
         return msgspec.structs.replace(reply, memory=max(peak, reply.memory))
 
     async def measure(self) -> Measured:

@@ -6,7 +6,7 @@ import asyncio
 
 from provider.cache import Cache
 from ravop.errors import InvalidModelError
-from ravop.protocol.messages import Task
+from ravop.protocol.messages import Task, models_needed
 from ravop.protocol.tensors import blobs_of
 from ravop.transport import BlobClient
 
@@ -26,14 +26,15 @@ class Supply:
         self._places = asyncio.Semaphore(PARALLEL)
 
     async def prepare(self, task: Task) -> None:
-        """Get the task's model and inputs. They must be pinned before.
+        """Get the task's models and inputs. They must be pinned before.
 
         Raises what `BlobClient` raises: `BlobError`, `ForbiddenBlobError`, `UnreachableError`, …
         """
         sizes: dict[str, int | None] = {
             blob.sha: blob.size for given in task.inputs for blob in blobs_of(given.ref)
         }
-        sizes.setdefault(task.subgraph, None)
+        for model in models_needed(task):
+            sizes.setdefault(model, None)
         missing = {sha: size for sha, size in sizes.items() if not await self._cache.has(sha)}
         if missing:
             await asyncio.gather(*(self._get(sha, size) for sha, size in missing.items()))

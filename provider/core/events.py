@@ -70,12 +70,15 @@ class Computed(Value, frozen=True):
 
 
 class Broke(Value, frozen=True):
-    """The task failed by its own fault. `node`: index of the failing node in the subgraph."""
+    """The task failed by its own fault. `node`: index of the failing node in the subgraph, or, of a part, in the model
+    `subgraph`.
+    """
 
     key: Key
     problem: Problem
     now: float
     node: int | None = None
+    subgraph: str | None = None
 
 
 class Stalled(Value, frozen=True):

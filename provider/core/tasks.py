@@ -11,6 +11,7 @@ import numpy as np
 
 from ravop.errors import MessageError, OutOfMemoryError, StorageFullError
 from ravop.protocol.messages import OutputSpec, Task
+from ravop.protocol.parts import check_part, largest_messages
 from ravop.protocol.tensors import DTYPES, blobs_of
 
 MAX_PORTS = 20_000
@@ -41,6 +42,10 @@ def check_task(task: Task, limits: Limits) -> None:
             received=f"{task.flops} FLOPs, {task.lease_seconds} s",
         )
     needed = max(task.peak_memory, sum(_bytes_of(spec) for spec in task.outputs))
+    if task.part is not None:
+        check_part(task.part, [given.name for given in task.inputs], [spec.name for spec in task.outputs])
+        given, taken = largest_messages(task.part)
+        needed = max(needed, given + sum(taken.values()))
     if needed > limits.memory:
         raise OutOfMemoryError(
             "the subgraph needs more memory than this provider offers",
