@@ -118,10 +118,11 @@ def decided(
     """The strategy of a fit, None being "auto", and what to say of it. Asks the coordinator, when there is one, who is
     connected; but not for a trifle.
     """
-    if not connected():
-        return asked or Sequential(), ""
     if isinstance(asked, Sequential):
         return asked, ""
+    if not connected():
+        alone = "Sequential(): no coordinator was connected when fit was called"
+        return (Sequential(), alone) if asked is None else (asked, "")
     step = step_cost(recipe, samples, batch_size)
     if asked is not None:
         return asked, told(asked, step, _machines())
