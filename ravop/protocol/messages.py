@@ -220,8 +220,11 @@ class ProviderInfo(msgspec.Struct, frozen=True, kw_only=True):
     connected: bool
     slots: Count
     gflops: float
+    """Of one slot, as measured where it has computed, else as claimed."""
     busy: Count
     tasks_done: Count = 0
+    link: float = 0.0
+    """Bytes a second of its line, 0 while nothing was seen of it."""
     software: str = ""
     resting: str = ""
     """Why it gets no work for now (it failed too often), or empty."""

@@ -11,6 +11,7 @@ import math
 import msgspec
 
 from ravsock.core.fleet import DEFAULT_GFLOPS
+from ravsock.core.speeds import UNKNOWN, Spread
 
 BEAT_SECONDS = 5.0
 """How often a provider says that it lives."""
@@ -21,7 +22,11 @@ GRACE_SECONDS = 20.0
 
 MIN_LEASE_SECONDS = 30.0
 LEASE_FACTOR = 10.0
-"""A task may take so many times its estimate: providers do other things too."""
+"""A task of which little was seen may take so many times its estimate: providers do other things too."""
+MIN_KNOWN_LEASE_SECONDS = 10.0
+SPREADS = 6.0
+"""How many times the distance between the median and the slowest tenth of its runs a task may be late."""
+MAX_LEASE_SECONDS = 1e10
 SLOW_LINK = 1_000_000.0
 """Bytes a second that a provider's line carries at least."""
 
@@ -78,34 +83,37 @@ def effort(flops: float, overhead: float = 0.0, pace: Pace | None = None) -> Eff
     return Effort(pace.work, 0.0) if pace is not None else Effort(flops / 1e9, overhead)
 
 
-def learn(gflops: float, seconds: float, elapsed: float, iterations: int = 1) -> Pace:
-    """The pace seen when a provider of `gflops` says it took `seconds` for `iterations`.
-
-    It cannot have taken longer than the `elapsed` seconds of its lease, nor less than none.
-    """
-    taken = seconds if 0 <= seconds <= elapsed else elapsed
-    return Pace(work=taken * gflops / iterations, length=iterations)
-
-
-def lease_seconds(estimate: float, transfer: int = 0, attempt: int = 1) -> float:
-    """Seconds until a task's lease ends, given the estimate for its run and the bytes to move.
+def lease_seconds(estimate: float, transfer: int = 0, attempt: int = 1, spread: Spread = UNKNOWN) -> float:
+    """Seconds until a task's lease ends, given the estimate for its run, the bytes to move, and how far runs of its
+    subgraph were from their estimates.
 
     Each further attempt gets twice the time: an estimate that was too low must not keep a task from ever
     finishing.
     """
-    patience = LEASE_FACTOR * estimate + transfer / SLOW_LINK
-    return max(MIN_LEASE_SECONDS, patience) * 2.0 ** min(max(attempt - 1, 0), 10)
+    if spread.known:
+        factor = max(2.0, spread.median + SPREADS * (spread.high - spread.median))
+        least = MIN_KNOWN_LEASE_SECONDS
+    else:
+        factor, least = LEASE_FACTOR, MIN_LEASE_SECONDS
+    seconds = max(least, factor * estimate + transfer / SLOW_LINK)
+    return min(seconds, MAX_LEASE_SECONDS) * 2.0 ** min(max(attempt - 1, 0), 10)
 
 
-def chunk_length(left: int, estimate: float, pace: Pace | None = None) -> int:
+def patience(estimate: float) -> float:
+    """How long to wait for what should end after the `estimate`, with nothing known of it."""
+    return LEASE_FACTOR * estimate
+
+
+def chunk_length(left: int, estimate: float, pace: Pace | None = None, tries: int = 0) -> int:
     """How many of the `left` iterations the next chunk of a loop has; `estimate` is the seconds of one.
 
-    The first chunk is short, so that something is seen soon; chunks grow until one is worth `CHUNK_SECONDS`.
+    The first chunk is short, so that something is seen soon; chunks grow until one is worth `CHUNK_SECONDS`. Each of the
+    `tries` that came to nothing halves it, so that a loop gets on even where no provider stays for long.
     """
     target = FIRST_CHUNK_SECONDS if pace is None else CHUNK_SECONDS
     fitting = int(min(target / estimate, left)) if estimate > 0 else left
     allowed = fitting if pace is None else min(fitting, GROWTH * pace.length)
-    return max(1, min(allowed, left))
+    return max(1, min(allowed, left) >> min(tries, 62))
 
 
 def rest_seconds(failures: int) -> float:

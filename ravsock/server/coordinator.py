@@ -14,11 +14,16 @@ from typing import Any
 
 import socketio
 
+from ravop.protocol.exchange import PATH
 from ravsock.core import deadlines
 from ravsock.server.auth import Authenticator
 from ravsock.server.blobs import PREFIX, BlobEndpoint
 from ravsock.server.dispatcher import Dispatcher
+from ravsock.server.exchange import ExchangeEndpoint
+from ravsock.server.gangs import Gangs
+from ravsock.server.history import History
 from ravsock.server.http import App, Receive, Scope, Send, respond
+from ravsock.server.leases import Leases
 from ravsock.server.progress import Progress
 from ravsock.server.providers import Providers
 from ravsock.server.rest import rest_app
@@ -53,19 +58,26 @@ class Coordinator:
         self._auth = Authenticator(store)
         self._sockets = Sockets(self._auth, self._gone)
         storage = Storage(blobs, store, self._writer)
+        self._history = History()
+        self._leases = Leases(store, self._writer, self._providers, self._sockets.send, self._touch)
+        self._gangs = Gangs(store, self._writer, blobs, self._providers, self._leases)
+        self._leases.joint = self._gangs
         self._dispatcher = Dispatcher(
-            store, self._writer, storage, self._providers, self._sockets.send, self._touch
-        )
+            store, self._writer, storage, self._providers, self._leases, self._history, self._gangs,
+            self._sockets.send,
+        )  # fmt: skip
         self._progress = Progress(store, self._providers, lambda: self._dispatcher.jobs, self._sockets.send)
         self._storage = storage
-        self._work = Work(store, self._writer, storage, self._providers, self._dispatcher, self._progress)
-        self._service = Service(
-            store, self._writer, storage, self._providers, self._dispatcher, self._progress
-        )
+        self._work = Work(
+            store, self._writer, storage, self._providers, self._leases, self._dispatcher, self._history,
+            self._gangs, self._progress,
+        )  # fmt: skip
+        self._service = Service(store, self._writer, storage, self._providers, self._leases, self._progress)
         self._sockets.answer_with(self._service, self._work, self._providers)
         self._routes: dict[str, App] = {
             "/socket.io": socketio.ASGIApp(self._sockets.sio),
             PREFIX.rstrip("/"): BlobEndpoint(self._auth, store, storage, self._providers),
+            PATH: ExchangeEndpoint(self._auth, self._gangs),
             "/api": rest_app(self._service, self._auth, asyncio.get_running_loop()),
         }
         self._tasks: list[asyncio.Task[None]] = []
@@ -80,6 +92,7 @@ class Coordinator:
     def start(self) -> None:
         """Begin to hand out tasks and to look after deadlines."""
         self._tasks = [
+            asyncio.create_task(self._gangs.start(), name="gangs of before"),
             asyncio.create_task(self._dispatcher.run(), name="dispatcher"),
             asyncio.create_task(_repeat(SWEEP_SECONDS, self._sweep), name="sweeper"),
             asyncio.create_task(_repeat(COLLECT_SECONDS, self._collect), name="collector"),
@@ -90,7 +103,8 @@ class Coordinator:
         self._stopping = True
         for task in self._tasks:
             task.cancel()
-        self._dispatcher.stop()
+        self._gangs.stop()
+        self._leases.stop()
 
     async def stop(self) -> None:
         """Close all connections and finish what is being committed.
@@ -141,7 +155,7 @@ class Coordinator:
         if expired := await self._writer.do(self._store.expire, time.time()):
             for outcome in expired:
                 log.warning("an attempt ran out of time (graph %s)", outcome.graph_id)
-            self._dispatcher.settle(expired)
+            self._leases.settle(expired)
         if now - self._started > deadlines.GRACE_SECONDS:
             await self._release_orphans()
 
@@ -155,7 +169,7 @@ class Coordinator:
         if orphans:
             log.warning("%d tasks of providers that did not come back are given to others", len(orphans))
             await self._writer.do(self._store.release, orphans)
-            self._dispatcher.wake()
+            self._leases.wake()
 
     async def _collect(self) -> None:
         if gone := await self._storage.collect():

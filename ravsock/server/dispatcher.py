@@ -1,7 +1,7 @@
 """Hands ready tasks to providers: asks the store what is ready and `placement` who gets it, leases, sends.
 
-Runs when something has happened (`wake`), never by polling. All decisions are in `ravsock.core`; leases are
-in the store before a task is sent, and one that cannot be sent is released.
+Runs when something has happened, never by polling. All decisions are in `ravsock.core`; leases are in the store
+before a task is sent, and what cannot be sent is released.
 """
 
 from __future__ import annotations
@@ -9,60 +9,56 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from ravop.errors import MessageError, RavenError
-from ravop.protocol.messages import (
-    Assign,
-    HeldTask,
-    Message,
-    Recall,
-    Task,
-    TaskFailure,
-    TaskResult,
-    blobs_needed,
-    models_needed,
-)
+from ravop.protocol.messages import Assign, HeldTask, Task
 from ravsock.core import deadlines, placement
-from ravsock.core.deadlines import Effort, Pace
+from ravsock.core.deadlines import Effort
 from ravsock.core.placement import Assignment, Job
-from ravsock.server.providers import Holding, Provider, Providers
+from ravsock.server.gangs import Gangs
+from ravsock.server.history import History
+from ravsock.server.leases import Leases, Send, needed
+from ravsock.server.muster import Muster
+from ravsock.server.providers import Batch, Holding, Provider, Providers
 from ravsock.server.storage import Storage
 from ravsock.server.writer import Writer
-from ravsock.store import Failure, Lease, Outcome, ReadyTask, Release, Store
-from ravsock.store import Recall as StoreRecall
+from ravsock.store import Lease, ReadyTask, Store
 
-LOOK_AHEAD, LOOK_BEYOND = 512, 16
-"""Ready tasks considered at a time: at most, and beyond what there is room for (some fit nowhere)."""
-PACES = 10_000
-"""Subgraphs whose measured pace is remembered."""
-
-Send = Callable[[str, Message], Awaitable[None]]
-"""Sends a message to a connection and waits for its acknowledgement. Raises `RavenError` when none comes."""
+LOOK_BEYOND = 16
+"""Ready tasks looked at beyond what there is room for: some fit nowhere."""
+LOOK_AHEAD = 2048
+FEW = 4
+"""Ready tasks looked at for each place, at least."""
+AHEAD = 0
+"""Tasks in a batch, at most, that wait for others in it."""
+SMALL_MESSAGE = 16
+"""Tasks in a message whose acknowledgement tells how far the provider is."""
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class _Wish:
+class Wish:
+    """A lease to ask for, and what it is expected to cost."""
+
     lease: Lease
-    estimate: float
-    """Seconds the run should take."""
+    ready: tuple[ReadyTask, ...]
+    batch: Batch
 
 
 class Dispatcher:
-    """`touch(graph_id)` is called whenever a graph's progress may look different."""
-
     def __init__(
         self,
         store: Store,
         writer: Writer,
         storage: Storage,
         providers: Providers,
+        leases: Leases,
+        history: History,
+        gangs: Gangs,
         send: Send,
-        touch: Callable[[str], None],
     ) -> None:
         self.jobs: tuple[Job, ...] = ()
         """What was ready and found no place, last time."""
@@ -70,32 +66,24 @@ class Dispatcher:
         self._writer = writer
         self._storage = storage
         self._providers = providers
+        self._leases = leases
+        self._history = history
         self._send = send
-        self._touch = touch
-        self._awake = asyncio.Event()
-        self._paces: OrderedDict[str, Pace] = OrderedDict()
-        self._sending: set[asyncio.Future[None]] = set()
-
-    def wake(self) -> None:
-        """A task became ready, or room for one."""
-        self._awake.set()
+        self._muster = Muster(store, writer, providers, leases, history, gangs, self._deliver)
+        self._appetite = placement.BATCH_TASKS
 
     async def run(self) -> None:
         """Until cancelled."""
+        awake = self._leases.awake
         while True:
-            await self._awake.wait()
-            self._awake.clear()
+            await awake.wait()
+            awake.clear()
             try:
                 while await self._hand_out():
                     pass
             except Exception:
                 log.exception("tasks could not be handed out; trying again in a second")
-                self._wake_after(1.0)
-
-    def stop(self) -> None:
-        """Send nothing more. What was leased stays leased."""
-        for task in self._sending:
-            task.cancel()
+                self._leases.wake_after(1.0)
 
     async def _hand_out(self) -> bool:
         """One round; whether another may give more."""
@@ -103,28 +91,53 @@ class Dispatcher:
         room = sum(node.free for node in nodes)
         if not room:
             return False
-        limit = min(LOOK_AHEAD, LOOK_BEYOND + 4 * room)
+        limit = min(LOOK_AHEAD, LOOK_BEYOND + self._appetite * room)
         ready = {task.task_id: task for task in await asyncio.to_thread(self._store.ready, limit)}
-        jobs = [self._job(task, nodes) for task in ready.values()]
+        ready, nodes = await self._muster.hand_out(ready, nodes)
+        typical = max(node.gflops for node in nodes)
+        jobs = [self._job(task, typical) for task in ready.values()]
         made = placement.assign(jobs, nodes, self._providers.running())
-        placed = {assignment.task_id for assignment in made}
+        placed = {task for assignment in made for task in assignment.tasks}
         self.jobs = tuple(job for job in jobs if job.task_id not in placed)
-        wishes = [wish for a in made if (wish := self._wish(a, ready[a.task_id])) is not None]
+        self._appetite = _appetite(made)
+        wishes = [wish for a in made if (wish := self._wish(a, [ready[task] for task in a.tasks]))]
+        return await self._lease(wishes)
+
+    async def _lease(self, wishes: Sequence[Wish]) -> bool:
+        """Lease and send; whether there was anything to send."""
         if not wishes:
             return False
-        batches = await self._writer.do(self._store.lease, [wish.lease for wish in wishes], time.time())
-        for wish, batch in zip(wishes, batches, strict=True):
-            provider = self._providers.get(wish.lease.provider_id)
-            for task in batch:
-                if provider is not None:
-                    self.hold(provider, task, ready[task.task_id].owner, wish.estimate)
-                self._start(self._deliver(wish.lease.provider_id, task))
+        leases = [wish.lease for wish in wishes]
+        batches = await self._writer.do(self._store.lease, leases, time.time())
+        for wish, tasks in zip(wishes, batches, strict=True):
+            if tasks:
+                self._give(wish, tasks)
         return any(batches)
 
-    def _job(self, task: ReadyTask, nodes: list[placement.Node]) -> Job:
-        effort = self._effort(task)
+    def _give(self, wish: Wish, tasks: tuple[Task, ...]) -> None:
+        """What was leased is the provider's, and on its way to it."""
+        provider = self._providers.get(wish.lease.provider_id)
+        if provider is not None:
+            ready = {task.task_id: task for task in wish.ready}
+            batch = wish.batch
+            batch.blobs = frozenset().union(*map(needed, tasks))
+            holdings = [
+                Holding(
+                    task_id=task.task_id,
+                    attempt=task.attempt,
+                    batch=batch,
+                    estimate=self._estimate(task, ready.get(task.task_id), provider, wish.lease.stop),
+                    ready=ready.get(task.task_id),
+                )
+                for task in tasks
+            ]
+            self._leases.hold(provider, batch, holdings)
+        self._leases.start(self._deliver(wish.lease.provider_id, wish.batch, tasks))
+
+    def _job(self, task: ReadyTask, typical: float) -> Job:
+        pace = self._history.pace(task.model)
+        effort = deadlines.effort(task.flops, task.seconds_overhead, pace)
         if task.length is not None:
-            typical = max(node.gflops for node in nodes)
             effort = effort.times(self._chunk(task, effort.seconds(typical)))
         return Job(
             task_id=task.task_id,
@@ -134,149 +147,89 @@ class Dispatcher:
             peak_memory=task.peak_memory,
             inputs=task.inputs,
             failed_on=frozenset(task.failed_on),
+            tries=task.tries,
+            measured=pace is not None,
+            alone=task.length is not None,
         )
 
     def _effort(self, task: ReadyTask) -> Effort:
-        return deadlines.effort(task.flops, task.seconds_overhead, self._paces.get(task.model))
+        return deadlines.effort(task.flops, task.seconds_overhead, self._history.pace(task.model))
 
     def _chunk(self, task: ReadyTask, estimate: float) -> int:
-        return deadlines.chunk_length((task.length or 0) - task.start, estimate, self._paces.get(task.model))
+        left, pace = (task.length or 0) - task.start, self._history.pace(task.model)
+        return deadlines.chunk_length(left, estimate, pace, task.tries)
 
-    def _wish(self, assignment: Assignment, task: ReadyTask) -> _Wish | None:
+    def _estimate(self, task: Task, ready: ReadyTask | None, provider: Provider, stop: int | None) -> float:
+        """Seconds that the run should take there."""
+        if ready is None:  # it runs ahead, and was not looked at
+            effort = deadlines.effort(task.flops, 0.0, self._history.pace(task.subgraph))
+            return effort.seconds(provider.gflops)
+        iterations = 1 if stop is None else max(1, stop - ready.start)
+        return self._effort(ready).times(iterations).seconds(provider.gflops)
+
+    def _wish(self, assignment: Assignment, ready: Sequence[ReadyTask]) -> Wish | None:
         """The lease to ask for. None where the provider has gone meanwhile."""
         provider = self._providers.get(assignment.provider_id)
         if provider is None:
             return None
-        estimate, stop = self._effort(task).seconds(provider.gflops), None
-        if task.length is not None:
-            chunk = self._chunk(task, estimate)
-            estimate, stop = estimate * chunk, task.start + chunk
-        transfer = sum(size for sha, size in task.inputs if sha not in provider.blobs) + task.bytes_out
-        seconds = deadlines.lease_seconds(estimate, transfer, task.tries + 1)
-        lease = Lease(
-            provider_id=provider.provider_id, deadline=time.time() + seconds, tasks=(task.task_id,), stop=stop
+        stop, estimate, spread = None, 0.0, self._history.spread(ready[0].model)
+        for task in ready:
+            seconds = self._effort(task).seconds(provider.gflops)
+            if task.length is not None:
+                chunk = self._chunk(task, seconds)
+                seconds, stop = seconds * chunk, task.start + chunk
+            estimate += seconds
+        ahead = min(assignment.ahead, AHEAD)
+        now = time.monotonic()
+        incoming = {sha: size for task in ready for sha, size in task.inputs if sha not in provider.blobs}
+        transfer = sum(incoming.values()) + sum(task.bytes_out for task in ready)
+        waits = provider.backlog(now) / provider.profile.slots
+        lasts = deadlines.lease_seconds(
+            estimate * (1 + ahead / len(ready)),
+            transfer,
+            max(task.tries for task in ready) + 1,
+            spread,
         )
-        return _Wish(lease, estimate)
+        lease = Lease(
+            provider_id=provider.provider_id,
+            deadline=time.time() + lasts + deadlines.patience(waits),
+            tasks=assignment.tasks,
+            stop=stop,
+            ahead=ahead,
+        )
+        link = self._history.link(provider.provider_id) or placement.LINK
+        batch = Batch(
+            graph_id=ready[0].graph_id, owner=ready[0].owner, since=now, moving=transfer / link, waits=waits
+        )
+        return Wish(lease, tuple(ready), batch)
 
-    async def _deliver(self, provider_id: str, task: Task) -> None:
-        held = HeldTask(task_id=task.task_id, attempt=task.attempt)
+    async def _deliver(self, provider_id: str, batch: Batch, tasks: tuple[Task, ...]) -> None:
+        held = [HeldTask(task_id=task.task_id, attempt=task.attempt) for task in tasks]
         provider = self._providers.get(provider_id)
         if provider is None:
-            return await self.release(provider_id, [held])
-        self._touch(task.graph_id)
+            return await self._leases.release(provider_id, held)
+        self._leases.touch(batch.graph_id)
         try:
-            task = await self._storage.fitted_task(task)
-            holding = provider.held.get(task.task_id)
-            if holding is not None and holding.attempt == task.attempt:
-                provider.held[task.task_id] = replace(holding, blobs=_needed(task))
-            await self._send(provider.sid, Assign(tasks=(task,)))
+            tasks = await self._storage.fitted_tasks(tasks)
+            batch.blobs = frozenset().union(batch.blobs, *map(needed, tasks))
+            sent = time.monotonic()
+            await self._send(provider.sid, Assign(tasks=tasks))
+            if len(tasks) <= SMALL_MESSAGE:
+                self._history.answered(provider_id, time.monotonic() - sent)
         except MessageError as error:
-            log.warning("task %d cannot be sent: %s", task.task_id, error)
-            await self.fail(provider_id, held, error)
+            log.warning("%d tasks from %s on cannot be sent: %s", len(tasks), tasks[0].label, error)
+            if len(tasks) == 1:
+                await self._leases.fail(provider_id, held[0], error)
+            else:  # smaller batches next time, until it is seen which one is at fault
+                await self._leases.release(provider_id, held)
         except RavenError as error:
-            log.info("provider %s did not take task %d: %s", provider_id, task.task_id, error)
-            self.rest_after_failure(provider)
-            await self.release(provider_id, [held])
+            log.info("provider %s did not take %d tasks: %s", provider_id, len(tasks), error)
+            self._leases.rest_after_failure(provider)
+            await self._leases.release(provider_id, held)
         return None
 
-    def hold(self, provider: Provider, task: Task, owner: int, estimate: float) -> None:
-        """Note that the provider has the task."""
-        needed = _needed(task)
-        provider.blobs.add(needed)
-        provider.held[task.task_id] = Holding(
-            task_id=task.task_id,
-            attempt=task.attempt,
-            graph_id=task.graph_id,
-            owner=owner,
-            estimate=estimate,
-            since=time.monotonic(),
-            blobs=needed,
-        )
 
-    async def release(self, provider_id: str, tasks: Iterable[HeldTask]) -> None:
-        """Give attempts back to the queue, without blame."""
-        given = list(tasks)
-        self.forget(provider_id, given)
-        releases = [Release(task_id=h.task_id, attempt=h.attempt, provider_id=provider_id) for h in given]
-        if releases:
-            await self._writer.do(self._store.release, releases)
-        self.wake()
-
-    async def fail(
-        self, provider_id: str, held: HeldTask, error: RavenError, node: int | None = None
-    ) -> Outcome:
-        """Count an attempt as failed."""
-        failure = Failure(
-            task_id=held.task_id,
-            attempt=held.attempt,
-            provider_id=provider_id,
-            problem=error.problem,
-            node=node,
-        )
-        self.forget(provider_id, [held])
-        (outcome,) = await self._writer.do(self._store.fail, [failure], time.time())
-        self.settle([outcome])
-        return outcome
-
-    def rest_after_failure(self, provider: Provider) -> None:
-        """No work for a while, longer after each failure in a row."""
-        self._wake_after(provider.failed(time.monotonic()))
-
-    def rest(self, provider: Provider, seconds: float, why: str) -> None:
-        """No work for so long."""
-        self._wake_after(provider.rest(seconds, why, time.monotonic()))
-
-    def _wake_after(self, seconds: float) -> None:
-        asyncio.get_running_loop().call_later(seconds, self.wake)
-
-    def settle(self, outcomes: Iterable[Outcome]) -> None:
-        """What follows from results or failures, beside what the store has done."""
-        listed = list(outcomes)
-        self.recall(recall for outcome in listed for recall in outcome.recalls)
-        for graph_id in {outcome.graph_id for outcome in listed if outcome.graph_id}:
-            self._touch(graph_id)
-        self.wake()
-
-    def learn(self, outcome: Outcome, gflops: float, seconds: float, elapsed: float) -> None:
-        """Remember how fast a subgraph ran."""
-        self._paces[outcome.model] = deadlines.learn(gflops, seconds, elapsed, outcome.iterations)
-        self._paces.move_to_end(outcome.model)
-        if len(self._paces) > PACES:
-            self._paces.popitem(last=False)
-
-    def recall(self, recalls: Iterable[StoreRecall]) -> None:
-        """Tell providers to stop computing what nobody wants any more."""
-        for recall in recalls:
-            provider = self._providers.get(recall.provider_id)
-            self.forget(recall.provider_id, [recall.task])
-            if provider is not None:
-                self._start(self._tell(provider, recall.task))
-        self.wake()
-
-    async def _tell(self, provider: Provider, task: HeldTask) -> None:
-        try:
-            await self._send(provider.sid, Recall(tasks=(task,)))
-        except RavenError as error:  # it learns it from its next beat
-            log.info("provider %s did not hear a recall: %s", provider.provider_id, error)
-
-    def forget(self, provider_id: str, tasks: Iterable[HeldTask | TaskResult | TaskFailure]) -> None:
-        """The provider does not have these any more."""
-        provider = self._providers.get(provider_id)
-        for held in tasks:
-            if provider is not None and provider.holds(held.task_id, held.attempt):
-                del provider.held[held.task_id]
-
-    def _start(self, work: Awaitable[None]) -> None:
-        task = asyncio.ensure_future(work)
-        self._sending.add(task)
-        task.add_done_callback(self._sent)
-
-    def _sent(self, task: asyncio.Future[None]) -> None:
-        self._sending.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("a message to a provider failed", exc_info=error)
-
-
-def _needed(task: Task) -> frozenset[str]:
-    """The blobs without which the task cannot run."""
-    return frozenset(models_needed(task)) | {blob.sha for blob in blobs_needed(task)}
+def _appetite(made: Sequence[Assignment]) -> int:
+    """How many ready tasks to look at for each place next time: enough for batches twice as large as now."""
+    largest = max((len(assignment.tasks) for assignment in made), default=FEW)
+    return min(max(FEW, 2 * largest), placement.BATCH_TASKS)

@@ -18,7 +18,7 @@ import msgspec
 from ravop.errors import RavenError
 from ravop.protocol.messages import GraphInfo
 from ravsock.core import placement, states
-from ravsock.server.dispatcher import Send
+from ravsock.server.leases import Send
 from ravsock.server.providers import Providers
 from ravsock.store import Store
 

@@ -12,13 +12,35 @@ from dataclasses import dataclass, field
 
 from ravop.protocol.messages import HeldTask, Profile, ProviderInfo
 from ravsock.core import deadlines
-from ravsock.core.placement import Node, Running
-from ravsock.store import ProviderRow
+from ravsock.core.placement import LINK, Node, Running
+from ravsock.server.history import History
+from ravsock.store import ProviderRow, ReadyTask
 
 RETURN_SECONDS = 30.0
 """A provider that was cut off has so long to come back before its uploads are refused."""
 REMEMBERED = 10_000
 """Blobs remembered of a provider."""
+REMEMBERED_GONE = 1_000
+"""Providers remembered that are not connected."""
+
+
+@dataclass(eq=False)
+class Batch:
+    """Tasks that a provider was given together, to be done one after another."""
+
+    graph_id: str
+    owner: int
+    since: float
+    blobs: frozenset[str] = frozenset()
+    """What the provider may read for it."""
+    moving: float = 0.0
+    """Seconds that its line should need for what it lacks."""
+    waits: float = 0.0
+    """Seconds until it should begin, when it was given."""
+    estimate: float = 0.0
+    """Seconds that all of its tasks should take."""
+    left: int = 0
+    """Tasks of which nothing was heard."""
 
 
 @dataclass(frozen=True)
@@ -27,13 +49,11 @@ class Holding:
 
     task_id: int
     attempt: int
-    graph_id: str
-    owner: int
+    batch: Batch
     estimate: float
     """Seconds it should take."""
-    since: float
-    blobs: frozenset[str]
-    """What it may read for it."""
+    ready: ReadyTask | None = None
+    """What was handed out; None for what an earlier process handed out, and for what runs ahead."""
 
     @property
     def task(self) -> HeldTask:
@@ -68,34 +88,68 @@ class Provider:
     graph_id: str | None
     heard: float
     """When it last said something, on the clock of `time.monotonic`, as all times here."""
+    history: History
+    reported: float = 0.0
+    """When it last reported what became of a batch."""
     failures: int = 0
     """In a row."""
     resting_until: float = 0.0
     resting_why: str = ""
     held: dict[int, Holding] = field(default_factory=dict)
     blobs: RecentBlobs = field(default_factory=RecentBlobs)
+    _batches: dict[Batch, None] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.history.claim(self.provider_id, claimed(self.profile))
 
     @property
     def gflops(self) -> float:
-        return _speed(self.profile)
+        """As measured."""
+        return self.history.gflops(self.provider_id)
 
     def works_for_others(self, graph_id: str) -> bool:
         """Whether it holds a task of another graph."""
-        return any(holding.graph_id != graph_id for holding in self.held.values())
+        return any(batch.graph_id != graph_id for batch in self.batches)
+
+    @property
+    def batches(self) -> list[Batch]:
+        """Oldest first."""
+        return list(self._batches)
+
+    def take(self, holding: Holding) -> None:
+        """It has the task now."""
+        self.drop(holding.task_id)
+        self.held[holding.task_id] = holding
+        batch = holding.batch
+        batch.left += 1
+        batch.estimate += holding.estimate
+        self._batches[batch] = None
+
+    def drop(self, task_id: int) -> None:
+        """It has the task no more."""
+        if (holding := self.held.pop(task_id, None)) is not None:
+            holding.batch.left -= 1
+            if not holding.batch.left:
+                self._batches.pop(holding.batch, None)
+
+    def backlog(self, now: float) -> float:
+        """Estimated seconds until all that it has is done, if a slot did them one after another."""
+        return sum(max(0.0, b.estimate + b.moving - max(0.0, now - b.since - b.waits)) for b in self._batches)
 
     def node(self, now: float) -> Node:
         """What placement needs to know."""
-        backlog = sum(max(0.0, h.estimate - (now - h.since)) for h in self.held.values())
         return Node(
             provider_id=self.provider_id,
             gflops=self.gflops,
             memory=self.profile.memory,
             slots=self.profile.slots,
-            outstanding=len(self.held),
-            backlog=backlog,
+            outstanding=len(self._batches),
+            backlog=self.backlog(now),
             graph_id=self.graph_id,
             resting=now < self.resting_until,
             holds=self.blobs,
+            link=self.history.link(self.provider_id) or LINK,
+            latency=self.history.latency(self.provider_id),
         )
 
     def info(self, now: float, tasks_done: int) -> ProviderInfo:
@@ -106,7 +160,8 @@ class Provider:
             connected=True,
             slots=self.profile.slots,
             gflops=self.gflops,
-            busy=min(len(self.held), self.profile.slots),
+            link=self.history.link(self.provider_id),
+            busy=min(len(self._batches), self.profile.slots),
             tasks_done=tasks_done,
             software=_software(self.profile),
             resting=self.resting(now),
@@ -144,6 +199,7 @@ class Providers:
         self._by_id: dict[str, Provider] = {}
         self._by_sid: dict[str, Provider] = {}
         self._left: dict[int, float] = {}
+        self._gone: OrderedDict[str, Provider] = OrderedDict()
 
     def __iter__(self) -> Iterator[Provider]:
         return iter(list(self._by_id.values()))
@@ -154,13 +210,15 @@ class Providers:
     def add(self, provider: Provider) -> Provider | None:
         """Register it; returns the same provider's earlier connection, which is replaced.
 
-        What was learnt of it stays.
+        What was learnt of it stays: coming back ends no rest.
         """
         earlier = self._by_id.get(provider.provider_id)
         if earlier is not None:
             self.remove(earlier, provider.heard)
-            provider.blobs, provider.failures = earlier.blobs, earlier.failures
-            provider.resting_until, provider.resting_why = earlier.resting_until, earlier.resting_why
+        before = self._gone.pop(provider.provider_id, None)
+        if before is not None:
+            provider.blobs, provider.failures = before.blobs, before.failures
+            provider.resting_until, provider.resting_why = before.resting_until, before.resting_why
         self._by_id[provider.provider_id] = provider
         self._by_sid[provider.sid] = provider
         return earlier
@@ -169,6 +227,9 @@ class Providers:
         """Its connection is gone. It may come back soon, and go on uploading meanwhile."""
         if self._by_sid.pop(provider.sid, None) is provider:
             del self._by_id[provider.provider_id]
+            self._gone[provider.provider_id] = provider
+            if len(self._gone) > REMEMBERED_GONE:
+                self._gone.popitem(last=False)
             if provider.held:
                 self._left[provider.token_id] = now
 
@@ -180,7 +241,7 @@ class Providers:
 
     def may_read(self, token_id: int, sha: str) -> bool:
         """Whether a provider of this token needs the blob for a task that it holds."""
-        return any(sha in held.blobs for p in self._of(token_id) for held in p.held.values())
+        return any(sha in batch.blobs for p in self._of(token_id) for batch in p.batches)
 
     def may_write(self, token_id: int, now: float) -> bool:
         """Whether a provider of this token holds a task, or did until it was cut off a moment ago."""
@@ -191,8 +252,8 @@ class Providers:
         return [p for p in self._by_id.values() if p.token_id == token_id]
 
     def running(self) -> list[Running]:
-        """All tasks that are held now."""
-        return [Running(h.owner, h.graph_id) for p in self._by_id.values() for h in p.held.values()]
+        """All batches that are held now."""
+        return [Running(b.owner, b.graph_id) for p in self._by_id.values() for b in p.batches]
 
 
 def absent(row: ProviderRow) -> ProviderInfo:
@@ -202,14 +263,15 @@ def absent(row: ProviderRow) -> ProviderInfo:
         name=row.profile.name,
         connected=False,
         slots=row.profile.slots,
-        gflops=_speed(row.profile),
+        gflops=claimed(row.profile),
         busy=0,
         tasks_done=row.tasks_done,
         software=_software(row.profile),
     )
 
 
-def _speed(profile: Profile) -> float:
+def claimed(profile: Profile) -> float:
+    """The speed that a provider says it has, as one figure."""
     return deadlines.speed(profile.matmul_gflops, profile.conv_gflops)
 
 

@@ -20,7 +20,7 @@ from ravsock.core.fitting import inline_bytes
 from ravsock.core.fleet import Fleet, ProviderSpeed
 from ravsock.core.planner import Planned, plan_graph
 from ravsock.server.admission import check_manifest
-from ravsock.server.dispatcher import Dispatcher
+from ravsock.server.leases import Leases
 from ravsock.server.progress import Progress
 from ravsock.server.providers import Providers, absent
 from ravsock.server.storage import Storage
@@ -37,14 +37,14 @@ class Service:
     """Raises `UnknownGraphError` for a graph that is not there or not the caller's."""
 
     def __init__(
-        self, store: Store, writer: Writer, storage: Storage, providers: Providers, dispatcher: Dispatcher,
+        self, store: Store, writer: Writer, storage: Storage, providers: Providers, leases: Leases,
         progress: Progress,
     ) -> None:  # fmt: skip
         self._store = store
         self._writer = writer
         self._storage = storage
         self._providers = providers
-        self._dispatcher = dispatcher
+        self._leases = leases
         self._progress = progress
 
     async def activate(self, who: Identity, graph_id: str, model: str, manifest: str) -> Activated:
@@ -87,13 +87,13 @@ class Service:
     async def execute(self, who: Identity, graph_id: str) -> None:
         """Start an active graph, or a failed one from what it has. Raises `GraphStateError`."""
         await self._writer.do(self._store.start_graph, graph_id, _owner(who), time.time())
-        self._dispatcher.wake()
+        self._leases.wake()
         self._progress.touch(graph_id)
 
     async def cancel(self, who: Identity, graph_id: str) -> None:
         """Stop it for good. Raises `GraphStateError` for a graph that is done."""
         recalls = await self._writer.do(self._store.cancel_graph, graph_id, _owner(who), time.time())
-        self._dispatcher.recall(recalls)
+        self._leases.recall(recalls)
         self._progress.touch(graph_id)
 
     async def flush(self, who: Identity) -> Graphs:

@@ -75,13 +75,27 @@ class Storage:
             await self.keep(sha, data, owner)
         return kept
 
-    async def fitted_task(self, task: Task) -> Task:
-        """The same task, with inputs small enough for one message."""
-        given = [(value.name, value.ref) for value in task.inputs if not isinstance(value.ref, Earlier)]
-        refs = await self.fitted([ref for _, ref in given])
-        fitted = {name: TaskInput(name=name, ref=ref) for (name, _), ref in zip(given, refs, strict=True)}
-        inputs = tuple(fitted.get(value.name, value) for value in task.inputs)
-        return msgspec.structs.replace(task, inputs=inputs)
+    async def fitted_tasks(self, tasks: Sequence[Task]) -> tuple[Task, ...]:
+        """The same tasks, with inputs small enough for one message together."""
+        places = [
+            (task, value.name) for task, given in enumerate(tasks) for value in given.inputs
+            if not isinstance(value.ref, Earlier)
+        ]  # fmt: skip
+        given = [v.ref for task in tasks for v in task.inputs if not isinstance(v.ref, Earlier)]
+        fitted = await self.fitted(given)
+        if all(new is old for new, old in zip(fitted, given, strict=True)):
+            return tuple(tasks)
+        refs = dict(zip(places, fitted, strict=True))
+        return tuple(
+            msgspec.structs.replace(
+                task,
+                inputs=tuple(
+                    TaskInput(name=value.name, ref=refs.get((number, value.name), value.ref))
+                    for value in task.inputs
+                ),
+            )
+            for number, task in enumerate(tasks)
+        )
 
     async def load(self, sha: str, limit: int) -> bytes:
         """The whole blob. Raises `BlobError` where it is not there, `MessageError` where it has more than

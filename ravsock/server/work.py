@@ -33,8 +33,11 @@ from ravop.protocol.messages import (
 from ravop.protocol.tensors import blobs_of
 from ravsock.core import deadlines, states
 from ravsock.server.dispatcher import Dispatcher
+from ravsock.server.gangs import Gangs
+from ravsock.server.history import History, Run
+from ravsock.server.leases import Leases, needed
 from ravsock.server.progress import Progress
-from ravsock.server.providers import Provider, Providers
+from ravsock.server.providers import Batch, Holding, Provider, Providers
 from ravsock.server.storage import Storage
 from ravsock.server.writer import Writer
 from ravsock.store import Failure, Held, Identity, Outcome, Release, Result, Store
@@ -61,14 +64,17 @@ class Work:
     """For the event loop's thread only."""
 
     def __init__(
-        self, store: Store, writer: Writer, storage: Storage, providers: Providers, dispatcher: Dispatcher,
-        progress: Progress,
+        self, store: Store, writer: Writer, storage: Storage, providers: Providers, leases: Leases,
+        dispatcher: Dispatcher, history: History, gangs: Gangs, progress: Progress,
     ) -> None:  # fmt: skip
         self._store = store
         self._writer = writer
         self._storage = storage
         self._providers = providers
+        self._leases = leases
         self._dispatcher = dispatcher
+        self._history = history
+        self._gangs = gangs
         self._progress = progress
 
     async def register(
@@ -90,12 +96,13 @@ class Work:
             profile=message.profile,
             graph_id=message.graph_id,
             heard=time.monotonic(),
+            history=self._history,
         )
         kept = await self._writer.do(self._reclaim, provider, claims, time.time())
-        kept = [(await self._storage.fitted_task(task), held) for task, held in kept]
+        tasks = await self._storage.fitted_tasks([task for task, _ in kept])
         earlier = self._providers.add(provider)
-        for task, held in kept:
-            self._dispatcher.hold(provider, task, held.owner, self._estimate(held, provider))
+        for task, (_, held) in zip(tasks, kept, strict=True):
+            self._keep(provider, task, held)
         log.info("provider %s registered; keeps %d of the %d tasks it has", name, len(kept), len(claims))
         self._changed()
         return Registered(beat_seconds=deadlines.BEAT_SECONDS, drop=self._not_held(provider, claims)), earlier
@@ -115,13 +122,21 @@ class Work:
         )
 
     def _estimate(self, held: Held, provider: Provider) -> float:
-        return deadlines.effort(held.flops).times(held.iterations).seconds(provider.gflops)
+        effort = deadlines.effort(held.flops, 0.0, self._history.pace(held.model))
+        return effort.times(held.iterations).seconds(provider.gflops)
+
+    def _keep(self, provider: Provider, task: Task, held: Held) -> None:
+        """What it came back with is a batch of its own: which tasks were one is not known any more."""
+        now, estimate = time.monotonic(), self._estimate(held, provider)
+        batch = Batch(graph_id=held.graph_id, owner=held.owner, since=now, blobs=needed(task))
+        holding = Holding(task_id=held.task_id, attempt=held.attempt, batch=batch, estimate=estimate)
+        self._leases.hold(provider, batch, [holding])
 
     async def left(self, provider: Provider) -> None:
         """Its connection is closed, or it has been silent too long: others get what it had."""
         self._providers.remove(provider, time.monotonic())
         log.info("provider %s left; %d tasks go back", provider.provider_id, len(provider.held))
-        await self._dispatcher.release(provider.provider_id, [held.task for held in provider.held.values()])
+        await self._leases.release(provider.provider_id, [held.task for held in provider.held.values()])
         self._changed()
 
     async def beat(self, provider: Provider, message: Beat) -> Beaten:
@@ -130,11 +145,13 @@ class Work:
         provider.heard = now
         named = {held.task_id for held in message.holding}
         lost = [
-            h.task for h in provider.held.values() if h.task_id not in named and now - h.since > LOST_SECONDS
+            h.task
+            for h in provider.held.values()
+            if h.task_id not in named and now - h.batch.since > LOST_SECONDS
         ]
         if lost:
             log.warning("provider %s has lost %d tasks", provider.provider_id, len(lost))
-            await self._dispatcher.release(provider.provider_id, lost)
+            await self._leases.release(provider.provider_id, lost)
         return Beaten(drop=self._not_held(provider, message.holding), waiting=self._why_idle(provider, now))
 
     async def report(self, provider: Provider, message: Report) -> Reported:
@@ -144,6 +161,9 @@ class Work:
         """
         provider.heard = time.monotonic()
         name = provider.provider_id
+        message, joint = await self._gangs.report(provider, message)
+        if joint.missing or not (message.done or message.failed or message.returned):
+            return joint
         done = [
             Result(
                 task_id=result.task_id,
@@ -172,7 +192,7 @@ class Work:
         except _MissingError as error:
             return Reported(missing=error.missing)
         self._note(provider, message, outcomes)
-        return Reported(accepted=sum(outcome.accepted for outcome in outcomes))
+        return Reported(accepted=joint.accepted + sum(outcome.accepted for outcome in outcomes))
 
     def _take_in(
         self, done: list[Result], failed: list[Failure], returned: list[Release], now: float
@@ -192,30 +212,54 @@ class Work:
         """What the report says of the provider: its speed, what it has, whether it must rest."""
         now = time.monotonic()
         if message.failed and any(provider.holds(f.task_id, f.attempt) for f in message.failed):
-            self._dispatcher.rest_after_failure(provider)
+            self._leases.rest_after_failure(provider)
         elif message.returned and not message.failed:
-            self._dispatcher.rest(provider, HAND_BACK_SECONDS, "after handing a task back")
+            self._leases.rest(provider, HAND_BACK_SECONDS, "after handing a task back")
         for failure in message.failed:
             problem = error_from_problem(failure.problem)
             log.info("provider %s failed task %d: %s", provider.provider_id, failure.task_id, problem)
+        good: list[tuple[TaskResult, Outcome]] = []
         for result, outcome in zip(message.done, outcomes, strict=False):
-            held = provider.held.get(result.task_id)
             if outcome.accepted:
                 provider.succeeded()
                 provider.blobs.add(blob.sha for output in result.outputs for blob in blobs_of(output.ref))
-                if held is not None:
-                    self._dispatcher.learn(outcome, provider.gflops, result.seconds, now - held.since)
+                good.append((result, outcome))
             elif outcome.problem is not None:
                 why = outcome.problem.text()
                 log.warning("a result of provider %s is wrong: %s", provider.provider_id, why)
-                self._dispatcher.rest_after_failure(provider)
+                self._leases.rest_after_failure(provider)
+        self._learn(provider, good, now)
         settled: list[TaskResult | TaskFailure | HeldTask] = [
             *message.done,
             *message.failed,
             *message.returned,
         ]
-        self._dispatcher.forget(provider.provider_id, settled)
-        self._dispatcher.settle(outcomes)
+        self._leases.forget(provider.provider_id, settled)
+        provider.reported = now
+        self._leases.settle(outcomes)
+
+    def _learn(self, provider: Provider, good: Sequence[tuple[TaskResult, Outcome]], now: float) -> None:
+        """How fast the accepted results of a batch were computed."""
+        runs, batch = [], None
+        for result, outcome in good:
+            held = provider.held.get(result.task_id)
+            if held is None or held.attempt != result.attempt:
+                continue
+            batch = held.batch
+            runs.append(
+                Run(
+                    model=outcome.model,
+                    effort=deadlines.effort(
+                        outcome.flops, held.ready.seconds_overhead if held.ready else 0.0
+                    ),
+                    iterations=outcome.iterations,
+                    seconds=result.seconds,
+                    expected=held.estimate,
+                )
+            )
+        if batch is not None:
+            began = max(batch.since, provider.reported) if provider.profile.slots == 1 else batch.since
+            self._history.learn(provider.provider_id, runs, now - began, batch.moving)
 
     async def complete(self, provider: Provider, message: Complete) -> Completed:
         """A report of one result."""
@@ -243,7 +287,7 @@ class Work:
         return Graphs(graphs=tuple(msgspec.structs.replace(info, metrics={}, persisted=()) for info in infos))
 
     def _changed(self) -> None:
-        self._dispatcher.wake()
+        self._leases.wake()
         self._progress.touch_all()
 
     def _not_held(self, provider: Provider, claims: Sequence[HeldTask]) -> tuple[HeldTask, ...]:

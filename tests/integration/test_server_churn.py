@@ -206,14 +206,18 @@ async def test_a_beat_tells_what_to_drop_and_what_was_lost(
         assert again.attempt == task.attempt + 1
 
 
-async def test_a_provider_has_at_most_its_slots_and_one_more(tmp_path: Path) -> None:
+async def test_a_provider_has_at_most_one_batch_more_than_slots(tmp_path: Path) -> None:
     async with serving(tmp_path) as served, served.requester() as alice, served.provider(slots=2) as provider:
-        await alice.run(branches(8))
+        await alice.run(branches(20))
         tasks = [await provider.take() for _ in range(2 + placement.PREFETCH)]
         await provider.connection.call(m.Beat(holding=tuple(held(task) for task in tasks)))
-        assert provider.tasks.empty()
-        await provider.work(tasks[0])
-        await provider.take()
+        assert len(provider.batches) == 2 + placement.PREFETCH
+        assert sum(map(len, provider.batches)) < 20, "a share is left for others"
+        first = provider.batches[0]
+        done = [result(task, await provider.compute(task)) for task in first]
+        assert (await provider.report(done=tuple(done))).accepted == len(first)
+        while len(provider.batches) == 2 + placement.PREFETCH:
+            await provider.take()
 
 
 async def test_a_coordinator_started_again_goes_on_where_it_was(tmp_path: Path) -> None:

@@ -125,7 +125,7 @@ async def test_two_requesters_get_equal_shares_whatever_they_queue(tmp_path: Pat
         async with served.provider() as provider:
             provider.keep_working()
             await bob.until_state(few.id, "done")
-            order = [task.graph_id for task in provider.done]
+            order = [batch[0].graph_id for batch in provider.batches]
             last = len(order) - order[::-1].index(few.id)
             assert order[:last].count(many.id) <= order.count(few.id) + 3
             await alice.until_state(many.id, "done")

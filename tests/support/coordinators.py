@@ -185,12 +185,15 @@ class FakeProvider:
     graph_id: str | None = None
     tasks: asyncio.Queue[m.Task] = field(default_factory=asyncio.Queue)
     recalled: list[m.HeldTask] = field(default_factory=list)
+    batches: list[tuple[m.Task, ...]] = field(default_factory=list)
+    """As they were assigned."""
     done: list[m.Task] = field(default_factory=list)
     refuses: bool = False
 
     def __post_init__(self) -> None:
         self.blobs = BlobClient(self.url, self.token)
         self._busy: asyncio.Task[None] | None = None
+        self._given: dict[tuple[int, int], dict[str, Array]] = {}
 
     @property
     def profile(self) -> m.Profile:
@@ -235,6 +238,7 @@ class FakeProvider:
         if isinstance(message, m.Assign):
             if self.refuses:
                 return m.Refused(problem=R.errors.ComputeError("no").problem)
+            self.batches.append(message.tasks)
             for task in message.tasks:
                 self.tasks.put_nowait(task)
         return m.Done()
@@ -247,15 +251,19 @@ class FakeProvider:
     async def compute(self, task: m.Task) -> tuple[m.Output, ...]:
         """Run the subgraph; results above the limit are uploaded."""
         model = await self.blobs.get(task.subgraph, await self.blobs.size(task.subgraph))
-        inputs = {value.name: await load(self.blobs, value.ref) for value in task.inputs}
+        inputs = {value.name: await self._input(task, value.ref) for value in task.inputs}
         session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
         results = session.run([spec.name for spec in task.outputs], inputs)
-        return tuple(
-            [
-                await self.output(spec.name, np.asarray(a))
-                for spec, a in zip(task.outputs, results, strict=True)
-            ]
-        )
+        named = {spec.name: np.asarray(array) for spec, array in zip(task.outputs, results, strict=True)}
+        self._given[task.task_id, task.attempt] = named
+        return tuple([await self.output(name, array) for name, array in named.items()])
+
+    async def _input(self, task: m.Task, ref: TensorRef | m.Earlier) -> Array:
+        if not isinstance(ref, m.Earlier):
+            return await load(self.blobs, ref)
+        (batch,) = [batch for batch in self.batches if task in batch]
+        earlier = batch[ref.task]
+        return self._given[earlier.task_id, earlier.attempt][ref.output]
 
     async def output(self, name: str, array: Array) -> m.Output:
         data = encode_tensor(array)

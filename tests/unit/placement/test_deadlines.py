@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from ravsock.core import deadlines
 from ravsock.core.deadlines import Pace
 from ravsock.core.fleet import DEFAULT_GFLOPS
+from ravsock.core.speeds import spread
 
 seconds = st.floats(min_value=1e-9, max_value=1e6)
 speeds = st.floats(min_value=1e-3, max_value=1e6)
@@ -21,7 +22,7 @@ def play(length: int, true_seconds: float, estimate: float, gflops: float = 10.0
     while left:
         per_iteration = deadlines.effort(estimate * gflops * 1e9, 0.0, pace).seconds(gflops)
         chunk = deadlines.chunk_length(left, per_iteration, pace)
-        pace = deadlines.learn(gflops, chunk * true_seconds, math.inf, chunk)
+        pace = Pace(true_seconds * gflops, chunk)
         chunks.append(chunk)
         left -= chunk
     return chunks
@@ -75,20 +76,22 @@ def test_senseless_estimates_still_give_a_chunk(estimate: float) -> None:
     assert deadlines.chunk_length(10, estimate) in (1, 10)
 
 
-@pytest.mark.parametrize("reported", [math.nan, math.inf, -1.0, 99.0])
-def test_a_provider_cannot_have_taken_longer_than_its_lease_lasted(reported: float) -> None:
-    assert deadlines.learn(10.0, reported, 4.0, 5) == Pace(work=8.0, length=5)
+def test_every_try_that_came_to_nothing_halves_the_chunk() -> None:
+    pace = Pace(work=0.01, length=1000)
+    lengths = [deadlines.chunk_length(10_000, 0.001, pace, tries) for tries in range(14)]
+    assert lengths[:3] == [2000, 1000, 500]
+    assert lengths[-1] == 1
+    assert deadlines.chunk_length(10_000, 0.001, pace, 10**9) == 1
 
 
-@given(gflops=speeds, other=speeds, taken=seconds, iterations=st.integers(1, 10_000))
-def test_a_pace_learnt_on_one_provider_is_scaled_to_another(
-    gflops: float, other: float, taken: float, iterations: int
-) -> None:
-    pace = deadlines.learn(gflops, taken, taken, iterations)
-    assert deadlines.effort(0.0, 0.0, pace).seconds(gflops) == pytest.approx(taken / iterations)
-    assert deadlines.effort(0.0, 0.0, pace).seconds(other) == pytest.approx(
-        taken / iterations * gflops / other
-    )
+def test_a_lease_follows_how_runs_spread_once_enough_were_seen() -> None:
+    steady = spread([1.0] * 20)
+    wild = spread([1.0] * 16 + [8.0] * 4)
+    few = spread([1.0] * 3)
+    assert deadlines.lease_seconds(60.0, spread=steady) == 120.0
+    assert deadlines.lease_seconds(60.0, spread=wild) == 60.0 * (1.0 + deadlines.SPREADS * 7.0)
+    assert deadlines.lease_seconds(60.0, spread=few) == deadlines.lease_seconds(60.0)
+    assert deadlines.lease_seconds(0.01, spread=steady) == deadlines.MIN_KNOWN_LEASE_SECONDS
 
 
 def test_leases_cover_the_estimate_the_transfer_and_every_retry() -> None:

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ravsock.core import placement
 from ravsock.core.deadlines import Effort
 from ravsock.core.placement import Assignment, Job, Node, Running, assign, candidates, why_waiting
 
@@ -23,7 +24,11 @@ def node(name: str, **details: object) -> Node:
 
 
 def placed(made: tuple[Assignment, ...]) -> dict[int, str]:
-    return {a.task_id: a.provider_id for a in made}
+    return {task: a.provider_id for a in made for task in a.tasks}
+
+
+def tasks(made: tuple[Assignment, ...]) -> list[int]:
+    return [task for a in made for task in a.tasks]
 
 
 def test_independent_tasks_spread_over_idle_providers_before_any_is_prefetched() -> None:
@@ -54,7 +59,7 @@ def test_holding_the_inputs_does_not_outweigh_a_long_queue() -> None:
 def test_requesters_take_turns_whatever_the_length_of_their_queues() -> None:
     jobs = [job(i, "g1", ALICE) for i in range(100)] + [job(100 + i, "g2", BOB) for i in range(3)]
     made = assign(jobs, [node("a", slots=5)])
-    assert Counter(BOB if a.task_id >= 100 else ALICE for a in made) == {ALICE: 3, BOB: 3}
+    assert Counter(BOB if task >= 100 else ALICE for task in tasks(made)) == {ALICE: 3, BOB: 3}
 
 
 def test_what_already_runs_counts_in_the_turns() -> None:
@@ -66,7 +71,7 @@ def test_what_already_runs_counts_in_the_turns() -> None:
 def test_graphs_of_one_requester_take_turns_too() -> None:
     jobs = [job(i, "g1") for i in range(10)] + [job(10 + i, "g2") for i in range(10)]
     made = assign(jobs, [node("a", slots=3)])
-    assert Counter("g2" if a.task_id >= 10 else "g1" for a in made) == {"g1": 2, "g2": 2}
+    assert Counter("g2" if task >= 10 else "g1" for task in tasks(made)) == {"g1": 2, "g2": 2}
 
 
 def test_memory_and_the_wish_for_one_graph_are_respected() -> None:
@@ -85,6 +90,71 @@ def test_a_task_goes_elsewhere_after_a_failure_even_if_elsewhere_is_busy() -> No
     assert placed(assign([failed], [node("a"), node("b", outstanding=1, backlog=99.0)])) == {1: "b"}
     assert assign([failed], [node("a"), node("b", outstanding=2)]) == ()
     assert placed(assign([failed], [node("a")])) == {1: "a"}
+
+
+def tiny(task_id: int, graph: str = "g", **details: object) -> Job:
+    return job(task_id, graph, **{"work": 1e-4, "measured": True, **details})  # type: ignore[arg-type]
+
+
+def test_tiny_tasks_go_out_in_batches_that_leave_something_for_everybody() -> None:
+    made = assign([tiny(i) for i in range(1000)], [node("a"), node("b")])
+    assert sorted(a.provider_id for a in made) == ["a", "a", "b", "b"]
+    assert all(len(a.tasks) <= placement.BATCH_TASKS for a in made)
+    share = Counter(placed(made).values())
+    assert 300 < share["b"] <= share["a"] < 500
+    assert tasks(made) == list(range(len(tasks(made)))), "in the order given"
+
+
+def test_a_batch_is_worth_a_tenth_of_a_second_on_its_provider() -> None:
+    queue = [tiny(i, work=0.0999) for i in range(1000)]
+    (slow,) = assign(queue, [node("slow", gflops=10.0, outstanding=1)])
+    (fast,) = assign(queue, [node("fast", gflops=40.0, outstanding=1)])
+    assert (len(slow.tasks), len(fast.tasks)) == (10, 40)
+
+
+def test_what_nobody_measured_is_batched_with_care() -> None:
+    (made,) = assign([tiny(i, measured=False) for i in range(1000)], [node("a", outstanding=1)])
+    assert len(made.tasks) == placement.BATCH_SECONDS / placement.LEAST_GUESSED // 1
+
+
+def test_very_tiny_tasks_are_not_spread_one_by_one() -> None:
+    made = assign([tiny(i) for i in range(30)], [node(name, slots=4) for name in "abcdef"])
+    assert len(made) == 1
+    made = assign([tiny(i, work=0.08) for i in range(30)], [node(name, slots=4) for name in "abcdef"])
+    assert len(made) == 30
+
+
+def test_tasks_that_came_back_go_out_in_smaller_batches_and_alone_in_the_end() -> None:
+    sizes = [
+        len(assign([tiny(i, tries=tries) for i in range(1000)], [node("a", outstanding=1)])[0].tasks)
+        for tries in range(10)
+    ]
+    assert sizes == sorted(sizes, reverse=True)
+    assert (sizes[0], sizes[-1]) == (256, 1)
+
+
+def test_a_single_tiny_task_may_take_what_follows_it_along() -> None:
+    (made,) = assign([tiny(1)], [node("a")])
+    assert (made.tasks, made.ahead) == ((1,), placement.BATCH_TASKS - 1)
+    (alone,) = assign([job(1)], [node("a")])
+    assert alone.ahead == 0
+    (loop,) = assign([tiny(1, alone=True)], [node("a")])
+    assert loop.ahead == 0
+
+
+def test_a_batch_is_of_one_graph_and_has_only_what_its_provider_may_run() -> None:
+    queue = [tiny(i, "g1" if i % 2 else "g2") for i in range(20)]
+    queue += [tiny(100, "g1", peak_memory=1 << 40), tiny(101, "g1", failed_on=frozenset({"a"}))]
+    made = assign(queue, [node("a", slots=9), node("b", slots=9, memory=1 << 41)])
+    assert all(len({t % 2 for t in a.tasks if t < 100}) <= 1 for a in made)
+    assert placed(made)[100] == placed(made)[101] == "b"
+
+
+def test_a_slow_line_makes_the_provider_that_needs_no_transfer_the_better_one() -> None:
+    far = node("far", gflops=50.0, link=1e6, latency=0.05)
+    near = node("near", gflops=10.0, link=1e9)
+    assert placed(assign([job(1, inputs=(("data", 10_000_000),))], [far, near])) == {1: "near"}
+    assert placed(assign([job(1)], [far, near])) == {1: "far"}
 
 
 def test_a_resting_provider_gets_nothing() -> None:
@@ -144,13 +214,16 @@ nodes = st.lists(
 def test_for_any_fleet_the_rules_hold_and_no_place_stays_empty(queue: list[Job], fleet: list[Node]) -> None:
     made = assign(queue, fleet)
     by_name = {n.provider_id: n for n in fleet}
-    assert len({a.task_id for a in made}) == len(made)
+    assert len(set(tasks(made))) == len(tasks(made))
     given_to = Counter(a.provider_id for a in made)
     for name, count in given_to.items():
         assert count <= by_name[name].free
+    for task, name in placed(made).items():
+        assert by_name[name] in candidates(queue[task], fleet)
     for a in made:
-        assert by_name[a.provider_id] in candidates(queue[a.task_id], fleet)
-    rest = {j.task_id for j in queue} - {a.task_id for a in made}
+        assert len({queue[task].graph_id for task in a.tasks}) == 1
+        assert 0 <= a.ahead <= placement.BATCH_TASKS - len(a.tasks)
+    rest = {j.task_id for j in queue} - set(tasks(made))
     for task_id in rest:
         able = candidates(queue[task_id], fleet)
         assert all(n.free <= given_to[n.provider_id] for n in able), "a task waits although there is room"

@@ -1,0 +1,161 @@
+"""What providers hold: attempts noted, given back, failed and recalled, in the store and in memory alike.
+
+Leases are made in `dispatcher`; what is decided about them is in `ravsock.core`. For the event loop's thread only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Protocol
+
+from ravop.errors import RavenError
+from ravop.protocol.messages import (
+    HeldTask,
+    Message,
+    Recall,
+    Task,
+    TaskFailure,
+    TaskResult,
+    blobs_needed,
+    models_needed,
+)
+from ravsock.server.providers import Batch, Holding, Provider, Providers
+from ravsock.server.writer import Writer
+from ravsock.store import Failure, Outcome, Release, Store
+from ravsock.store import Recall as StoreRecall
+
+Send = Callable[[str, Message], Awaitable[None]]
+"""Sends a message to a connection and waits for its acknowledgement. Raises `RavenError` when none comes."""
+
+log = logging.getLogger(__name__)
+
+
+class Joint(Protocol):
+    """Attempts that several providers make together: what ends one of these for a provider ends it for all."""
+
+    async def without(self, provider_id: str, tasks: Iterable[HeldTask]) -> list[HeldTask]:
+        """End those among the attempts that a provider does not go on with; the other attempts."""
+
+    def spread(self, recalls: Iterable[StoreRecall]) -> list[StoreRecall]:
+        """The same recalls, with those for all the others."""
+
+
+class Leases:
+    """`touch(graph_id)` is called whenever a graph's progress may look different."""
+
+    def __init__(
+        self, store: Store, writer: Writer, providers: Providers, send: Send, touch: Callable[[str], None]
+    ) -> None:
+        self.awake = asyncio.Event()
+        """Set when a task became ready, or room for one."""
+        self.joint: Joint | None = None
+        self._store = store
+        self._writer = writer
+        self._providers = providers
+        self._send = send
+        self.touch = touch
+        self._running: set[asyncio.Future[None]] = set()
+
+    # ── what providers have ───────────────────────────────────────────────────────────────────────
+    def hold(self, provider: Provider, batch: Batch, holdings: Iterable[Holding]) -> None:
+        """Note that the provider has these tasks of a batch."""
+        provider.blobs.add(batch.blobs)
+        for holding in holdings:
+            provider.take(holding)
+
+    def forget(self, provider_id: str, tasks: Iterable[HeldTask | TaskResult | TaskFailure]) -> None:
+        """The provider does not have these any more."""
+        provider = self._providers.get(provider_id)
+        for held in tasks:
+            if provider is not None and provider.holds(held.task_id, held.attempt):
+                provider.drop(held.task_id)
+
+    async def release(self, provider_id: str, tasks: Iterable[HeldTask]) -> None:
+        """Give attempts back to the queue, without blame."""
+        given = list(tasks)
+        self.forget(provider_id, given)
+        given = await self._own(provider_id, given)
+        releases = [Release(task_id=h.task_id, attempt=h.attempt, provider_id=provider_id) for h in given]
+        if releases:
+            await self._writer.do(self._store.release, releases)
+        self.wake()
+
+    async def fail(self, provider_id: str, held: HeldTask, error: RavenError) -> None:
+        """Count an attempt as failed."""
+        failure = Failure(
+            task_id=held.task_id, attempt=held.attempt, provider_id=provider_id, problem=error.problem
+        )
+        self.forget(provider_id, [held])
+        if await self._own(provider_id, [held]):
+            self.settle(await self._writer.do(self._store.fail, [failure], time.time()))
+
+    async def _own(self, provider_id: str, tasks: list[HeldTask]) -> list[HeldTask]:
+        """Those that it makes alone; the others are ended."""
+        return tasks if self.joint is None else await self.joint.without(provider_id, tasks)
+
+    # ── what follows ──────────────────────────────────────────────────────────────────────────────
+    def settle(self, outcomes: Iterable[Outcome]) -> None:
+        """What follows from results or failures, beside what the store has done."""
+        listed = list(outcomes)
+        self.recall(recall for outcome in listed for recall in outcome.recalls)
+        for graph_id in {outcome.graph_id for outcome in listed if outcome.graph_id}:
+            self.touch(graph_id)
+        self.wake()
+
+    def recall(self, recalls: Iterable[StoreRecall]) -> None:
+        """Tell providers to stop computing what nobody wants any more."""
+        unwanted: dict[str, list[HeldTask]] = {}
+        for recall in recalls if self.joint is None else self.joint.spread(recalls):
+            unwanted.setdefault(recall.provider_id, []).append(recall.task)
+        for provider_id, tasks in unwanted.items():
+            provider = self._providers.get(provider_id)
+            self.forget(provider_id, tasks)
+            if provider is not None:
+                self.start(self._tell(provider, tasks))
+        self.wake()
+
+    async def _tell(self, provider: Provider, tasks: list[HeldTask]) -> None:
+        try:
+            await self._send(provider.sid, Recall(tasks=tuple(tasks)))
+        except RavenError as error:  # it learns it from its next beat
+            log.info("provider %s did not hear a recall: %s", provider.provider_id, error)
+
+    def rest_after_failure(self, provider: Provider) -> None:
+        """No work for a while, longer after each failure in a row."""
+        self.wake_after(provider.failed(time.monotonic()))
+
+    def rest(self, provider: Provider, seconds: float, why: str) -> None:
+        """No work for so long."""
+        self.wake_after(provider.rest(seconds, why, time.monotonic()))
+
+    # ── beside the caller ─────────────────────────────────────────────────────────────────────────
+    def wake(self) -> None:
+        """A task became ready, or room for one."""
+        self.awake.set()
+
+    def wake_after(self, seconds: float) -> None:
+        asyncio.get_running_loop().call_later(seconds, self.wake)
+
+    def start(self, work: Awaitable[None]) -> None:
+        """Let it run until it ends, or until `stop`."""
+        task = asyncio.ensure_future(work)
+        self._running.add(task)
+        task.add_done_callback(self._ended)
+
+    def stop(self) -> None:
+        """Send nothing more. What was leased stays leased."""
+        for task in self._running:
+            task.cancel()
+
+    def _ended(self, task: asyncio.Future[None]) -> None:
+        self._running.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("a message to a provider failed", exc_info=error)
+
+
+def needed(task: Task) -> frozenset[str]:
+    """The blobs without which the task cannot run."""
+    return frozenset(models_needed(task)) | {blob.sha for blob in blobs_needed(task)}
