@@ -8,13 +8,16 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from ravop.graph.manifest import Binding, Manifest, Persisted, encode_manifest
-from ravop.protocol.messages import Output, PlanSummary, Profile, Task
+from ravop.protocol.messages import Earlier, Output, PlanSummary, Profile, Task, TaskInput
+from ravop.protocol.parts import Compute, Repeat
 from ravop.protocol.tensors import (
     Array,
     Blob,
+    Inline,
     TensorRef,
     decode_tensor,
     encode_tensor,
@@ -27,8 +30,10 @@ from ravsock.core.plan import (
     STOP,
     Carry,
     Cost,
+    Gang,
     GraphPlan,
     Loop,
+    PartPlan,
     Plan,
     Port,
     Sliced,
@@ -37,6 +42,7 @@ from ravsock.core.plan import (
     Unit,
     ValueType,
 )
+from ravsock.core.program import Program
 from ravsock.store import Lease, Outcome, Result, Store
 
 _NUMBERS = itertools.count()
@@ -209,7 +215,7 @@ class Bench:
         for name, value in case.inputs.items():
             blob = self.upload(encode_tensor(value), owner)
             bindings.append(Binding(input=name, sha=blob.sha, size=blob.size))
-        for model in case.workshop.kernels:
+        for model in Program(case.plan).models():
             self.store.record_blob(model, 100, None, self.now)
         manifest = Manifest(
             graph_id=graph_id, name=graph_id, bindings=tuple(bindings), persisted=case.persisted, metrics=case.metrics,
@@ -263,6 +269,15 @@ class Bench:
     def complete(self, result: Result) -> Outcome:
         return self.store.complete([result], self.now)[0]
 
+    def compute_all(
+        self, kernels: Mapping[str, Kernel], batch: Sequence[Task], provider: str = "p1"
+    ) -> list[Result]:
+        """The results of a batch, each computed with what those before it gave."""
+        results: list[Result] = []
+        for task in batch:
+            results.append(self.compute(kernels, with_earlier(task, results), provider))
+        return results
+
     def step(self, case: Case, provider: str = "p1", chunk: int = 2) -> Outcome | None:
         """Lease, compute and complete one ready task; None where none is ready."""
         ready = self.store.ready(1)
@@ -283,6 +298,29 @@ class Bench:
 
     def fetch(self, graph_id: str, name: str) -> Array:
         return self.value(self.store.fetch(graph_id, self.owner, name))
+
+
+def with_earlier(task: Task, results: Sequence[Result]) -> Task:
+    """The task, with what earlier tasks of its batch gave in place."""
+    given = [{output.name: output.ref for output in result.outputs} for result in results]
+    inputs = [
+        msgspec.structs.replace(i, ref=given[i.ref.task][i.ref.output]) if isinstance(i.ref, Earlier) else i
+        for i in task.inputs
+    ]
+    return msgspec.structs.replace(task, inputs=tuple(inputs))
+
+
+def whole_chunk(ranks: Sequence[Task]) -> Task:
+    """What a gang's tasks are together: the chunk as one provider would get it."""
+    first, part = ranks[0], ranks[0].part
+    assert part is not None
+    numbers = {START: part.start, STOP: part.stop}
+    inputs = {i.name: i for task in ranks for i in task.inputs} | {
+        name: TaskInput(name=name, ref=Inline(encode_tensor(np.array([n], np.int64))))
+        for name, n in numbers.items()
+    }
+    outputs = tuple(output for task in ranks for output in task.outputs)
+    return msgspec.structs.replace(first, inputs=tuple(inputs.values()), outputs=outputs, part=None)
 
 
 # ── the graphs ────────────────────────────────────────────────────────────────────────────────────
@@ -316,11 +354,47 @@ def wide(width: int = 6) -> Case:
     )
 
 
-def training(length: int = 7, size: int = 3) -> Case:
+def with_gang(loop: Loop) -> Loop:
+    """The same loop, which two providers can run together too: the second gives what is stacked."""
+    assert loop.chunk is not None
+    model = sha256(f"part of {loop.chunk.model}".encode())
+    steps = Repeat(length=loop.length, steps=(Compute(subgraph=model, inputs=(), outputs=()),))
+    inputs, outputs = ([port.name for port in ports] for ports in (loop.chunk.inputs, loop.chunk.outputs))
+    carries = len(loop.carries)
+    parts = (
+        PartPlan(loop=steps, inputs=tuple(inputs), outputs=tuple(outputs[:carries]), peak_memory=500),
+        PartPlan(loop=steps, inputs=tuple(inputs[:1]), outputs=tuple(outputs[carries:]), peak_memory=400),
+    )
+    gang = Gang(
+        parts=parts, seconds=1.0, bytes=8, exchanges=1, nodes={model: ("before_node", f"{loop.label}_node")}
+    )
+    return msgspec.structs.replace(loop, gangs=(gang,))
+
+
+def lattice(width: int = 3, depth: int = 4) -> Case:
+    """Layers of units, each reading two of the layer before it, and the first layer twice the input."""
+    shop = Workshop()
+    layers = [["x"] * width] + [[f"l{d}_{w}" for w in range(width)] for d in range(depth)]
+    units: list[Unit] = [
+        shop.subgraph(
+            f"{d} {w}",
+            lambda a, b, w=w: [a * 0.5 + b + w],
+            [layers[d][w], layers[d][w - 1]],
+            [layers[d + 1][w]],
+        )
+        for d in range(depth)
+        for w in range(width)
+    ]
+    types = {name: float_type(4) for layer in layers for name in layer}
+    persisted = [one(f"end {w}", name) for w, name in enumerate(layers[-1])]
+    return make_case(shop, units, types, {"x": np.arange(4.0)}, persisted, steps=width * depth)
+
+
+def training(length: int = 7, size: int = 3, *, gang: bool = False) -> Case:
     """A chunked loop with two carries that begin with one value, which is captured too; then a unit that
     reads its end.
 
-    With a large `size` the carries travel as blobs.
+    With a large `size` the carries travel as blobs; with `gang`, two providers can run a chunk together.
     """
     shop = Workshop()
 
@@ -336,6 +410,7 @@ def training(length: int = 7, size: int = 3) -> Case:
         "train", length, step, carries, [Sliced(source="xs", body_in="x")], [Stacked(body_out="l", stacked="losses")],
         ["zero"],
     )  # fmt: skip
+    loop = with_gang(loop) if gang else loop
     after = shop.subgraph("mean", lambda w, ls: [w.sum() + ls.sum()], ["w_end", "losses"], ["score"])
     types = {name: float_type(size) for name in ("zero", "w_end", "m_end")}
     types |= {"xs": float_type(length, size), "losses": float_type(length), "score": float_type()}
@@ -454,6 +529,6 @@ def nested(outer: int = 2, middle: int = 3) -> Case:
 
 
 CASES: dict[str, Callable[[], Case]] = {
-    "chain": chain, "wide": wide, "training": training, "training with blobs": lambda: training(4, 20_000),
+    "chain": chain, "wide": wide, "lattice": lattice, "training": training, "training with blobs": lambda: training(4, 20_000),
     "epochs": epochs, "nested": nested,
 }  # fmt: skip
