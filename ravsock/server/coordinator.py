@@ -152,7 +152,7 @@ class Coordinator:
                 log.warning("provider %s is silent", provider.provider_id)
                 await self._work.left(provider)
                 await self._sockets.drop(provider.sid)
-        if expired := await self._writer.do(self._store.expire, time.time()):
+        if expired := await self._writer.apply(self._store.expire, time.time()):
             for outcome in expired:
                 log.warning("an attempt ran out of time (graph %s)", outcome.graph_id)
             self._leases.settle(expired)
@@ -168,7 +168,7 @@ class Coordinator:
         ]
         if orphans:
             log.warning("%d tasks of providers that did not come back are given to others", len(orphans))
-            await self._writer.do(self._store.release, orphans)
+            await self._writer.apply(self._store.release, orphans)
             self._leases.wake()
 
     async def _collect(self) -> None:

@@ -108,7 +108,7 @@ class Dispatcher:
         if not wishes:
             return False
         leases = [wish.lease for wish in wishes]
-        batches = await self._writer.do(self._store.lease, leases, time.time())
+        batches = await self._writer.apply(self._store.lease, leases, time.time())
         for wish, tasks in zip(wishes, batches, strict=True):
             if tasks:
                 self._give(wish, tasks)

@@ -80,7 +80,7 @@ class Leases:
         given = await self._own(provider_id, given)
         releases = [Release(task_id=h.task_id, attempt=h.attempt, provider_id=provider_id) for h in given]
         if releases:
-            await self._writer.do(self._store.release, releases)
+            await self._writer.apply(self._store.release, releases)
         self.wake()
 
     async def fail(self, provider_id: str, held: HeldTask, error: RavenError) -> None:
@@ -90,7 +90,7 @@ class Leases:
         )
         self.forget(provider_id, [held])
         if await self._own(provider_id, [held]):
-            self.settle(await self._writer.do(self._store.fail, [failure], time.time()))
+            self.settle(await self._writer.apply(self._store.fail, [failure], time.time()))
 
     async def _own(self, provider_id: str, tasks: list[HeldTask]) -> list[HeldTask]:
         """Those that it makes alone; the others are ended."""

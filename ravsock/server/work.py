@@ -188,10 +188,11 @@ class Work:
             Release(task_id=held.task_id, attempt=held.attempt, provider_id=name) for held in message.returned
         ]
         try:
-            outcomes = await self._writer.do(self._take_in, done, failed, returned, time.time())
+            outcomes = await self._writer.apply(self._take_in, done, failed, returned, time.time())
         except _MissingError as error:
             return Reported(missing=error.missing)
-        self._note(provider, message, outcomes)
+        self._note(provider, message, outcomes)  # what follows may begin at once
+        await self._writer.durable()
         return Reported(accepted=joint.accepted + sum(outcome.accepted for outcome in outcomes))
 
     def _take_in(
