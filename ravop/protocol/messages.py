@@ -414,6 +414,8 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     peak_memory: Count
     lease_seconds: Seconds
     """The result is welcome for so long from now."""
+    sizes: dict[Sha, Count] = {}
+    """Bytes of the models that the task runs: no need to ask for them before they are fetched."""
     part: Part | None = None
     """With a part, `subgraph` is of no use here: the models are those that the part names."""
 

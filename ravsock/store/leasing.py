@@ -15,7 +15,7 @@ import numpy as np
 import sqlalchemy as sa
 
 from ravop.errors import ArgumentError
-from ravop.protocol.messages import Earlier, Task, TaskInput
+from ravop.protocol.messages import Earlier, Task, TaskInput, models_needed
 from ravop.protocol.parts import Part
 from ravop.protocol.tensors import Inline, TensorRef, encode_tensor
 from ravsock.core import ahead, states
@@ -222,7 +222,8 @@ class Leasing(Tasks):
             flops=cost.flops * max(1, one.stop - row.start), peak_memory=cost.peak_memory,
             lease_seconds=max(0.0, one.seconds),
         )  # fmt: skip
-        return (task,) if one.gang is None else _ranks(task, one.gang, row.start, one.stop)
+        made = (task,) if one.gang is None else _ranks(task, one.gang, row.start, one.stop)
+        return tuple(msgspec.structs.replace(t, sizes=_sizes(t, known.model_sizes)) for t in made)
 
 
 def _ranks(task: Task, gang: Gang, start: int, stop: int) -> tuple[Task, ...]:
@@ -238,6 +239,10 @@ def _ranks(task: Task, gang: Gang, start: int, stop: int) -> tuple[Task, ...]:
         )
         for rank, part in enumerate(gang.parts)
     )  # fmt: skip
+
+
+def _sizes(task: Task, known: Mapping[str, int]) -> dict[str, int]:
+    return {model: known[model] for model in models_needed(task) if model in known}
 
 
 def _next(row: Any) -> int:

@@ -66,6 +66,8 @@ def _value(info: Any) -> Any:
     if isinstance(info, msgspec.inspect.StructType):
         tag = {info.tag_field: info.tag} if info.tag_field else {}
         return tag | {f.encode_name: _value(f.type) for f in info.fields if f.required}
+    if isinstance(info, msgspec.inspect.VarTupleType) and info.min_length:
+        return (_value(info.item_type),) * info.min_length
     return next(value for kind, value in SAMPLES if isinstance(info, kind))
 
 
