@@ -1,6 +1,7 @@
 """Which waiting units of a scope may run ahead: in one batch with all that they still wait for.
 
-Pure; used by the store. Units are indexes into the plan of one scope. Only subgraphs run ahead, no loops.
+Pure; used by the store. Units are indexes into the plan of one scope. Only small subgraphs run ahead, no loops: what is
+worth a provider of its own must not queue behind others in a batch.
 """
 
 from __future__ import annotations
@@ -9,12 +10,19 @@ import heapq
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 
-from ravsock.core.plan import Subgraph
+from ravsock.core.fleet import DEFAULT_GFLOPS
+from ravsock.core.plan import Subgraph, Unit
 from ravsock.core.program import Scope
 
 
+SMALL_SECONDS = 0.01
+"""What a unit takes at most on a reference machine, as estimated, to run ahead."""
+SMALL_BYTES = 1024 * 1024
+"""What it reads and gives at most."""
+
+
 def candidates(scope: Scope, units: Iterable[int], most: int) -> list[int]:
-    """The first `most` subgraphs of the plan that read what `units` give, or what such subgraphs give."""
+    """The first `most` small subgraphs of the plan that read what `units` give, or what such subgraphs give."""
     found: list[int] = []
     seen = set(units)
     heap = [reader for unit in seen for reader in _readers(scope, unit)]
@@ -66,4 +74,11 @@ def dependants(scope: Scope, units: Iterable[int], among: Collection[int]) -> se
 
 
 def _readers(scope: Scope, unit: int) -> list[int]:
-    return [reader for reader, _ in scope.readers[unit] if isinstance(scope.plan.units[reader], Subgraph)]
+    return [reader for reader, _ in scope.readers[unit] if _small(scope.plan.units[reader])]
+
+
+def _small(unit: Unit) -> bool:
+    cost = unit.cost
+    seconds = cost.flops / (DEFAULT_GFLOPS * 1e9) + cost.seconds_overhead
+    few = cost.bytes_in + cost.bytes_out <= SMALL_BYTES
+    return isinstance(unit, Subgraph) and few and seconds <= SMALL_SECONDS
