@@ -25,14 +25,16 @@ from ravdl.neural_networks.layers import (
 )
 from ravdl.neural_networks.loss_functions import CrossEntropy
 from ravdl.neural_networks.optimizers import Adam
+from ravdl.strategies import Sequential, Strategy
 from ravop.graph import Graph
 
 SECONDS = 22.0
 ROUNDS = 3
 BATCH = 32
+SEQUENTIAL = Sequential()
 
 
-def define(epochs: int) -> Graph:
+def define(epochs: int, strategy: Strategy = SEQUENTIAL) -> Graph:
     """The digits CNN's training as the current graph."""
     graph = R.Graph(name="digits")
     digits = load_digits()
@@ -44,7 +46,7 @@ def define(epochs: int) -> Graph:
     ):  # fmt: skip
         model.add(layer)
     images = (digits.images[:, None] / 16).astype(np.float32)
-    model.fit(images, digits.target, n_epochs=epochs, batch_size=BATCH, save_model=True)
+    model.fit(images, digits.target, n_epochs=epochs, batch_size=BATCH, save_model=True, strategy=strategy)
     return graph
 
 

@@ -27,7 +27,7 @@ def test_a_training_under_random_disturbances(lab: Lab, seed: int) -> None:
         R.activate()
         R.execute()
         watched = Watched(graph.id)
-        chaos.run(watched, DISTURBANCES, pause=0.3, counted=tuple(chaos.actions()), series="loss_{}")
+        chaos.run(watched, DISTURBANCES, pause=0.3, counted=tuple(chaos.actions()), name="loss_{}".format)
         info = finished(watched, 90)
         assert sum(chaos.done.values()) >= DISTURBANCES // 2, chaos.done
         assert info.steps_done == info.steps_total == STEPS

@@ -26,7 +26,7 @@ from ravop.errors import UnreachableError
 from ravop.protocol.messages import GraphInfo
 
 LONGEST_FREEZE = 2.0
-KILLS = ("kill a provider", "kill the coordinator", "kill a worker")
+KILLS = ("kill a provider", "kill the coordinator")
 
 
 @dataclass
@@ -80,9 +80,11 @@ class Chaos:
         self.seen: dict[str, np.ndarray] = {}
         """Values that were there once, by name."""
 
-    def run(self, watched: Watched, wanted: int, pause: float, counted: Sequence[str], series: str) -> None:
+    def run(
+        self, watched: Watched, wanted: int, pause: float, counted: Sequence[str], name: Callable[[int], str]
+    ) -> None:
         """Disturb until `wanted` disturbances of the `counted` kinds are done or the run ends; between two pass
-        `pause` seconds on average. `series`: a persisted series, with `{}` for the step.
+        `pause` seconds on average. `name`: of a persisted value that is there after a step, counted from 1.
         """
         actions = self.actions()
         kinds = list(actions)
@@ -94,7 +96,7 @@ class Chaos:
             self._assert_alive()
             if actions[kind][1]():
                 self.done[kind] += 1
-            self._look(watched, series)
+            self._look(watched, name)
         for timer in self._timers:
             timer.join()
 
@@ -164,14 +166,14 @@ class Chaos:
         for process in (self._coordinator, *self._providers.values()):
             assert not process.ended, f"{process.command} ended by itself:\n{process.output}"
 
-    def _look(self, watched: Watched, series: str) -> None:
+    def _look(self, watched: Watched, name: Callable[[int], str]) -> None:
         """Fetch a value of a step that was told to be done; a coordinator that is away is left alone."""
         if watched.steps == 0 or self._coordinator.pid in self._frozen:
             return
-        name = series.format(self._random.randint(1, watched.steps))
+        wanted = name(self._random.randint(1, watched.steps))
         with contextlib.suppress(UnreachableError):
-            value = R.fetch(name, watched.graph_id)
-            np.testing.assert_array_equal(self.seen.setdefault(name, value), value, err_msg=name)
+            value = R.fetch(wanted, watched.graph_id)
+            np.testing.assert_array_equal(self.seen.setdefault(wanted, value), value, err_msg=wanted)
 
 
 def finished(watched: Watched, seconds: float) -> GraphInfo:
