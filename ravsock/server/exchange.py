@@ -21,8 +21,8 @@ from ravsock.server.auth import Authenticator
 from ravsock.server.http import CRASHED, Receive, Scope, Send, bearer, refuse
 from ravsock.store import Identity
 
-INVALID = 1008
-"""What a connection is closed with that sent something else than frames."""
+INVALID, FAILED = 1008, 1011
+"""What a connection is closed with that is no rank's or sent no frames, and one that failed here."""
 CLOSE_SECONDS = 2.0
 """Time to tell a rank that the gang is broken off; one that does not read hears it from its control connection."""
 _RANK = 8
@@ -54,9 +54,9 @@ class Exchange:
         self.over.set()
 
     def claim(self, rank: int) -> None:
-        """Raises `GraphStateError` for a rank that is there, or has been."""
+        """Raises `MessageError` for a rank that is there, or has been."""
         if rank in self._claimed:
-            raise GraphStateError("this rank is connected already", expected="one connection of each rank")
+            raise MessageError("this rank is connected already", expected="one connection of each rank")
         self._claimed.add(rank)
 
     async def join(self, rank: int, send: Send) -> None:
@@ -128,10 +128,13 @@ class ExchangeEndpoint:
         try:
             exchange, rank = await self._admit(scope)
         except RavenError as error:
-            return await refuse(_before_upgrade(send), error.problem)
+            log.info("a connection to the exchange is refused: %s", error)
+            return await _refuse(
+                send, GONE if isinstance(error, GraphStateError) else INVALID, error.problem.message
+            )
         except Exception:
             log.exception("a rank could not be let in")
-            return await refuse(_before_upgrade(send), CRASHED)
+            return await _refuse(send, FAILED, CRASHED.message)
         return await self._serve(exchange, rank, receive, send)
 
     async def _admit(self, scope: Scope) -> tuple[Exchange, int]:
@@ -169,19 +172,16 @@ class ExchangeEndpoint:
         return await _close(send, code)
 
 
-async def _close(send: Send, code: int) -> None:
+async def _close(send: Send, code: int, reason: str = "") -> None:
     with suppress(OSError, RuntimeError, TimeoutError):  # closed already, or it does not read
         async with asyncio.timeout(CLOSE_SECONDS):
-            await send({"type": "websocket.close", "code": code})
+            await send({"type": "websocket.close", "code": code, "reason": reason[:100]})
 
 
-def _before_upgrade(send: Send) -> Send:
-    """An HTTP response in place of a websocket."""
-
-    async def as_websocket(message: Any) -> None:
-        await send({**message, "type": f"websocket.{message['type']}"})
-
-    return as_websocket
+async def _refuse(send: Send, code: int, reason: str) -> None:
+    """In words: a refused upgrade would have none."""
+    await send({"type": "websocket.accept"})
+    await _close(send, code, reason)
 
 
 def _number(values: list[str]) -> int:

@@ -138,10 +138,12 @@ class Gangs:
 
     async def start(self) -> None:
         """Give back what gangs of an earlier process had: their exchange is lost."""
-        held = [held for held in await asyncio.to_thread(self._store.held_by) if held.ranks is not None]
-        if held:
-            log.info("%d gangs of before are void", len(held))
+        try:
+            held = [held for held in await asyncio.to_thread(self._store.held_by) if held.ranks is not None]
             await self._writer.do(self._store.release, [_release(h, h.provider_id) for h in held])
+        except Exception:
+            log.exception("gangs of before could not be ended; their leases will")
+        else:
             self._leases.wake()
 
     def stop(self) -> None:
