@@ -201,8 +201,12 @@ class Graphs(Tokens):
             )
             connection.execute(
                 sa.update(tasks)
-                .where(tasks.c.graph == row.number, tasks.c.state == states.READY)
-                .values(failed_on="", tries=0, expiries=0)
+                .where(
+                    tasks.c.graph == row.number,
+                    tasks.c.state.in_((states.READY, states.WAITING)),
+                    tasks.c.tries > 0,
+                )
+                .values(failed_on="", tries=0, expiries=0, provider=None)
             )
             return _graph_row(self._row(connection, graph_id, owner))
 

@@ -58,7 +58,7 @@ _RAN_AHEAD = (
 _FALL_BACK = (
     sa.update(tasks)
     .where(IDS)
-    .values(state=states.next_state(states.TASK, states.LEASED, "fall_back"), deadline=None)
+    .values(state=states.next_state(states.TASK, states.LEASED, "fall_back"), deadline=None, provider=None)
 )
 _EXPIRED = (
     sa.select(tasks.c.id).where(tasks.c.state == states.LEASED, tasks.c.deadline < sa.bindparam("now")),
@@ -153,14 +153,15 @@ class Returns(Leasing):
     def _give_back(
         self, connection: sa.Connection, returned: Sequence[Returned], **changes: Any
     ) -> list[Recall]:
-        """These attempts are over; what ran ahead on what they were to give is over too, and told. The task's
-        result stays welcome where it did not fail."""
+        """These attempts are over; what ran ahead on what they were to give is over too, and told. The result
+        of one that did not fail stays welcome, where it needs nobody else's."""
         again = []
         for row, holder in returned:
             failed_on = changes.get("failed_on", row.failed_on)
             left = next((other for other in holders(row) if other != holder), None)
             if left is None:
-                by = None if "failed_on" in changes else holder.provider_id
+                welcome = "failed_on" not in changes and row.ranks is None and not row.waiting_for
+                by = holder.provider_id if welcome else None
                 again.append({"t": row.id, "by": by, "e": changes.get("expiries", 0), "f": failed_on})
             else:
                 one = {"t": row.id, "number": left.attempt, "by": left.provider_id, "at": left.leased}
