@@ -22,8 +22,8 @@ PART_BELIEVED = 0.25
 SLACK_SECONDS = 0.25
 
 LAST_TRANSFERS = 7
-LEAST_TRANSFER = 256 * 1024
-"""Bytes of a transfer that says something about a line."""
+LEAST_TRANSFER = 192 * 1024
+"""Bytes of a transfer, after those that came first, that say something about a line."""
 MIN_LINK, MAX_LINK = 1e3, 1e11
 
 FEW_RUNS = 8

@@ -27,6 +27,8 @@ STALLED_SECONDS = 60.0
 """An upload of which nothing arrives for so long is broken off."""
 AT_ONCE = 4
 """Chunks of a megabyte read at a time, on a thread."""
+BUFFERED = 4 * 1024 * 1024
+"""Bytes that the kernel takes for a connection before it waits for the line."""
 _SHA = re.compile(r"[0-9a-f]{64}")
 _RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})", re.ASCII)
 
@@ -97,7 +99,10 @@ class BlobEndpoint:
             )
             return await refuse(request.send, problem.problem, HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
         owner = None if provider else request.who.token_id
-        new = await self._storage.receive(request.sha, _body(request.receive), owner)
+        meter = _Meter()
+        new = await self._storage.receive(request.sha, meter.watch(_body(request.receive)), owner)
+        if provider:
+            self._providers.moved(request.who.token_id, meter.size, meter.seconds)
         return await respond(request.send, HTTPStatus.CREATED if new else HTTPStatus.OK)
 
     async def _head(self, request: _Request) -> None:
@@ -136,12 +141,16 @@ class BlobEndpoint:
         chunks = await asyncio.to_thread(self._storage.blobs.read, request.sha, start, stop)
         await request.send({"type": "http.response.start", "status": status, "headers": headers})
         gone = asyncio.ensure_future(_disconnected(request.receive))
+        meter = _Meter(BUFFERED)
         try:
             while (some := await asyncio.to_thread(_next, chunks)) and not gone.done():
                 for chunk in some:
                     await request.send({"type": "http.response.body", "body": chunk, "more_body": True})
+                    meter.count(len(chunk))
         finally:
             gone.cancel()
+        if request.who.role == "provider":
+            self._providers.moved(request.who.token_id, meter.size, meter.seconds)
         return await request.send({"type": "http.response.body", "body": b""})
 
     async def _size(self, request: _Request) -> int | None:
@@ -163,6 +172,38 @@ class BlobEndpoint:
         if who.role == "provider":
             return self._providers.may_read(who.token_id, sha)
         return await asyncio.to_thread(self._store.may_read, who, sha)
+
+
+class _Meter:
+    """How long the bytes of a transfer took that came after the first: `size` in `seconds`.
+
+    `skip`: bytes at the beginning that tell nothing, beside the first chunk.
+    """
+
+    def __init__(self, skip: int = 0) -> None:
+        self._skip = skip
+        self._total = self._since = 0
+        self._began = self._last = 0.0
+
+    @property
+    def size(self) -> int:
+        return self._total - self._since
+
+    @property
+    def seconds(self) -> float:
+        return self._last - self._began
+
+    def count(self, size: int) -> None:
+        now, first = time.perf_counter(), self._total <= self._skip
+        self._total += size
+        self._last = now
+        if first:
+            self._began, self._since = now, self._total
+
+    async def watch(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        async for chunk in chunks:
+            self.count(len(chunk))
+            yield chunk
 
 
 async def _body(receive: Receive) -> AsyncIterator[bytes]:

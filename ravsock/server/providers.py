@@ -248,6 +248,11 @@ class Providers:
         left = self._left.get(token_id, -RETURN_SECONDS)
         return now - left < RETURN_SECONDS or any(p.held for p in self._of(token_id))
 
+    def moved(self, token_id: int, size: int, seconds: float) -> None:
+        """So many bytes went over the line of this token's providers; several of one token count as one place."""
+        for provider in self._of(token_id):
+            provider.history.moved(provider.provider_id, size, seconds)
+
     def _of(self, token_id: int) -> list[Provider]:
         return [p for p in self._by_id.values() if p.token_id == token_id]
 

@@ -225,6 +225,26 @@ async def test_a_provider_reads_and_writes_only_for_tasks_it_holds(tmp_path: Pat
             await provider.blobs.put(b"x", sha256(b"x"))
 
 
+async def test_a_providers_line_is_measured_when_it_uploads(tmp_path: Path) -> None:
+    rate, piece = 5e6, bytes(100_000)
+
+    async def slowly() -> AsyncIterator[bytes]:
+        for number in range(8):
+            await asyncio.sleep(len(piece) / rate if number else 0.0)
+            yield piece
+
+    async with serving(tmp_path) as served, served.requester() as alice, served.provider() as provider:
+        await alice.run(branches(1))
+        await provider.take()
+        async with aiohttp.ClientSession() as http:
+            headers = {"Authorization": f"Bearer {provider.token}", "Content-Length": str(8 * len(piece))}
+            url = f"{served.url}/blobs/{sha256(8 * piece)}"
+            async with http.put(url, data=slowly(), headers=headers) as answer:
+                assert answer.status == 201
+        (info,) = (await alice.call(m.ListProviders())).providers
+        assert rate / 3 < info.link < rate * 1.5
+
+
 async def test_an_output_that_was_not_uploaded_is_asked_for(tmp_path: Path) -> None:
     async with serving(tmp_path) as served, served.requester() as alice, served.provider() as provider:
         graph_id = await alice.run(branches(1, 256))
