@@ -84,6 +84,7 @@ class Program:
 
     def __init__(self, plan: GraphPlan) -> None:
         self.plan = plan
+        self.inputs = frozenset(plan.inputs)
         self.scopes: dict[Key, Scope] = {}
         self._homes: dict[str, Key] = dict.fromkeys(plan.inputs, ())
         self.counts_units = not any(isinstance(unit, Loop) for unit in plan.main.units)

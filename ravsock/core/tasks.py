@@ -6,15 +6,20 @@ Pure; used by the store when a task is leased and when its result comes.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
+import numpy as np
 
 from ravop.errors import ComputeError, MessageError, Problem
 from ravop.protocol.messages import Output, OutputSpec
-from ravop.protocol.tensors import Blob, Inline, TensorRef, tensor_header
-from ravsock.core.plan import START, STOP, Cost, Gang, Loop, Port, Subgraph
+from ravop.protocol.tensors import INLINE_LIMIT, Blob, Inline, TensorRef, tensor_header
+from ravsock.core.plan import START, STOP, Cost, Gang, Loop, Port, Subgraph, ValueType
 from ravsock.core.program import Place, Program, iteration_of
+
+HEADER = 256
+"""Bytes of an `.npy` header, at most, for a tensor of few axes."""
 
 
 class Need(msgspec.Struct, frozen=True):
@@ -75,6 +80,20 @@ def needs(program: Program, path: str, unit: int, start: int, stop: int) -> list
         _chunk_values(program, path, found, [p for p in ports if p.value not in (START, STOP)], start)
         + ranged
     )
+
+
+def large_inputs(program: Program, path: str, unit: int) -> tuple[list[str], bool]:
+    """The inputs of the graph that the unit reads, which are blobs, and whether it reads results that may be: a
+    result is one only where its type does not say that it is small."""
+    read = [port.value for port in model_of(program, path, unit).inputs if port.value not in (START, STOP)]
+    bound = [value for value in read if value in program.inputs]
+    return bound, any(not _is_small(program.value_type(value)) for value in set(read) - set(bound))
+
+
+def _is_small(kind: ValueType) -> bool:
+    known = [size for size in kind.shape if size is not None]
+    elements = math.prod(known) if len(known) == len(kind.shape) else INLINE_LIMIT
+    return elements * np.dtype(kind.dtype).itemsize + HEADER <= INLINE_LIMIT
 
 
 def _chunk_values(program: Program, path: str, loop: Loop, ports: list[Port], start: int) -> list[Need]:

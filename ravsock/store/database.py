@@ -120,12 +120,24 @@ class Database:
         """
         for attempt in range(1, TRIES + 1):
             try:
+                if len(calls) == 1:
+                    return [self._alone(calls[0])]
                 with self.write() as connection:
                     return [_within_savepoint(connection, call) for call in calls]
             except ConflictError:
                 if attempt == TRIES:
                     raise
         raise AssertionError("unreachable")
+
+    def _alone(self, call: Callable[[], Any]) -> Any:
+        """The only call of a transaction, which needs no savepoint: what it wrote is undone with the rest."""
+        try:
+            with self.write():
+                return call()
+        except (ConflictError, StorageFullError, UnreachableError):
+            raise
+        except Exception as error:  # noqa: BLE001 — it is handed to whoever asked for this call
+            return error
 
     def upsert(self, table: sa.Table, keys: Sequence[str], update: Sequence[str]) -> Any:
         """An INSERT that updates the columns `update` of a row that is there already; none: leaves it.

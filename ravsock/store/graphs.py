@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
@@ -39,6 +39,10 @@ class Known:
     program: Program
     manifest: Manifest
     model_sizes: dict[str, int]
+    bound: dict[str, Blob]
+    """The graph's inputs."""
+    kinds: dict[Any, Any] = field(default_factory=dict)
+    """What `tasks` has found out about units, for `ready`."""
 
 
 class Graphs(Tokens):
@@ -91,7 +95,8 @@ class Graphs(Tokens):
                 sa.select(blobs.c.sha, blobs.c.size).where(blobs.c.sha.in_(sorted(set(program.models()))))
             )
             manifest = decode_manifest(row.manifest)
-            known = Known(number, row.id, row.owner, program, manifest, dict(sizes.all()))
+            bound = {binding.input: Blob(binding.sha, binding.size) for binding in manifest.bindings}
+            known = Known(number, row.id, row.owner, program, manifest, dict(sizes.all()), bound)
             self._remembered[number] = known
             if len(self._remembered) > REMEMBERED:
                 self._remembered.popitem(last=False)
@@ -213,8 +218,8 @@ class Graphs(Tokens):
     def _begin(self, connection: sa.Connection, number: int, now: float) -> None:
         known = self._known(connection, number)
         bindings = Bindings(self, connection, number)
-        for binding in known.manifest.bindings:
-            bindings.bind(Place("", binding.input), Blob(binding.sha, binding.size))
+        for name, blob in known.bound.items():
+            bindings.bind(Place("", name), blob)
         Advancing(connection, bindings, known.program, number, now, now).run([(Started(), NO_OUTPUTS)])
 
     def cancel_graph(self, graph_id: str, owner: int | None, now: float) -> list[Recall]:

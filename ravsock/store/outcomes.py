@@ -46,8 +46,10 @@ class Outcomes(Returns):
         """
         with self.write() as connection:
             rows = self._locked(connection, [result.task_id for result in results])
-            present = self._touch(connection, _welcome(results, rows), now)
-            taking = _Taking(present, _missing(results, rows, present))
+            named = [(r, shas) for r in results if (shas := _blobs(r)) and claimed(rows, r)]
+            welcome = {sha: rows[result.task_id].owner for result, shas in named for sha in shas}
+            present = self._touch(connection, welcome, now)
+            taking = _Taking(present, _missing(named, present))
             outcomes = [self._take(connection, taking, rows, result, now) for result in results]
             self._give_back(connection, taking.back)
             finished = {
@@ -92,6 +94,8 @@ class Outcomes(Returns):
 
     def _beaten(self, connection: sa.Connection, row: Any, holder: Holder) -> list[Recall]:
         """The other attempt of a task that is done, and what ran ahead on it."""
+        if row.copy_provider is None:
+            return []
         beaten = [other for other in holders(row) if other != holder]
         recalls = [
             Recall(provider_id=h.provider_id, task=HeldTask(task_id=row.id, attempt=h.attempt))
@@ -144,27 +148,16 @@ class _Taking:
         self.back: list[Returned] = []
 
 
-def _welcome(results: Sequence[Result], rows: dict[int, Any]) -> dict[str, int]:
-    """Blobs in the outputs of results that pass the fence, and the owner of the graph."""
-    return {
-        blob.sha: rows[result.task_id].owner
-        for result in results
-        if claimed(rows, result)
-        for output in result.outputs
-        for blob in blobs_of(output.ref)
-    }
+def _blobs(result: Result) -> set[str]:
+    return {blob.sha for output in result.outputs for blob in blobs_of(output.ref)}
 
 
-def _missing(
-    results: Sequence[Result], rows: dict[int, Any], present: dict[str, int]
-) -> dict[str, tuple[str, ...]]:
+def _missing(named: Sequence[tuple[Result, set[str]]], present: dict[str, int]) -> dict[str, tuple[str, ...]]:
     """Per provider: the blobs that its results name and that are not there."""
     lacking: dict[str, set[str]] = defaultdict(set)
-    for result in results:
-        if claimed(rows, result):
-            named = {blob.sha for output in result.outputs for blob in blobs_of(output.ref)}
-            if named - present.keys():
-                lacking[result.provider_id] |= named - present.keys()
+    for result, shas in named:
+        if not shas <= present.keys():
+            lacking[result.provider_id] |= shas - present.keys()
     return {provider: tuple(sorted(shas)) for provider, shas in lacking.items()}
 
 

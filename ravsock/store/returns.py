@@ -236,8 +236,10 @@ def claimed(rows: Mapping[int, Any], claim: Result | Failure | Release) -> Retur
     row = rows.get(claim.task_id)
     if row is None or row.graph_state != states.EXECUTING or row.state not in _CLAIMABLE:
         return None
-    mine = (claim.provider_id, claim.attempt)
-    return next(((row, h) for h in holders(row) if (h.provider_id, h.attempt) == mine), None)
+    for holder in holders(row):
+        if holder.attempt == claim.attempt and holder.provider_id == claim.provider_id:
+            return row, holder
+    return None
 
 
 def _recall(task_id: int, holder: Holder) -> Recall:

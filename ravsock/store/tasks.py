@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
 from ravop.protocol.tensors import Blob, blobs_of
 from ravsock.core import states
+from ravsock.core.program import key_of
 from ravsock.core.tasks import (
     cost_of,
     gangs_of,
     label_of,
+    large_inputs,
     length_of,
     model_of,
     needs,
@@ -28,8 +31,9 @@ IDS = tasks.c.id.in_(sa.bindparam("ids", expanding=True))
 WITH_GRAPH = sa.select(tasks, graphs.c.state.label("graph_state"), graphs.c.owner).join(
     graphs, graphs.c.number == tasks.c.graph
 )
+_READ = ("id", "graph", "path", "unit", "waiting_for", "start", "tries", "failed_on")
 _READY = (
-    sa.select(tasks)
+    sa.select(*(tasks.c[name] for name in _READ))
     .where(tasks.c.graph == sa.bindparam("g"), tasks.c.state == states.READY)
     .order_by(tasks.c.id)
     .limit(sa.bindparam("most"))
@@ -49,6 +53,15 @@ class Holder(NamedTuple):
     leased: float
     deadline: float
     copy: bool
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """What ready tasks of one unit have in common: `task`, with the blobs that are bound to the graph's inputs.
+    `computed`: whether it may need others, which results are kept in."""
+
+    task: ReadyTask
+    computed: bool
 
 
 def holders(row: Any) -> list[Holder]:
@@ -71,7 +84,8 @@ class Tasks(Graphs):
     # ── ready ─────────────────────────────────────────────────────────────────────────────────────
     def ready(self, limit: int, graph_id: str | None = None) -> list[ReadyTask]:
         """Up to `limit` tasks that could be leased now, of all graphs or of one: turns are taken between
-        owners, and between the graphs of each; within a graph, the oldest first."""
+        owners, and between the graphs of each; within a graph, the oldest first. Results that are small by their
+        type are not looked at: they are no blobs worth a thought."""
         with self.read() as connection:
             owners: dict[int, list[list[Any]]] = defaultdict(list)
             for number, name, owner in connection.execute(_EXECUTING).all():
@@ -79,25 +93,49 @@ class Tasks(Graphs):
                     rows = connection.execute(_READY, {"g": number, "most": limit}).all()
                     owners[owner].append(list(rows))
             fair = _in_turns([_in_turns(queues) for queues in owners.values()])[:limit]
-            needed = self._blobs_needed(connection, fair)
-            return [self._ready_task(connection, row, needed[row.id]) for row in fair]
+            kinds = [self._kind(connection, row) for row in fair]
+            computed = [row for row, kind in zip(fair, kinds, strict=True) if row.start or kind.computed]
+            needed = self._blobs_needed(connection, computed)
+            return [
+                self._ready_task(connection, row, kind, needed.get(row.id))
+                for row, kind in zip(fair, kinds, strict=True)
+            ]
 
-    def _ready_task(self, connection: sa.Connection, row: Any, needed: frozenset[Blob]) -> ReadyTask:
-        known = self._known(connection, row.graph)
-        model = model_of(known.program, row.path, row.unit)
-        cost, length = (
-            cost_of(known.program, row.path, row.unit),
-            length_of(known.program, row.path, row.unit),
-        )
-        inputs = {model.model: known.model_sizes[model.model]}
-        inputs |= {blob.sha: blob.size for blob in needed}
+    def _ready_task(
+        self, connection: sa.Connection, row: Any, kind: _Kind, needed: frozenset[Blob] | None
+    ) -> ReadyTask:
+        task, inputs, label = kind.task, kind.task.inputs, kind.task.label
+        if needed is not None:
+            inputs = tuple({task.model: inputs[0][1], **{blob.sha: blob.size for blob in needed}}.items())
+        if row.path or task.length is not None:
+            program = self._known(connection, row.graph).program
+            label = label_of(program, row.path, row.unit, row.start, task.length or 1)
         return ReadyTask(
-            task_id=row.id, graph_id=known.graph_id, owner=known.owner, model=model.model,
-            label=label_of(known.program, row.path, row.unit, row.start, length or 1), flops=cost.flops,
-            seconds_overhead=cost.seconds_overhead, bytes_out=cost.bytes_out, peak_memory=cost.peak_memory,
-            inputs=tuple(inputs.items()), start=row.start, length=length, tries=row.tries,
-            failed_on=tuple(row.failed_on.split()), gangs=gangs_of(known.program, row.path, row.unit),
+            task_id=row.id, graph_id=task.graph_id, owner=task.owner, model=task.model, label=label,
+            flops=task.flops, seconds_overhead=task.seconds_overhead, bytes_out=task.bytes_out,
+            peak_memory=task.peak_memory, inputs=inputs, start=row.start, length=task.length,
+            tries=row.tries, failed_on=tuple(row.failed_on.split()), gangs=task.gangs,
         )  # fmt: skip
+
+    def _kind(self, connection: sa.Connection, row: Any) -> _Kind:
+        """What the task has in common with all of its unit, made once."""
+        known = self._known(connection, row.graph)
+        where = (known.program, row.path, row.unit)
+        key = (key_of(row.path), row.unit)
+        made = known.kinds.get(key)
+        if made is None:
+            model, cost, length = model_of(*where), cost_of(*where), length_of(*where)
+            bound, computed = large_inputs(*where)
+            blobs = {model.model: known.model_sizes[model.model]}
+            blobs |= {known.bound[name].sha: known.bound[name].size for name in bound}
+            task = ReadyTask(
+                task_id=0, graph_id=known.graph_id, owner=known.owner, model=model.model, label=model.label,
+                flops=cost.flops, seconds_overhead=cost.seconds_overhead, bytes_out=cost.bytes_out,
+                peak_memory=cost.peak_memory, inputs=tuple(blobs.items()), start=0, length=length, tries=0,
+                failed_on=(), gangs=gangs_of(*where),
+            )  # fmt: skip
+            made = known.kinds[key] = _Kind(task, computed)
+        return made
 
     def _blobs_needed(self, connection: sa.Connection, rows: Sequence[Any]) -> dict[int, frozenset[Blob]]:
         """The blobs among the inputs of tasks that are ready or leased, by task; remembered, since they do
