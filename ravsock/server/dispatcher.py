@@ -10,16 +10,16 @@ import asyncio
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from ravop.errors import MessageError, RavenError
 from ravop.protocol.messages import Assign, HeldTask, Task
 from ravsock.core import deadlines, placement
 from ravsock.core.deadlines import Effort
 from ravsock.core.placement import Assignment, Job
+from ravsock.server.copies import Copies
 from ravsock.server.gangs import Gangs
 from ravsock.server.history import History
-from ravsock.server.leases import Leases, Send, needed
+from ravsock.server.leases import Leases, Send, Wish, needed
 from ravsock.server.muster import Muster
 from ravsock.server.providers import Batch, Holding, Provider, Providers
 from ravsock.server.storage import Storage
@@ -37,15 +37,6 @@ SMALL_MESSAGE = 16
 """Tasks in a message whose acknowledgement tells how far the provider is."""
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Wish:
-    """A lease to ask for, and what it is expected to cost."""
-
-    lease: Lease
-    ready: tuple[ReadyTask, ...]
-    batch: Batch
 
 
 class Dispatcher:
@@ -70,6 +61,7 @@ class Dispatcher:
         self._history = history
         self._send = send
         self._muster = Muster(store, writer, providers, leases, history, gangs, self._deliver)
+        self._copies = Copies(store, writer, providers, history, self._give)
         self._appetite = placement.BATCH_TASKS
 
     async def run(self) -> None:
@@ -81,6 +73,8 @@ class Dispatcher:
             try:
                 while await self._hand_out():
                     pass
+                nodes = [provider.node(time.monotonic()) for provider in self._providers]
+                self._leases.look_after(await self._copies.hand_out(nodes))
             except Exception:
                 log.exception("tasks could not be handed out; trying again in a second")
                 self._leases.wake_after(1.0)
@@ -118,19 +112,20 @@ class Dispatcher:
         """What was leased is the provider's, and on its way to it."""
         provider = self._providers.get(wish.lease.provider_id)
         if provider is not None:
-            ready = {task.task_id: task for task in wish.ready}
             batch = wish.batch
             batch.blobs = frozenset().union(*map(needed, tasks))
-            holdings = [
-                Holding(
-                    task_id=task.task_id,
-                    attempt=task.attempt,
-                    batch=batch,
-                    estimate=self._estimate(task, ready.get(task.task_id), provider, wish.lease.stop),
-                    ready=ready.get(task.task_id),
+            known = {
+                ready.task_id: (ready, seconds)
+                for ready, seconds in zip(wish.ready, wish.seconds, strict=True)
+            }
+            holdings = []
+            for task in tasks:
+                ready, seconds = known.get(task.task_id) or (None, self._guess(task, provider))
+                holdings.append(
+                    Holding(
+                        task_id=task.task_id, attempt=task.attempt, batch=batch, estimate=seconds, ready=ready
+                    )
                 )
-                for task in tasks
-            ]
             self._leases.hold(provider, batch, holdings)
         self._leases.start(self._deliver(wish.lease.provider_id, wish.batch, tasks))
 
@@ -159,33 +154,30 @@ class Dispatcher:
         left, pace = (task.length or 0) - task.start, self._history.pace(task.model)
         return deadlines.chunk_length(left, estimate, pace, task.tries)
 
-    def _estimate(self, task: Task, ready: ReadyTask | None, provider: Provider, stop: int | None) -> float:
-        """Seconds that the run should take there."""
-        if ready is None:  # it runs ahead, and was not looked at
-            effort = deadlines.effort(task.flops, 0.0, self._history.pace(task.subgraph))
-            return effort.seconds(provider.gflops)
-        iterations = 1 if stop is None else max(1, stop - ready.start)
-        return self._effort(ready).times(iterations).seconds(provider.gflops)
+    def _guess(self, task: Task, provider: Provider) -> float:
+        """Seconds that a task should take there that runs ahead, and was not looked at."""
+        effort = deadlines.effort(task.flops, 0.0, self._history.pace(task.subgraph))
+        return effort.seconds(provider.gflops)
 
     def _wish(self, assignment: Assignment, ready: Sequence[ReadyTask]) -> Wish | None:
         """The lease to ask for. None where the provider has gone meanwhile."""
         provider = self._providers.get(assignment.provider_id)
         if provider is None:
             return None
-        stop, estimate, spread = None, 0.0, self._history.spread(ready[0].model)
+        stop, each, spread = None, [], self._history.spread(ready[0].model)
         for task in ready:
             seconds = self._effort(task).seconds(provider.gflops)
             if task.length is not None:
                 chunk = self._chunk(task, seconds)
                 seconds, stop = seconds * chunk, task.start + chunk
-            estimate += seconds
+            each.append(seconds)
         ahead = min(assignment.ahead, AHEAD)
         now = time.monotonic()
         incoming = {sha: size for task in ready for sha, size in task.inputs if sha not in provider.blobs}
         transfer = sum(incoming.values()) + sum(task.bytes_out for task in ready)
         waits = provider.backlog(now) / provider.profile.slots
         lasts = deadlines.lease_seconds(
-            estimate * (1 + ahead / len(ready)),
+            sum(each) * (1 + ahead / len(ready)),
             transfer,
             max(task.tries for task in ready) + 1,
             spread,
@@ -201,7 +193,7 @@ class Dispatcher:
         batch = Batch(
             graph_id=ready[0].graph_id, owner=ready[0].owner, since=now, moving=transfer / link, waits=waits
         )
-        return Wish(lease, tuple(ready), batch)
+        return Wish(lease, tuple(ready), tuple(each), batch)
 
     async def _deliver(self, provider_id: str, batch: Batch, tasks: tuple[Task, ...]) -> None:
         held = [HeldTask(task_id=task.task_id, attempt=task.attempt) for task in tasks]

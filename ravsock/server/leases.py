@@ -9,6 +9,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
 from typing import Protocol
 
 from ravop.errors import RavenError
@@ -24,7 +25,7 @@ from ravop.protocol.messages import (
 )
 from ravsock.server.providers import Batch, Holding, Provider, Providers
 from ravsock.server.writer import Writer
-from ravsock.store import Failure, Outcome, Release, Store
+from ravsock.store import Failure, Lease, Outcome, ReadyTask, Release, Store
 from ravsock.store import Recall as StoreRecall
 
 Send = Callable[[str, Message], Awaitable[None]]
@@ -43,6 +44,18 @@ class Joint(Protocol):
         """The same recalls, with those for all the others."""
 
 
+@dataclass(frozen=True)
+class Wish:
+    """A lease to ask for, and what it is expected to cost."""
+
+    lease: Lease
+    ready: tuple[ReadyTask, ...]
+    """The lease's tasks."""
+    seconds: tuple[float, ...]
+    """That each of them should take."""
+    batch: Batch
+
+
 class Leases:
     """`touch(graph_id)` is called whenever a graph's progress may look different."""
 
@@ -58,6 +71,7 @@ class Leases:
         self._send = send
         self.touch = touch
         self._running: set[asyncio.Future[None]] = set()
+        self._look: asyncio.TimerHandle | None = None
 
     # ── what providers have ───────────────────────────────────────────────────────────────────────
     def hold(self, provider: Provider, batch: Batch, holdings: Iterable[Holding]) -> None:
@@ -139,6 +153,12 @@ class Leases:
     def wake_after(self, seconds: float) -> None:
         asyncio.get_running_loop().call_later(seconds, self.wake)
 
+    def look_after(self, seconds: float | None) -> None:
+        """As `wake_after`, instead of the last time that this was asked for."""
+        if self._look is not None:
+            self._look.cancel()
+        self._look = None if seconds is None else asyncio.get_running_loop().call_later(seconds, self.wake)
+
     def start(self, work: Awaitable[None]) -> None:
         """Let it run until it ends, or until `stop`."""
         task = asyncio.ensure_future(work)
@@ -147,6 +167,7 @@ class Leases:
 
     def stop(self) -> None:
         """Send nothing more. What was leased stays leased."""
+        self.look_after(None)
         for task in self._running:
             task.cancel()
 

@@ -83,6 +83,24 @@ async def test_a_task_handed_back_goes_to_another(tmp_path: Path) -> None:
             assert (await second.take()).task_id == task.task_id
 
 
+async def test_a_task_that_is_late_is_given_to_an_idle_provider_too_and_the_first_result_counts(
+    tmp_path: Path,
+) -> None:
+    async with serving(tmp_path) as served, served.requester() as alice, served.provider("late") as late:
+        graph_id = await alice.run(branches(1))
+        task = await late.take()
+        async with served.provider("idle") as idle:
+            copy = await idle.take()
+            assert (copy.task_id, copy.subgraph, copy.inputs) == (task.task_id, task.subgraph, task.inputs)
+            assert copy.attempt != task.attempt
+            assert (await idle.work(copy)).accepted
+            await alice.until_state(graph_id, "done")
+            late_result = await late.output(task.outputs[0].name, expected(0))
+            assert not (await late.deliver(task, (late_result,))).accepted
+            assert held(task) in late.recalled
+            assert (await alice.call(m.GetGraph(graph_id=graph_id))).tasks_done == 1
+
+
 async def test_a_provider_that_refuses_a_task_rests_and_another_gets_it(tmp_path: Path) -> None:
     async with serving(tmp_path) as served, served.requester() as alice, served.provider("no") as refusing:
         refusing.refuses = True

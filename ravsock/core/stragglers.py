@@ -1,0 +1,86 @@
+"""Which batches that are leased get a second copy, and where: pure.
+
+A batch that is late, or whose provider is much slower than one that has nothing to do, is given to an idle provider as
+well; the first result counts. After "backup tasks" of MapReduce (Dean and Ghemawat 2004), with the estimated end instead
+of the end of a phase as the measure (LATE: Zaharia et al. 2008).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from ravsock.core.placement import Job, Node, candidates, moving
+from ravsock.core.speeds import UNKNOWN, Spread
+
+LEAST_SECONDS = 0.5
+"""Nothing is copied that should end so soon, nor late before it is so late."""
+LATE, LATE_UNKNOWN = 1.5, 4.0
+"""So many times what nine in ten runs take is late; so many times its estimate, where few runs were seen."""
+MUCH_SLOWER = 3.0
+"""A batch that is not late is copied where the other provider would end so many times sooner."""
+
+
+@dataclass(frozen=True)
+class Leased:
+    """A batch that a provider has."""
+
+    number: int
+    """To be known by."""
+    provider_id: str
+    job: Job
+    """Its tasks as one: effort, inputs, where they may run."""
+    elapsed: float
+    """Seconds since it was handed out."""
+    expected: float
+    """Seconds that its run should take there."""
+    waits: float = 0.0
+    """Seconds until it should have begun and have had its inputs."""
+    spread: Spread = field(default=UNKNOWN)
+
+
+@dataclass(frozen=True)
+class Copy:
+    number: int
+    provider_id: str
+
+
+def late_after(task: Leased) -> float:
+    """Seconds after which it is late."""
+    factor = LATE * task.spread.high if task.spread.known else LATE_UNKNOWN
+    return task.waits + max(factor * task.expected, task.expected + LEAST_SECONDS)
+
+
+def seconds_left(task: Leased) -> float:
+    """Until it should end. What is later than expected is expected to take as long again as it has been late."""
+    left = task.waits + task.expected - task.elapsed
+    return left if left > 0 else -left
+
+
+def copies(leased: Iterable[Leased], nodes: Sequence[Node]) -> tuple[Copy, ...]:
+    """Copies to hand out now: each to a provider that is idle, may run it, and should have it done sooner. Those that
+    would end last come first."""
+    idle = {node.provider_id: node for node in nodes if node.idle}
+    made: list[Copy] = []
+    for task in sorted(leased, key=seconds_left, reverse=True):
+        found = [
+            (moving(task.job, node) + task.job.effort.seconds(node.gflops), node.provider_id)
+            for node in candidates(task.job, nodes)
+            if node.provider_id in idle and node.provider_id != task.provider_id
+        ]
+        if found and _worth(task, min(found)[0]):
+            made.append(Copy(task.number, min(found)[1]))
+            del idle[min(found)[1]]
+    return tuple(made)
+
+
+def next_look(leased: Iterable[Leased]) -> float | None:
+    """Seconds until another batch may be late; None where there is none."""
+    return min((max(LEAST_SECONDS, late_after(t) - t.elapsed) for t in leased), default=None)
+
+
+def _worth(task: Leased, there: float) -> bool:
+    left = seconds_left(task)
+    if task.elapsed > late_after(task):
+        return there < max(left, LEAST_SECONDS)
+    return left > LEAST_SECONDS + MUCH_SLOWER * there

@@ -1,0 +1,124 @@
+"""Gives a second copy of what is late to providers that have nothing else to do.
+
+The decision is in `ravsock.core.stragglers`; here is what it needs to know, and the lease that follows from it. Called by
+the dispatcher, when nothing is left to hand out.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+
+from ravop.protocol.messages import Task
+from ravsock.core import deadlines, stragglers
+from ravsock.core.deadlines import Effort
+from ravsock.core.placement import LINK, Job, Node
+from ravsock.core.stragglers import Leased
+from ravsock.server.history import History
+from ravsock.server.leases import Wish
+from ravsock.server.providers import Batch, Holding, Provider, Providers
+from ravsock.server.writer import Writer
+from ravsock.store import Lease, ReadyTask, Store
+
+log = logging.getLogger(__name__)
+
+
+class Copies:
+    def __init__(
+        self,
+        store: Store,
+        writer: Writer,
+        providers: Providers,
+        history: History,
+        give: Callable[[Wish, tuple[Task, ...]], None],
+    ) -> None:
+        self._store = store
+        self._writer = writer
+        self._providers = providers
+        self._history = history
+        self._give = give
+
+    async def hand_out(self, nodes: Sequence[Node]) -> float | None:
+        """Lease copies of what is late; seconds until there may be more to copy."""
+        if not any(node.idle for node in nodes):
+            return None
+        now = time.monotonic()
+        batches = [
+            (provider, batch, holdings)
+            for provider in self._providers
+            for batch, holdings in _by_batch(provider).items()
+            if not batch.copied
+        ]
+        leased = [self._leased(number, *whose, now) for number, whose in enumerate(batches)]
+        made = stragglers.copies(leased, nodes)
+        wishes = []
+        for copy in made:
+            _, batch, holdings = batches[copy.number]
+            batch.copied = True
+            other = self._providers.get(copy.provider_id)
+            if other is not None:
+                wishes.append(self._wish(other, leased[copy.number], batch, holdings, now))
+        if wishes:
+            leases = [wish.lease for wish in wishes]
+            copied = await self._writer.apply(self._store.copy, leases, time.time())
+            for wish, tasks in zip(wishes, copied, strict=True):
+                if tasks:
+                    log.info("%s is late; %s computes it too", tasks[0].label, wish.lease.provider_id)
+                    self._give(wish, tasks)
+        copied_now = {copy.number for copy in made}
+        return stragglers.next_look(task for task in leased if task.number not in copied_now)
+
+    def _leased(
+        self, number: int, provider: Provider, batch: Batch, holdings: list[Holding], now: float
+    ) -> Leased:
+        ready = [h.ready for h in holdings if h.ready is not None]
+        job = Job(
+            task_id=holdings[0].task_id,
+            graph_id=batch.graph_id,
+            owner=batch.owner,
+            effort=Effort(batch.work),
+            peak_memory=max((task.peak_memory for task in ready), default=0),
+            inputs=tuple({sha: size for task in ready for sha, size in task.inputs}.items()),
+            failed_on=frozenset(name for task in ready for name in task.failed_on),
+        )
+        return Leased(
+            number=number,
+            provider_id=provider.provider_id,
+            job=job,
+            elapsed=now - batch.since,
+            expected=batch.estimate,
+            waits=batch.waits + batch.moving,
+            spread=self._history.spread(ready[0].model),
+        )
+
+    def _wish(
+        self, provider: Provider, leased: Leased, batch: Batch, holdings: list[Holding], now: float
+    ) -> Wish:
+        ready: tuple[ReadyTask, ...] = tuple(h.ready for h in holdings if h.ready is not None)
+        transfer = sum(size for sha, size in leased.job.inputs if sha not in provider.blobs)
+        transfer += sum(task.bytes_out for task in ready)
+        estimate = leased.job.effort.seconds(provider.gflops)
+        lasts = deadlines.lease_seconds(
+            estimate, transfer, max(task.tries for task in ready) + 1, leased.spread
+        )
+        lease = Lease(
+            provider_id=provider.provider_id,
+            deadline=time.time() + lasts,
+            tasks=tuple(task.task_id for task in ready),
+        )
+        link = self._history.link(provider.provider_id) or LINK
+        twin = Batch(
+            graph_id=batch.graph_id, owner=batch.owner, since=now, moving=transfer / link, copied=True
+        )
+        shares = [h.estimate / (batch.estimate or 1.0) for h in holdings]
+        return Wish(lease, ready, tuple(share * estimate for share in shares), twin)
+
+
+def _by_batch(provider: Provider) -> dict[Batch, list[Holding]]:
+    """What it holds of which it is known what was handed out."""
+    found: dict[Batch, list[Holding]] = {}
+    for holding in provider.held.values():
+        if holding.ready is not None:
+            found.setdefault(holding.batch, []).append(holding)
+    return found
