@@ -128,9 +128,8 @@ class LocalTraining:
                 own, found = R.scan(self._step(index, course.batch), own, xs[index])
                 measured.append(found)
             if rests[index]:
-                assert course.last is not None
-                own, found = self._step(index, lambda batch: batch)(own, course.last)
-                at_last.append(found)
+                own, found = R.scan(self._step(index, course.batch), own, course.last)
+                at_last.append({name: R.reshape(value, ()) for name, value in found.items()})
             ended.append(own)
         done = [steps * self.plan.batch + rest for rest in rests]
         after = self._met(state, ended, done, state.step + (steps + any(rests)))

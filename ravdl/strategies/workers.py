@@ -62,7 +62,8 @@ class Course(NamedTuple):
     """What a scan over rounds walks along, whose elements a scan over steps walks along; None without full rounds."""
     tail: Any
     """What a scan over the steps of the last round walks along; None without full batches in it."""
-    last: Batch | None
+    last: Any
+    """What a scan over the smaller last batch alone walks along, so that a worker's steps are loops and nothing else."""
     batch: Callable[[Any], Batch]
     """From an element of these to a batch."""
 
@@ -85,7 +86,7 @@ class Worker:
                 own.slice(0, in_rounds, (plan.rounds, plan.every, plan.batch)) if plan.rounds else None
             )
             self._tail = own.slice(in_rounds, full, (plan.tail, plan.batch)) if plan.tail else None
-            self._last = own.slice(full, own.count) if self._rest else None
+            self._last = own.slice(full, own.count, (1, self._rest)) if self._rest else None
 
     @property
     def _ends(self) -> tuple[int, int]:
@@ -101,7 +102,7 @@ class Worker:
         return Course(
             R.reshape(order[:in_rounds], (plan.rounds, plan.every, plan.batch)) if plan.rounds else None,
             R.reshape(order[in_rounds:full], (plan.tail, plan.batch)) if plan.tail else None,
-            self._gathered(order[full:]) if self._rest else None,
+            R.reshape(order[full:], (1, self._rest)) if self._rest else None,
             self._gathered,
         )
 
