@@ -14,7 +14,6 @@ from ravsock.core.fleet import DEFAULT_GFLOPS
 from ravsock.core.plan import Subgraph, Unit
 from ravsock.core.program import Scope
 
-
 SMALL_SECONDS = 0.01
 """What a unit takes at most on a reference machine, as estimated, to run ahead."""
 SMALL_BYTES = 1024 * 1024

@@ -115,6 +115,8 @@ class Advancing:
         self._bindings = bindings
         self._statements: dict[str, list[Row]] = {}
         self._decrements: Counter[Decrement] = Counter()
+        self._finished: set[tuple[str, int]] = set()
+        """Units that are done in this round: they ran ahead of what they are told of now."""
         self._countdowns: Counter[str] = Counter()
         self._dropped: list[str] = []
         self._count = Count()
@@ -167,6 +169,7 @@ class Advancing:
 
     def _done(self, todo: Done, _: Outputs) -> None:
         self._note("done", g=self._number, p=todo.path, u=todo.unit)
+        self._finished.add((todo.path, todo.unit))
 
     def _repeat(self, todo: Repeat, _: Outputs) -> None:
         self._note("repeat", g=self._number, p=todo.path, u=todo.unit, at=todo.start)
@@ -213,8 +216,11 @@ class Advancing:
     def _flush_decrements(self) -> list[Event]:
         events: list[Event] = []
         plain: list[Row] = []
+        done, self._finished = self._finished, set()
         for todo, by in sorted(self._decrements.items(), key=lambda item: (item[0].path, item[0].unit)):
             row = {"g": self._number, "p": todo.path, "u": todo.unit, "n": by}
+            if (todo.path, todo.unit) in done:
+                continue
             if not todo.opened:
                 plain.append(row)
             elif self._connection.execute(_DECREMENT_OPENED, row).scalar_one() == 0:

@@ -120,24 +120,14 @@ class Database:
         """
         for attempt in range(1, TRIES + 1):
             try:
-                if len(calls) == 1:
-                    return [self._alone(calls[0])]
                 with self.write() as connection:
+                    if len(calls) == 1:
+                        return [_alone(connection, calls[0])]
                     return [_within_savepoint(connection, call) for call in calls]
             except ConflictError:
                 if attempt == TRIES:
                     raise
         raise AssertionError("unreachable")
-
-    def _alone(self, call: Callable[[], Any]) -> Any:
-        """The only call of a transaction, which needs no savepoint: what it wrote is undone with the rest."""
-        try:
-            with self.write():
-                return call()
-        except (ConflictError, StorageFullError, UnreachableError):
-            raise
-        except Exception as error:  # noqa: BLE001 — it is handed to whoever asked for this call
-            return error
 
     def upsert(self, table: sa.Table, keys: Sequence[str], update: Sequence[str]) -> Any:
         """An INSERT that updates the columns `update` of a row that is there already; none: leaves it.
@@ -215,6 +205,17 @@ def _set_up_sqlite(connection: Any, _record: object) -> None:
 
 def _begin_sqlite(connection: sa.Connection) -> None:
     connection.exec_driver_sql(connection.info.get("begin", "BEGIN"))
+
+
+def _alone(connection: sa.Connection, call: Callable[[], Any]) -> Any:
+    """The only call of a transaction needs no savepoint: what it wrote is undone with the transaction."""
+    try:
+        return call()
+    except (OperationalError, StorageFullError):
+        raise
+    except Exception as error:  # noqa: BLE001 — it is handed to whoever asked for this call
+        connection.get_transaction().rollback()  # type: ignore[union-attr]
+        return error
 
 
 def _within_savepoint(connection: sa.Connection, call: Callable[[], Any]) -> Any:

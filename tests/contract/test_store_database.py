@@ -97,7 +97,9 @@ def test_operations_run_together_and_fail_apart(bench: Bench) -> None:
          lambda: store.create_token("requester", "two", 1.0), lambda: 1 // 0]
     )  # fmt: skip
     assert [type(r) for r in results] == [str, UnknownGraphError, UnknownGraphError, str, ZeroDivisionError]
+    assert [type(error) for error in store.run_together([broken])] == [UnknownGraphError]
     assert [t.name for t in store.list_tokens()][2:] == ["one", "two"]
+    assert store.run_together([store.list_tokens]) == [store.list_tokens()]
 
 
 def test_a_full_disk_undoes_the_whole_group_and_says_so(bench: Bench) -> None:
