@@ -22,6 +22,7 @@ from ravdl.neural_networks.layers import (
 )
 from ravdl.neural_networks.loss_functions import CrossEntropy
 from ravdl.neural_networks.optimizers import Adam
+from ravdl.strategies import DataParallel, LocalSGD, Strategy
 from ravop.protocol import messages as m
 
 RNG = np.random.default_rng(11)
@@ -107,7 +108,7 @@ def nothing_and_infinity() -> None:
     R.scan(lambda c, x: (c + x, c), R.t(np.nan), odd)[1].persist_op("through a loop")
 
 
-def training() -> None:
+def training(strategy: Strategy | str = "auto") -> None:
     network = NeuralNetwork(Adam(), CrossEntropy, seed=2, metrics=["accuracy"])
     for layer in (
         Conv2D(4, 3, input_shape=(1, 8, 8)), BatchNormalization(), Activation("relu"), MaxPooling2D(2, 2), Dropout(0.2),
@@ -115,17 +116,26 @@ def training() -> None:
     ):  # fmt: skip
         network.add(layer)
     x, y = RNG.normal(size=(70, 1, 8, 8)).astype(np.float32), RNG.integers(0, 3, 70)
-    network.fit(x, y, 3, 16, save_model=True, shuffle=True, validation_data=(x[:20], y[:20]))
+    held_out = x[:20], y[:20]
+    network.fit(x, y, 3, 16, save_model=True, shuffle=True, validation_data=held_out, strategy=strategy)
     network.predict(x).persist_op("prediction")
+
+
+def training_in_shards() -> None:
+    training(DataParallel(2))
+
+
+def training_side_by_side() -> None:
+    training(LocalSGD(2, 1, transfer="int8"))
 
 
 GRAPHS: list[Callable[[], None]] = [
     wide, nested_scans, scans_side_by_side, random_numbers, gradients_through_a_loop, functions_and_dtypes,
-    lengths_that_are_computed, nothing_and_infinity, training,
+    lengths_that_are_computed, nothing_and_infinity, training, training_in_shards, training_side_by_side,
 ]  # fmt: skip
 
 
-CASES = [(define, 1.0) for define in GRAPHS] + [(define, 0.0) for define in GRAPHS if define is not training]
+CASES = [(define, 1.0) for define in GRAPHS] + [(define, 0.0) for define in GRAPHS[:-3]]
 """With the seconds that a subgraph should be worth: as usual, and cut at every op (of a training that is thousands)."""
 
 
