@@ -45,7 +45,10 @@ class Storage:
         with self.blobs.writer(sha) as file:
             await _pour(chunks, file)
             size = await asyncio.to_thread(file.commit)
-        await self._writer.do(self._record, sha, size, owner)
+        if owner is None:  # durable with the result that will name it
+            await self._writer.apply(self._record, sha, size, owner)
+        else:
+            await self._writer.do(self._record, sha, size, owner)
         return not present
 
     async def keep(self, sha: str, data: bytes, owner: int | None = None) -> None:
