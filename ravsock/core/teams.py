@@ -15,13 +15,17 @@ from ravsock.core.fleet import DEFAULT_GFLOPS
 from ravsock.core.placement import LINK
 from ravsock.core.plan import Gang
 
-ROUND_TRIP = 0.002
-"""Seconds from one rank to another and back, where nothing was measured."""
+ROUND_TRIP = 0.001
+"""Seconds that ranks on one machine wait for each other."""
+NEAR = 0.005
+"""A control connection that answers within so many seconds says nothing about an exchange: it waits for other things."""
 WORTH_IT = 1.05
 """A gang must be so many times as fast as one provider alone: it keeps several from other work."""
 TRY_ALONE_SECONDS = 1.0
 """A loop whose iteration takes no longer on one provider is run there first: what is measured then tells what a gang
 may bring."""
+MISTAKEN = 1.5
+"""A plan may be wrong by so much for gangs and single providers alike; what a gang takes beyond that is its own."""
 TRANSFER_SHARE = 0.05
 """Of a chunk's time that may go into carrying its outputs."""
 MAX_CHUNK_SECONDS = 90.0
@@ -132,6 +136,16 @@ def learn(before: Seen | None, team: Team, seconds: float) -> Seen:
     return Seen(math.sqrt(before.ratio * ratio), team.length)
 
 
+def late(team: Team, seconds: float) -> Seen:
+    """What is known of a team that was not done after so long: it is as slow as that, or slower."""
+    return Seen(seconds / (team.length * team.expected), max(1, team.length // GROWTH))
+
+
+def round_trip(latency: float) -> float:
+    """Seconds of an exchange with a provider that acknowledges messages after `latency`."""
+    return ROUND_TRIP if latency < NEAR else latency
+
+
 def expected_seconds(gang: Gang, members: Iterable[Member], calibration: float = 1.0) -> float:
     """Of one iteration: the slowest rank's computing, the slowest line's bytes, and waiting for each other."""
     listed = list(members)
@@ -159,8 +173,9 @@ def _rather_alone(chunk: Chunk, whole: float, alone: Sequence[Member]) -> bool:
         trial = min(effort.seconds(m.gflops) + m.lacking / m.link for m in alone)
         if trial <= TRY_ALONE_SECONDS:
             return True
-        # what made gangs slower than planned would make one provider slower too
-        ratio = max(1.0, min((seen.ratio for seen in chunk.seen.values()), default=1.0))
+        # what made gangs a little slower than planned would make one provider slower too
+        ratio = min((seen.ratio for seen in chunk.seen.values()), default=1.0)
+        ratio = min(max(ratio, 1.0), MISTAKEN)
         effort = Effort(effort.work * ratio, effort.overhead * ratio)
     single = min(_whole(chunk, effort.seconds(m.gflops), [m]) for m in alone)
     return single <= whole * WORTH_IT

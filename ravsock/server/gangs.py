@@ -18,7 +18,7 @@ from typing import TypeVar
 
 import msgspec
 
-from ravop.errors import BlobError, GraphStateError, Problem, RoleError, error_from_problem
+from ravop.errors import BlobError, DeadlineError, GraphStateError, Problem, RoleError, error_from_problem
 from ravop.protocol.exchange import DONE
 from ravop.protocol.messages import HeldTask, OutputSpec, Report, Reported, Task, TaskFailure, TaskResult
 from ravop.protocol.tensors import blobs_of
@@ -316,15 +316,26 @@ class Gangs:
         ranks, before = len(gang.tasks), self.past.seen(gang.ready.model)
         self.past.saw(gang.ready.model, ranks, teams.learn(before.get(ranks), gang.team, taken))
 
+    def _was_late(self, gang: Gang) -> None:
+        """It took at least so long."""
+        elapsed = time.monotonic() - gang.since
+        if elapsed > gang.team.estimate:
+            self.past.saw(gang.ready.model, len(gang.tasks), teams.late(gang.team, elapsed))
+
     # ── their end ─────────────────────────────────────────────────────────────────────────────────
     async def _failed(self, provider: Provider, failure: TaskFailure) -> None:
         found = self._gang(provider, failure)
         if found is None:
-            return
+            return None
+        if failure.problem.code == DeadlineError.code:  # it is the gang that is slow, not this rank
+            self._was_late(found[0])
+            return await self.break_off(found[0], "its lease ended", provider.provider_id)
         cause = error_from_problem(failure.problem)
         log.info("provider %s failed its part of task %d: %s", provider.provider_id, failure.task_id, cause)
         self._leases.rest_after_failure(provider)
-        await self._blame(found[0], provider.provider_id, failure.problem, failure.node, failure.subgraph)
+        return await self._blame(
+            found[0], provider.provider_id, failure.problem, failure.node, failure.subgraph
+        )
 
     async def _blame(
         self, gang: Gang, name: str, problem: Problem, node: int | None = None, subgraph: str | None = None
@@ -365,6 +376,8 @@ class Gangs:
             names = (recall.provider_id,) if gang is None else gang.team.providers
             told += [Recall(provider_id=name, task=recall.task) for name in names]
             if gang is not None:
+                if gang.tasks[0].lease_seconds <= time.monotonic() - gang.since:
+                    self._was_late(gang)
                 self._end(gang, DISCARDED)
         return told
 

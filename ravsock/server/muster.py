@@ -15,6 +15,7 @@ from ravop.protocol.messages import Task
 from ravsock.core import deadlines, teams
 from ravsock.core.placement import Node
 from ravsock.core.teams import Chunk, Member, Team
+from ravsock.server import clock
 from ravsock.server.gangs import Gangs
 from ravsock.server.history import History
 from ravsock.server.leases import Leases, needed
@@ -51,7 +52,7 @@ class Muster:
                 fleet |= {name: _busier(fleet[name], team.estimate) for name in team.providers}
         if chosen:
             leases = [_lease(task, team) for task, team in chosen]
-            leased = await self._writer.do(self._store.lease, leases, time.time())
+            leased = await self._writer.do(self._store.lease, leases, clock.now())
             for (task, team), tasks in zip(chosen, leased, strict=True):
                 if tasks:
                     await self._give(task, team, tasks)
@@ -111,7 +112,7 @@ def _lease(task: ReadyTask, team: Team) -> Lease:
     moving = sum(size for _, size in task.inputs) + task.bytes_out
     seconds = deadlines.lease_seconds(team.estimate, moving, task.tries + 1)
     return Lease(
-        provider_id=team.providers[0], deadline=time.time() + seconds, tasks=(task.task_id,),
+        provider_id=team.providers[0], deadline=clock.now() + seconds, tasks=(task.task_id,),
         stop=task.start + team.length, gang=team.gang,
     )  # fmt: skip
 
@@ -122,7 +123,7 @@ def _member(task: ReadyTask, node: Node) -> Member:
         gflops=node.gflops,
         memory=node.memory,
         link=node.link,
-        round_trip=max(teams.ROUND_TRIP, node.latency),
+        round_trip=teams.round_trip(node.latency),
         lacking=sum(size for sha, size in task.inputs if sha not in node.holds),
     )
 

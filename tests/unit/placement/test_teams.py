@@ -91,6 +91,14 @@ def test_a_gang_that_was_slower_is_tried_again_only_once_in_a_while() -> None:
     assert choose(fast, FLEET) is not None
 
 
+def test_a_gang_that_is_late_lets_one_provider_try() -> None:
+    team = choose(chunk(TWO), FLEET)
+    assert team is not None
+    seen = teams.late(team, 100 * team.expected * team.length)
+    assert seen.ratio == pytest.approx(100)
+    assert choose(chunk(TWO, seen={2: seen}), FLEET) is None
+
+
 def test_the_first_chunk_may_be_slow_for_other_reasons() -> None:
     team = choose(chunk(TWO, pace=Pace(2.0 * DEFAULT_GFLOPS)), FLEET)
     assert team is not None
@@ -135,7 +143,7 @@ def test_after_trouble_one_provider_tells_whose_it_is() -> None:
 def test_chunks_are_short_first_then_worth_seconds_and_halved_when_broken_off() -> None:
     def length(**more: Any) -> int:
         known: dict[str, Any] = {"pace": Pace(0.02 * DEFAULT_GFLOPS), "seconds": 0.02} | more
-        team = choose(chunk(gang(2, 0.008, exchanges=1), **known), FLEET)
+        team = choose(chunk(gang(2, 0.01, exchanges=0), **known), FLEET)
         assert team is not None
         return team.length
 
