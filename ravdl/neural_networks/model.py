@@ -32,11 +32,11 @@ from ravdl.neural_networks.packing import packs
 from ravdl.neural_networks.training import Measures, Recipe, State, moving
 from ravdl.neural_networks.weights import Fetch, Weights
 from ravdl.strategies.kinds import AUTO, Strategy, checked_strategy
-from ravdl.strategies.run import Start, decided, prepared
+from ravdl.strategies.run import Finished, Start, decided, prepared
 from ravop.errors import ArgumentError, GraphStateError, RavenError, error_from_problem
 from ravop.graph import Op
 from ravop.graph.graph import Graph, current_graph
-from ravop.graph.source import describe, user_line
+from ravop.graph.source import describe, located, user_line
 from ravop.protocol.tensors import Array
 
 T = TypeVar("T")
@@ -178,32 +178,48 @@ class NeuralNetwork:
         Returns:
             what is measured, fetched when it is read.
         Raises:
-            ArgumentError, ShapeError, DTypeError: data that does not fit the model, or each other.
+            ArgumentError, ShapeError, DTypeError: data that does not fit the model, the strategy, or each other.
         """
-        asked = checked_strategy(strategy)
+        held_out = validation_data if validation_data is not None else self.validation_data
+        try:
+            epochs, asked = positive(n_epochs, "n_epochs"), checked_strategy(strategy)
+            prefix, done = self._define(X, y, epochs, batch_size, shuffle, held_out, asked)
+            graph = current_graph()
+            keys = history.persist(graph, done.trained, prefix)
+            self._weights.moved(done.tensors, save_model, prefix)
+        except RavenError as error:
+            raise located(error, "fit") from None
+        found = History(graph.id, prefix, keys, epochs, done.full_batches, done.last_batch, callbacks)
+        for callback in callbacks:
+            callback.on_train_begin(self, found)
+        return found
+
+    def _define(
+        self,
+        X: Any,
+        y: Any,
+        n_epochs: int,
+        batch_size: int,
+        shuffle: bool,
+        held_out: tuple[Any, Any] | None,
+        asked: Strategy | None,
+    ) -> tuple[str, Finished]:
+        """What its names begin with, and the run's loops."""
         graph, recipe = current_graph(), self._recipe()
-        epochs = positive(n_epochs, "n_epochs")
         samples = self._samples(X, y)
         size = checked_size(samples, batch_size)
-        chosen, note = decided(asked, recipe, samples, size)
-        run = prepared(chosen, recipe, samples, size, shuffle)
-        held_out = validation_data if validation_data is not None else self.validation_data
+        prefix = history.prefix_in(graph)
+        strategy, note = decided(asked, recipe, samples, size)
+        run = prepared(strategy, recipe, samples, size, shuffle)
+        if note:
+            graph.note(f"{prefix.rstrip('_') or 'fit'}: {note}")
         state, frozen = self._state(graph, recipe)
         validate: Callable[[dict[str, Op]], Measures] | None = None
         if held_out is not None:
             held = self._samples(*checked_pair(held_out, "validation_data"))
             measure = evaluation(recipe.measure, held)
             validate = lambda weights: measure(weights | frozen)  # noqa: E731
-        done = run(Start(state, frozen, self._weights.op, epochs, validate))
-        prefix = history.prefix_in(graph)
-        if note:
-            graph.note(f"{prefix.rstrip('_') or 'fit'}: {note}")
-        keys = history.persist(graph, done.trained, prefix)
-        self._weights.moved(done.tensors, save_model, prefix)
-        found = History(graph.id, prefix, keys, epochs, done.full_batches, done.last_batch, callbacks)
-        for callback in callbacks:
-            callback.on_train_begin(self, found)
-        return found
+        return prefix, run(Start(state, frozen, self._weights.op, n_epochs, validate))
 
     def train_on_batch(self, X: Any, y: Any) -> Op:
         """One training step on these samples. → the loss, a scalar op."""

@@ -125,8 +125,16 @@ def decided(
         return (Sequential(), alone) if asked is None else (asked, "")
     step = step_cost(recipe, samples, batch_size)
     if asked is not None:
-        return asked, told(asked, step, _machines())
+        return asked, told(asked, step, _machines()) + _short_epochs(asked, samples.count, batch_size)
     return chosen(step, [] if is_trifle(step) else _machines(), recipe.layers)
+
+
+def _short_epochs(how: Strategy, samples: int, batch_size: int) -> str:
+    """Says so where workers meet more often than they were asked to."""
+    if not isinstance(how, LocalSGD):
+        return ""
+    steps = samples // (batch_size * how.workers)
+    return "" if steps >= how.sync_every else f". Workers meet after each epoch, that is every {steps} steps"
 
 
 def _machines() -> list[Machine]:

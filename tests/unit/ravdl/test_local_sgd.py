@@ -331,8 +331,9 @@ def test_arguments_are_checked(make: Any, message: str) -> None:
 
 @pytest.mark.parametrize("strategy", ["parallel", LocalSGD, None, 2])
 def test_an_unknown_strategy_is_refused(graph: R.Graph, strategy: Any) -> None:
-    with pytest.raises(ArgumentError, match="unknown strategy"):
+    with pytest.raises(ArgumentError, match="unknown strategy") as caught:
         network().fit(*data(24), 1, BATCH, strategy=strategy)
+    assert "test_local_sgd.py" in caught.value.problem.source
 
 
 def test_workers_without_data_are_refused(graph: R.Graph) -> None:

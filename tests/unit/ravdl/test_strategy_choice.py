@@ -167,6 +167,9 @@ def test_fit_asks_who_is_connected(graph: R.Graph, connect: Callable[..., list[i
     assert note.startswith("fit: chose DataParallel(2) on 2 providers: about ")
     made.fit(x, y, 1, 128, strategy=DataParallel(4))
     assert graph.notes[1].startswith("fit_2: as asked, DataParallel(4) on 2 providers")
+    made.fit(x, y, 1, 32, strategy=LocalSGD(2, 10))
+    assert graph.notes[2].startswith("fit_3: as asked, LocalSGD(2) on 2 providers")
+    assert graph.notes[2].endswith("Workers meet after each epoch, that is every 4 steps")
     results = R.run_local()
     assert history.read_from(results.__getitem__).by_batch().shape == (1, 2)
 
