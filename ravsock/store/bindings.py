@@ -6,7 +6,9 @@ says.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from typing import Any
 
 import msgspec
@@ -41,9 +43,10 @@ _COLUMNS = (bindings.c.path, bindings.c.name, bindings.c.start, bindings.c.eleme
 _ONE = sa.select(*_COLUMNS).where(*_AT).order_by(bindings.c.start)
 _SEVERAL = (
     sa.select(*_COLUMNS)
-    .where(_AT[0], sa.tuple_(bindings.c.path, bindings.c.name).in_(sa.bindparam("places", expanding=True)))
+    .where(*_AT[:2], bindings.c.name.in_(sa.bindparam("names", expanding=True)))
     .order_by(bindings.c.start)
 )
+"""Of one instance: SQLite finds pairs of path and name by reading all values of the graph."""
 _FORGET = sa.delete(bindings).where(*_AT)
 _FORGET_PART = sa.delete(bindings).where(*_AT, bindings.c.start == sa.bindparam("s"))
 
@@ -76,10 +79,14 @@ class Bindings:
                 found[Place(path, name)].append(Part(start, count, decode_ref(ref)))
             self._known |= found
 
-    def _rows(self, places: Sequence[Place]) -> Iterable[Any]:
+    def _rows(self, places: Sequence[Place]) -> Iterator[Any]:
         if len(places) == 1:
-            return self._connection.execute(_ONE, self._row(places[0]))
-        return self._connection.execute(_SEVERAL, {"g": self._number, "places": [tuple(p) for p in places]})
+            return iter(self._connection.execute(_ONE, self._row(places[0])))
+        names: dict[str, list[str]] = defaultdict(list)
+        for place in places:
+            names[place.path].append(place.name)
+        several = ({"g": self._number, "p": path, "names": some} for path, some in names.items())
+        return chain.from_iterable(self._connection.execute(_SEVERAL, row) for row in several)
 
     def parts(self, place: Place) -> list[Part]:
         """All parts that are there, in order; empty for a value that is not bound."""

@@ -49,6 +49,7 @@ class BlobStore(Protocol):
     def read(self, sha: str, start: int = 0, stop: int | None = None) -> Iterator[bytes]: ...
     def head(self, blob: Blob) -> bytes: ...
     def delete(self, sha: str) -> None: ...
+    def free(self) -> int: ...
 
 
 class FolderBlobs:
@@ -100,6 +101,10 @@ class FolderBlobs:
     def delete(self, sha: str) -> None:
         """Forget the blob; nothing happens where it is not there."""
         self._path(sha).unlink(missing_ok=True)
+
+    def free(self) -> int:
+        """Bytes left on the disk."""
+        return shutil.disk_usage(self._folder).free
 
     def _path(self, sha: str) -> Path:
         if len(sha) != 64 or not set(sha) <= set("0123456789abcdef"):
