@@ -16,8 +16,6 @@ from collections import OrderedDict
 from collections.abc import Hashable, Iterable
 from pathlib import Path
 
-from ravop.errors import BlobError
-
 _SHA_LENGTH = 64
 
 
@@ -39,7 +37,7 @@ class Cache:
         self.size = sum(self._sizes.values())
         """Bytes of all blobs."""
         self._unverified = set(self._sizes)
-        self._evict()
+        self._evict(self._budget)
 
     def path(self, sha: str) -> Path:
         """Where the blob is, or would be."""
@@ -64,20 +62,26 @@ class Cache:
             os.utime(self.path(sha))
         return True
 
-    async def adopt(self, file: Path, expected: str | None = None) -> tuple[str, int]:
-        """Move the file into the cache. → its SHA-256 and size. Raises `BlobError` where it is not
-        `expected`.
-        """
+    async def adopt(self, file: Path) -> tuple[str, int]:
+        """Move the file into the cache. → its SHA-256 and size."""
         sha, size = await asyncio.to_thread(_measure, file)
-        if expected is not None and sha != expected:
-            file.unlink()
-            raise BlobError("a blob's bytes do not match its name", expected=expected, received=sha)
+        self.take(file, sha, size)
+        return sha, size
+
+    def take(self, file: Path, sha: str, size: int) -> None:
+        """Move the file, which is known to be this blob, into the cache."""
         if sha in self._sizes and self._is_complete(sha):
             file.unlink()  # the one that is here may be mapped by a worker
         else:
             file.replace(self.path(sha))
         self._added(sha, size)
-        return sha, size
+
+    def make_room(self) -> None:
+        """Remove all that is not pinned: the disk is full."""
+        self._evict(0)
+        for file in self._incoming.iterdir():
+            with contextlib.suppress(OSError):  # Windows: a download is writing it
+                file.unlink()
 
     def pin(self, owner: Hashable, shas: Iterable[str]) -> None:
         """Keep these blobs, besides those it pinned before, until the owner is unpinned."""
@@ -85,7 +89,7 @@ class Cache:
 
     def unpin(self, owner: Hashable) -> None:
         self._pins.pop(owner, None)
-        self._evict()
+        self._evict(self._budget)
 
     @property
     def _incoming(self) -> Path:
@@ -95,7 +99,7 @@ class Cache:
         self.size += size - self._sizes.pop(sha, 0)
         self._sizes[sha] = size
         self._unverified.discard(sha)
-        self._evict(keep=sha)
+        self._evict(self._budget, keep=sha)
 
     def _is_complete(self, sha: str) -> bool:
         try:
@@ -109,13 +113,13 @@ class Cache:
         except OSError:
             return False
 
-    def _evict(self, keep: str | None = None) -> None:
-        if self.size <= self._budget:
+    def _evict(self, budget: int, keep: str | None = None) -> None:
+        if self.size <= budget:
             return
         pinned = {keep}.union(*self._pins.values())
         for sha in [sha for sha in self._sizes if sha not in pinned]:
             self._remove(sha)
-            if self.size <= self._budget:
+            if self.size <= budget:
                 return
 
     def _remove(self, sha: str) -> None:

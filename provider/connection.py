@@ -7,27 +7,28 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, TypeVar
+
+from msgspec.structs import replace
 
 from provider.cache import Cache
 from ravop.errors import MessageError, Problem, RavenError, UnreachableError
 from ravop.protocol.messages import (
+    MAX_MESSAGE,
     Beat,
     Beaten,
-    Complete,
-    Completed,
-    Fail,
-    HandBack,
     HeldTask,
     Hello,
     Message,
-    Output,
     Register,
     Registered,
+    Report,
+    Reported,
+    TaskResult,
     ToProvider,
 )
-from ravop.protocol.tensors import blobs_of
+from ravop.protocol.tensors import Inline, blobs_of
 from ravop.transport import BlobClient, ControlConnection
 
 T = TypeVar("T", bound=Message)
@@ -36,6 +37,10 @@ MAX_ROUNDS = 5
 """How often a coordinator may miss blobs of one result."""
 PARALLEL = 4
 """Uploads at one time."""
+PIECE = MAX_MESSAGE // 2
+"""Bytes of results, about, that go in one report."""
+RESULT_BYTES, OUTPUT_BYTES = 64, 128
+"""What a result, and each of its outputs, takes in a report beside names and data."""
 
 
 class Connection:
@@ -64,18 +69,23 @@ class Connection:
         """Raises as `register`."""
         return await self._call(Beat(holding=holding, doing=doing), Beaten)
 
-    async def deliver(self, message: Complete | Fail | HandBack, cache: Cache, blobs: BlobClient) -> None:
-        """Upload the blobs of a result and tell the coordinator of it.
+    async def deliver(self, report: Report, cache: Cache, blobs: BlobClient) -> None:
+        """Upload the blobs of the results and tell the coordinator what became of a batch.
 
         Returns when the coordinator has it, or does not want it. Raises `UnreachableError`,
         `WaitTimeoutError`, `StorageFullError` and the like where a later attempt may work, other
         `RavenError`s where not.
         """
-        outputs: tuple[Output, ...] = message.outputs if isinstance(message, Complete) else ()
-        wanted = {blob.sha for output in outputs for blob in blobs_of(output.ref)}
+        for piece in pieces(report):
+            await self._deliver(piece, cache, blobs)
+
+    async def _deliver(self, report: Report, cache: Cache, blobs: BlobClient) -> None:
+        wanted = {
+            blob.sha for result in report.done for output in result.outputs for blob in blobs_of(output.ref)
+        }
         for _ in range(MAX_ROUNDS):
             await self._upload(wanted, cache, blobs)
-            reply = await self._call(message, Completed)
+            reply = await self._call(report, Reported)
             if not reply.missing:
                 return
             wanted = set(reply.missing)
@@ -103,6 +113,8 @@ class Connection:
         await self._control.close()
 
     async def _upload(self, wanted: set[str], cache: Cache, blobs: BlobClient) -> None:
+        if not wanted:
+            return
         places = asyncio.Semaphore(PARALLEL)
 
         async def put(sha: str) -> None:
@@ -120,3 +132,21 @@ class Connection:
                 received=type(reply).__name__,
             )
         return reply
+
+
+def pieces(report: Report) -> Iterator[Report]:
+    """The report, or several that each fit into one message. A result that others need goes before them."""
+    first, size = 0, 0
+    for place, result in enumerate(report.done):
+        size += _bytes_of(result)
+        if size > PIECE and place > first:
+            yield Report(done=report.done[first:place])
+            first, size = place, _bytes_of(result)
+    yield replace(report, done=report.done[first:]) if first else report
+
+
+def _bytes_of(result: TaskResult) -> int:
+    return RESULT_BYTES + sum(
+        OUTPUT_BYTES + len(output.name) + (len(output.ref.data) if isinstance(output.ref, Inline) else 0)
+        for output in result.outputs
+    )

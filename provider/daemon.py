@@ -1,7 +1,7 @@
 """`Daemon`: performs what `core.lifecycle` decides. One event loop; everything slow is awaited.
 
-Each instruction that takes time is an asyncio task whose end is an event. A task's attempt has at most one
-such task (`_effects`): starting another ends the one before.
+Each instruction that takes time is an asyncio task whose end is an event. A batch has at most one such task
+(`_effects`): starting another ends the one before. What these do is in `provider.work`.
 """
 
 from __future__ import annotations
@@ -10,45 +10,22 @@ import asyncio
 import logging
 import os
 import random
-import time
 from collections.abc import Callable, Coroutine
-from pathlib import Path
 from typing import Any
 
 from provider.cache import Cache
 from provider.connection import Connection
 from provider.core import events as e
+from provider.core.batches import Stage, key_of
 from provider.core.describe import describe
-from provider.core.exits import PASSING
-from provider.core.lifecycle import Stage, State, advance, holding
-from provider.core.tasks import node_index
+from provider.core.lifecycle import State, advance, holding
 from provider.post import Post
 from provider.settings import Settings, software
 from provider.slots import Slots
 from provider.status import Doing, Status
-from provider.supply import Supply
-from provider.wire import Failed, Run
-from ravop.errors import (
-    MessageError,
-    Problem,
-    RavenError,
-    StorageFullError,
-    UnreachableError,
-    error_from_problem,
-)
-from ravop.protocol.messages import (
-    Assign,
-    Done,
-    Hello,
-    Message,
-    Output,
-    Profile,
-    Recall,
-    Register,
-    Task,
-    models_needed,
-)
-from ravop.protocol.tensors import Blob, Inline, blobs_of
+from provider.work import Work, now
+from ravop.errors import MessageError, Problem, RavenError, error_from_problem
+from ravop.protocol.messages import Assign, Done, Hello, Message, Profile, Recall, Register, Task
 from ravop.transport import BlobClient
 
 log = logging.getLogger(__name__)
@@ -80,21 +57,22 @@ class Daemon:
         self._slots = slots
         self._changed = changed
         self._blobs = BlobClient(settings.url, settings.token)
-        self._supply = Supply(cache, self._blobs)
         self._connection: Connection | None = None
-        self._effects: dict[e.Key, asyncio.Task[None]] = {}
+        self._work = Work(cache, slots, self._blobs, lambda: self._connection, self._exchange, self._post)
+        self._effects: dict[int, asyncio.Task[None]] = {}
         self._running: set[asyncio.Task[None]] = set()
         self._quit: asyncio.Future[e.Quit] = asyncio.get_running_loop().create_future()
         self._waiting = ""
-        self._started = time.time()
+        self._started = now()
         self._perform: dict[type[Any], Callable[[Any], None]] = {
             e.Connect: lambda _: self._start(self._connect()),
             e.Wait: lambda wait: self._start(self._later(wait.seconds, e.Waited)),
             e.Register: lambda register: self._start(self._register(register)),
-            e.Prepare: lambda prepare: self._start(self._prepare(prepare), e.key_of(prepare.task)),
-            e.Compute: lambda compute: self._start(self._compute(compute.task), e.key_of(compute.task)),
-            e.Deliver: lambda deliver: self._start(self._deliver(deliver), deliver.key),
-            e.Drop: lambda drop: self._drop(drop.key),
+            e.HangUp: lambda hang_up: self._start(self._hang_up(hang_up.problem)),
+            e.Prepare: lambda prepare: self._start(self._work.prepare(prepare), prepare.batch),
+            e.Compute: lambda compute: self._start(self._work.compute(compute), compute.batch),
+            e.Deliver: lambda deliver: self._start(self._work.deliver(deliver), deliver.batch),
+            e.Drop: lambda drop: self._drop(drop.batch),
             e.Remind: lambda remind: self._start(self._later(remind.seconds, self._stop_asked)),
             e.Quit: self._finish,
         }
@@ -113,7 +91,7 @@ class Daemon:
 
     def status(self) -> Status:
         """What is shown to people now."""
-        now = _now()
+        at = now()
         return Status(
             name=self._profile.name,
             provider_id=self._provider_id,
@@ -125,16 +103,17 @@ class Daemon:
             profile=self._profile,
             tasks=tuple(
                 Doing(
-                    label=held.task.label,
+                    label=held.tasks[0].label,
+                    more=len(held.keys) - 1,
                     stage=held.stage.value,
-                    seconds=now - (held.started if held.stage is Stage.RUNNING else held.arrived),
+                    seconds=at - (held.started if held.stage is Stage.RUNNING else held.arrived),
                 )
                 for held in self.state.held
             ),
             done=self.state.done,
             failed=self.state.failed,
             cache_bytes=self._cache.size,
-            running_seconds=time.time() - self._started,
+            running_seconds=at - self._started,
         )
 
     # ── events and instructions ──────────────────────────────────────────────────────────────────────────────────
@@ -146,14 +125,14 @@ class Daemon:
             self._perform[type(instruction)](instruction)
         self._changed()
 
-    def _start(self, work: Coroutine[Any, Any, None], key: e.Key | None = None) -> None:
-        """Go on with `work`; with a key, instead of what went on for that task."""
+    def _start(self, work: Coroutine[Any, Any, None], batch: int | None = None) -> None:
+        """Go on with `work`; with a batch, instead of what went on for that."""
         task = asyncio.create_task(work)
         self._running.add(task)
         task.add_done_callback(self._ended)
-        if key is not None:
-            self._end(key)
-            self._effects[key] = task
+        if batch is not None:
+            self._end(batch)
+            self._effects[batch] = task
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         """A defect of the daemon ends it, with its traceback, rather than leaving it waiting for ever."""
@@ -161,20 +140,20 @@ class Daemon:
         if not task.cancelled() and (error := task.exception()) is not None and not self._quit.done():
             self._quit.set_exception(error)
 
-    def _end(self, key: e.Key) -> None:
-        effect = self._effects.pop(key, None)
+    def _end(self, batch: int) -> None:
+        effect = self._effects.pop(batch, None)
         if effect is not None:
             effect.cancel()
 
-    def _drop(self, key: e.Key) -> None:
-        self._end(key)
-        self._cache.unpin(key)
+    def _drop(self, batch: int) -> None:
+        self._end(batch)
+        self._cache.unpin(batch)
 
     def _finish(self, quit: e.Quit) -> None:
         self._quit.set_result(quit)
 
     def _stop_asked(self) -> e.StopAsked:
-        return e.StopAsked(_now())
+        return e.StopAsked(now())
 
     async def _later(self, seconds: float, event: Callable[[], e.Event]) -> None:
         await asyncio.sleep(seconds)
@@ -233,16 +212,29 @@ class Daemon:
             while await connection.wait(registered.beat_seconds):
                 beaten = await connection.beat(holding(self.state), describe(self.state))
                 self._waiting = beaten.waiting
-                self._post(e.Recalled(beaten.drop, _now()))
+                if beaten.drop:
+                    self._post(e.Recalled(beaten.drop, now()))
+                else:
+                    self._changed()
         except RavenError as error:
             await connection.close(error)
+
+    def _exchange(self, task: Task) -> Post:
+        """With the other ranks of the task's gang. Raises `MessageError` for a task without a part."""
+        if task.part is None:
+            raise MessageError("only a task with a part has something to exchange", received=task.label)
+        return Post(self._settings.url, self._settings.token, key_of(task), task.part, task.lease_seconds)
+
+    async def _hang_up(self, problem: Problem) -> None:
+        if self._connection is not None:
+            await self._connection.close(error_from_problem(problem))
 
     async def _on_message(self, message: Any) -> Message:
         match message:
             case Assign(tasks=tasks):
-                self._post(e.Assigned(tasks, _now()))
+                self._post(e.Assigned(tasks, now()))
             case Recall(tasks=keys):
-                self._post(e.Recalled(keys, _now()))
+                self._post(e.Recalled(keys, now()))
             case _:
                 raise MessageError(
                     "a provider does not take this message",
@@ -250,80 +242,3 @@ class Daemon:
                     received=type(message).__name__,
                 )
         return Done()
-
-    # ── tasks ────────────────────────────────────────────────────────────────────────────────────────────────────
-    async def _prepare(self, prepare: e.Prepare) -> None:
-        task, key = prepare.task, e.key_of(prepare.task)
-        await asyncio.sleep(prepare.after)
-        self._cache.pin(
-            key, {*models_needed(task), *(blob.sha for given in task.inputs for blob in blobs_of(given.ref))}
-        )
-        try:
-            await asyncio.gather(self._supply.prepare(task), self._slots.warm())
-        except (RavenError, OSError) as error:
-            self._trouble(key, error)
-        else:
-            self._post(e.Prepared(key, _now()))
-
-    async def _compute(self, task: Task) -> None:
-        key = e.key_of(task)
-        try:
-            async with self._slots.use(task.subgraph) as sandbox:
-                run = Run(subgraph=task.subgraph, inputs=task.inputs, outputs=task.outputs, part=task.part)
-                if task.part is None:
-                    ran = await sandbox.run(run, task.lease_seconds)
-                else:
-                    post = Post(self._settings.url, self._settings.token, key, task.part, task.lease_seconds)
-                    reply = await sandbox.run_part(run, task.lease_seconds, post)
-                    if isinstance(reply, Failed):
-                        return self._break(key, error_from_problem(reply.problem), reply.subgraph)
-                    ran = reply
-                outputs = [
-                    Output(
-                        name=output.name, ref=await self._reference(key, output.data, sandbox.output(index))
-                    )
-                    for index, output in enumerate(ran.outputs)
-                ]
-        except UnreachableError as error:  # the gang is broken off, its work somebody else's
-            log.info("task %d is given up: %s", key.task_id, error)
-            self._post(e.Recalled((key,), _now()))
-        except (RavenError, OSError) as error:
-            self._break(key, error)
-        else:
-            self._post(e.Computed(key, tuple(outputs), ran.seconds, ran.memory, _now()))
-
-    async def _reference(self, key: e.Key, data: bytes | None, file: Path) -> Inline | Blob:
-        """A small output itself; a large one goes into the cache, where the next task may find it."""
-        if data is not None:
-            return Inline(data)
-        sha, size = await self._cache.adopt(file)
-        self._cache.pin(key, [sha])
-        return Blob(sha, size)
-
-    async def _deliver(self, deliver: e.Deliver) -> None:
-        await asyncio.sleep(deliver.after)
-        try:
-            if self._connection is None:
-                raise UnreachableError("not connected to the coordinator")
-            await self._connection.deliver(deliver.message, self._cache, self._blobs)
-        except (RavenError, OSError) as error:
-            self._trouble(deliver.key, error)
-        else:
-            self._post(e.Delivered(deliver.key, _now()))
-
-    def _trouble(self, key: e.Key, error: RavenError | OSError) -> None:
-        if isinstance(error, RavenError) and error.problem.code in PASSING:
-            log.info("task %d waits: %s", key.task_id, error)
-            self._post(e.Stalled(key, random.random()))
-        else:
-            self._break(key, error)
-
-    def _break(self, key: e.Key, error: RavenError | OSError, subgraph: str | None = None) -> None:
-        log.warning("task %d failed: %s", key.task_id, error)
-        if not isinstance(error, RavenError):
-            error = StorageFullError("the provider cannot work with its disk or processes", received=error)
-        self._post(e.Broke(key, error.problem, _now(), node_index(error.problem.op), subgraph))
-
-
-def _now() -> float:
-    return time.monotonic()

@@ -1,7 +1,7 @@
-"""`Sandbox`: one slot. Computes strangers' subgraphs in a worker process with limits on memory and time.
+"""`Sandbox`: one slot. Computes strangers' batches in a worker process with limits on memory and time.
 
 The worker has no credentials, low priority and no core dumps (`provider.limits`). When it crashes, or has to
-be killed for taking too much memory or time, the next task gets a fresh one. Scheduling is the daemon's
+be killed for taking too much memory or time, the next batch gets a fresh one. Scheduling is the daemon's
 business.
 """
 
@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,8 @@ from provider.child import Child
 from provider.post import Post
 from provider.wire import (
     MAILBOX,
+    PLACE,
+    PROGRESS,
     Broken,
     Failed,
     Measure,
@@ -36,6 +40,7 @@ from ravop.errors import (
     UnreachableError,
     error_from_problem,
 )
+from ravop.protocol.messages import Task, models_needed
 
 WATCH_SECONDS = 0.05
 MEASURE_SECONDS = 30.0
@@ -55,13 +60,17 @@ class Sandbox:
 
     def __init__(self, folder: Path, blobs: Path, memory: int, threads: int) -> None:
         folder.mkdir(parents=True, exist_ok=True)
+        for left_over in folder.glob("output-*.npy"):
+            left_over.unlink(missing_ok=True)
+        (folder / PROGRESS).write_bytes(bytes(PLACE.size))
         self._folder = folder
+        self._runs = 0
         self._setup = Setup(memory=memory, threads=threads, blobs=str(blobs), folder=str(folder))
         self._worker: asyncio.Task[Child] | None = None
         """Starts a worker, or has started it. Nobody cancels it: half-made processes are lost processes."""
         self._ending: set[asyncio.Task[Any]] = set()
         """What goes on for workers that are given up."""
-        self._subgraphs: set[str] = set()
+        self._models: set[str] = set()
         self._breaking: asyncio.Task[Any] | None = None
         """A part that is being broken off, or was."""
 
@@ -72,42 +81,48 @@ class Sandbox:
             return None
         return self._worker.result().pid
 
-    def knows(self, subgraph: str) -> bool:
-        """Whether the worker has computed this subgraph before."""
-        return subgraph in self._subgraphs
+    def knows(self, models: AbstractSet[str]) -> bool:
+        """Whether the worker has run all these models before."""
+        return models <= self._models
 
     async def start(self) -> Ready:
         """Start the worker unless it runs. Raises `CrashedError` where that does not work."""
         return (await self._alive()).ready
 
-    async def run(self, run: Run, seconds: float) -> Ran:
-        """Compute; `memory` of the result is the peak. Cancelling kills the worker.
+    async def run(self, tasks: Sequence[Task], seconds: float) -> Ran:
+        """Compute a batch; `memory` of the result is the peak. Cancelling kills the worker.
 
-        Raises `OutOfMemoryError`, `DeadlineError` after `seconds`, `CrashedError`, `InvalidModelError`, or
-        `ComputeError` for all that the engine refuses; `problem.op` is the failing node's name in the
-        subgraph where the engine told it.
+        Raises `OutOfMemoryError`, `DeadlineError` after `seconds`, or `CrashedError`; `place` then tells which
+        task did it. What else becomes of the tasks is in the result.
         """
-        used_before = bool(self._subgraphs)
+        fresh = not self._models
+        self._runs += 1
+        run = Run(number=self._runs, tasks=tuple(tasks))
         try:
-            return await self._run(run, seconds)
+            ran = await self._run(run, seconds)
+            if fresh or not _lacked_memory(ran):
+                return ran
         except OutOfMemoryError:
-            if not used_before:
+            if fresh:
                 raise
         # What former subgraphs left in the process counts too: try once more without it.
         return await self._run(run, seconds)
 
-    async def run_part(self, run: Run, seconds: float, post: Post) -> Ran | Failed:
-        """Compute a part, while `post` passes its messages on; `Failed` tells the model too. Cancelling breaks the run
-        off, and the worker lives on. Closes `post`.
+    async def run_part(self, task: Task, seconds: float, post: Post) -> Ran:
+        """Compute a task with a part, while `post` passes its messages on. Cancelling breaks the run off, and the
+        worker lives on. Closes `post`.
 
         Raises as `run`, and what `Post.pass_on` raises.
         """
+        self._runs += 1
+        run = Run(number=self._runs, tasks=(task,))
         child = await self._alive()
-        asking = asyncio.create_task(_run_part(child, run, post, self._folder / MAILBOX))
+        stop = asyncio.Event()
+        asking = asyncio.create_task(_run_part(child, run, post, self._folder / MAILBOX, stop))
         try:
             peak = await self._watch(child, asking, seconds)
         except asyncio.CancelledError:
-            asking.cancel()
+            stop.set()  # instead of cancelling it: it may be tidying up already
             self._breaking = asking
             self._end_with(asking)
             raise
@@ -115,13 +130,14 @@ class Sandbox:
             self._end_with(asking)
             await self.close()
             raise
-        reply = asking.result()
-        if isinstance(reply, Failed):
-            if isinstance(error_from_problem(reply.problem), OutOfMemoryError):
-                await self.close()
-            return reply
-        self._subgraphs.add(run.subgraph)
-        return msgspec.structs.replace(reply, memory=max(peak, reply.memory))
+        return await self._taken(run, asking.result(), peak)
+
+    @property
+    def place(self) -> int:
+        """The task that the worker came to last, by its place in the batch."""
+        with (self._folder / PROGRESS).open("rb") as file:
+            (place,) = PLACE.unpack(file.read(PLACE.size))
+        return int(place)
 
     async def measure(self) -> Measured:
         """The engine's speed. Raises `ComputeError` where the engine does not work here."""
@@ -129,16 +145,21 @@ class Sandbox:
         reply, _ = await self._ask(Measure(), Measured, MEASURE_SECONDS)
         return reply
 
-    def output(self, index: int) -> Path:
-        """File of output number `index` of the last run, where its `Produced.data` is None."""
-        return self._folder / output_file(index)
+    def outputs(self, ran: Ran) -> dict[int, Path]:
+        """The files of the last run's outputs, by `Produced.file`."""
+        numbers = [output.file for result in ran.results for output in result.outputs]
+        return {number: self.output(number) for number in numbers if number is not None}
+
+    def output(self, number: int) -> Path:
+        """File number `number` of the last run."""
+        return self._folder / output_file(self._runs, number)
 
     async def close(self) -> None:
         """End the worker and wait until it is gone. When cancelled, it ends all the same; a later call waits
         for it.
         """
         worker, self._worker = self._worker, None
-        self._subgraphs.clear()
+        self._models.clear()
         if worker is not None:
             self._end_with(asyncio.create_task(_killed(worker)))
         if self._ending:
@@ -154,13 +175,17 @@ class Sandbox:
             task.exception()  # the worker was given up: how it died is of no interest
 
     async def _run(self, run: Run, seconds: float) -> Ran:
-        reply: Ran
-        reply, peak = await self._ask(run, Ran, seconds)
-        names = [spec.name for spec in run.outputs]
-        if [output.name for output in reply.outputs] != names:
+        return await self._taken(run, *await self._ask(run, Ran, seconds))
+
+    async def _taken(self, run: Run, reply: Ran, peak: int) -> Ran:
+        """The reply, if it is one to this run."""
+        if not _fits(run, reply):
             await self.close()
-            raise CrashedError("the worker process answered with other outputs", expected=", ".join(names))
-        self._subgraphs.add(run.subgraph)
+            raise CrashedError("the worker process answered with other outputs than it was asked for")
+        if _lacked_memory(reply):
+            await self.close()
+        else:
+            self._models.update(*map(models_needed, run.tasks))
         return msgspec.structs.replace(reply, memory=max(peak, reply.memory))
 
     async def _ask(self, message: Run | Measure, expect: Any, seconds: float) -> tuple[Any, int]:
@@ -175,10 +200,7 @@ class Sandbox:
             await self.close()
             raise
         if isinstance(reply, Failed):
-            error = error_from_problem(reply.problem)
-            if isinstance(error, OutOfMemoryError):
-                await self.close()
-            raise error
+            raise error_from_problem(reply.problem)
         return reply, peak
 
     async def _watch(self, child: Child, asking: asyncio.Task[Any], seconds: float) -> int:
@@ -216,36 +238,53 @@ class Sandbox:
         return await asyncio.shield(self._worker)
 
 
-async def _run_part(child: Child, run: Run, post: Post, mailbox: Path) -> Ran | Failed:
+def _fits(run: Run, ran: Ran) -> bool:
+    """Whether these are results of that run: one for each task, or of those before the one that failed."""
+    done = len(ran.results)
+    return (done < len(run.tasks) if ran.problem else done == len(run.tasks)) and all(
+        [output.name for output in result.outputs] == [spec.name for spec in task.outputs]
+        for task, result in zip(run.tasks, ran.results, strict=False)
+    )
+
+
+def _lacked_memory(ran: Ran) -> bool:
+    return ran.problem is not None and ran.problem.code == OutOfMemoryError.code
+
+
+async def _run_part(child: Child, run: Run, post: Post, mailbox: Path, stop: asyncio.Event) -> Ran:
     """The worker's reply. Whatever else ends this, the worker has ended the run too, or is killed."""
     post.open(mailbox, child.tell)
-    asking = asyncio.create_task(child.ask(run, (Ran, Failed), post.heard))
+    asking = asyncio.create_task(child.ask(run, Ran, post.heard))
     passing = asyncio.create_task(post.pass_on())
     flushing = asyncio.create_task(_flush(asking, post))
+    stopping = asyncio.create_task(stop.wait())
     try:
-        await asyncio.wait({passing, flushing}, return_when=asyncio.FIRST_COMPLETED)
-        if not flushing.done():
+        await asyncio.wait({passing, flushing, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if flushing.done():
+            return flushing.result()
+        if passing.done():
             passing.result()  # raises: it ends in no other way
-        reply: Ran | Failed = flushing.result()
-        return reply
+        raise _broken_off()
     finally:
-        passing.cancel()
-        flushing.cancel()
+        for task in (passing, flushing, stopping):
+            task.cancel()
         if not asking.done():
-            child.tell(
-                Broken(problem=UnreachableError("the exchange with other ranks is broken off").problem)
-            )
+            child.tell(Broken(problem=_broken_off().problem))
             await asyncio.wait({asking}, timeout=BREAK_SECONDS)
         if not asking.done() or asking.exception() is not None:
             await child.kill()
-        await asyncio.wait({asking, passing, flushing})
+        await asyncio.wait({asking, passing, flushing, stopping})
         await post.close()
 
 
-async def _flush(asking: asyncio.Task[Ran | Failed], post: Post) -> Ran | Failed:
+def _broken_off() -> UnreachableError:
+    return UnreachableError("the exchange with other ranks is broken off")
+
+
+async def _flush(asking: asyncio.Task[Ran], post: Post) -> Ran:
     """The worker's reply, when all that it sent before is on its way."""
     reply = await asyncio.shield(asking)
-    if isinstance(reply, Ran):
+    if reply.problem is None:
         await post.flush()
     return reply
 

@@ -1,10 +1,11 @@
-"""`Slots`: the sandboxes of a provider, handed out one task each, their workers retired when nothing comes."""
+"""`Slots`: the sandboxes of a provider, handed out one batch each, their workers retired when nothing comes."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Sequence
+from collections.abc import Set as AbstractSet
 
 from provider.sandbox import Sandbox
 
@@ -19,13 +20,14 @@ class Slots:
         self._free = list(sandboxes)
         self._all = tuple(sandboxes)
         self._places = asyncio.Semaphore(len(sandboxes))
-        self._retiring: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._retiring: set[asyncio.Task[None]] = set()
 
     @contextlib.asynccontextmanager
-    async def use(self, subgraph: str) -> AsyncIterator[Sandbox]:
-        """A free sandbox, if possible one that has the subgraph compiled. Waits while one is being tidied up."""
+    async def use(self, models: AbstractSet[str]) -> AsyncIterator[Sandbox]:
+        """A free sandbox, if possible one that has the models compiled. Waits while one is being tidied up."""
         async with self._places:
-            sandbox = max(self._free, key=lambda free: (free.knows(subgraph), free.pid is not None))
+            sandbox = max(self._free, key=lambda free: (free.knows(models), free.pid is not None))
             self._free.remove(sandbox)
             try:
                 yield sandbox
@@ -42,18 +44,20 @@ class Slots:
 
     async def close(self) -> None:
         """End all workers."""
-        if self._retiring is not None:
-            self._retiring.cancel()
-            await asyncio.wait({self._retiring})
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._retiring:
+            await asyncio.wait(self._retiring)
         await asyncio.gather(*(sandbox.close() for sandbox in self._all))
 
     def _rest(self) -> None:
         """Begin anew to wait for idleness."""
-        if self._retiring is not None:
-            self._retiring.cancel()
-        self._retiring = asyncio.create_task(self._retire())
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = asyncio.get_running_loop().call_later(IDLE_SECONDS, self._retire)
 
-    async def _retire(self) -> None:
-        await asyncio.sleep(IDLE_SECONDS)
-        for sandbox in list(self._free):
-            await sandbox.close()
+    def _retire(self) -> None:
+        for sandbox in self._free:
+            task = asyncio.create_task(sandbox.close())
+            self._retiring.add(task)
+            task.add_done_callback(self._retiring.discard)

@@ -8,11 +8,14 @@ from ravop.protocol.messages import Profile
 
 
 class Doing(msgspec.Struct, frozen=True, kw_only=True):
-    """A task that the provider has."""
+    """A batch of tasks that the provider has."""
 
     label: str
+    """Of its first task."""
+    more: int = 0
+    """Tasks besides that."""
     stage: str
-    """`preparing`, `ready`, `running` or `delivering`."""
+    """`preparing`, `ready`, `running`, `storing` or `delivering`."""
     seconds: float
     """Since computing began, or since it arrived."""
 
@@ -39,11 +42,19 @@ def lines(status: Status) -> list[str]:
     """The status for people."""
     profile, only = status.profile, f", graph {status.graph_id} only" if status.graph_id else ""
     memory = f"{profile.memory / 2**30:.1f} GiB"
+    held = sum(1 + batch.more for batch in status.tasks)
     speed = f"{profile.matmul_gflops:.1f} (matmul) and {profile.conv_gflops:.1f} (convolution) GFLOP/s"
     return [
         f"{status.name} (process {status.pid}): {status.text}",
         f"  coordinator  {status.url}{only}",
         f"  offers       {profile.slots} × {profile.threads} threads with {memory}, {speed}",
-        f"  tasks        {status.done} done, {status.failed} failed, {len(status.tasks)} here",
-        *(f"               {task.stage} for {task.seconds:.0f} s: {task.label}" for task in status.tasks),
+        f"  tasks        {status.done} done, {status.failed} failed, {held} here",
+        *(
+            f"               {batch.stage} for {batch.seconds:.0f} s: {batch.label}{_more(batch)}"
+            for batch in status.tasks
+        ),
     ]
+
+
+def _more(batch: Doing) -> str:
+    return f" ({batch.more} more)" if batch.more else ""

@@ -1,19 +1,31 @@
-"""`Supply`: brings the blobs that a task needs into the cache, each one once however many tasks wait for it."""
+"""`Supply`: brings the blobs that batches need into the cache, each one once however many tasks wait for it."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 from provider.cache import Cache
-from ravop.errors import InvalidModelError
-from ravop.protocol.messages import Task, models_needed
-from ravop.protocol.tensors import blobs_of
+from provider.core.tasks import check_model_size
+from ravop.errors import RavenError
+from ravop.protocol.messages import Task, blobs_needed, models_needed
 from ravop.transport import BlobClient
 
-MAX_MODEL = 256 * 1024 * 1024
-"""Bytes of a subgraph's model: what the worker's check takes at most."""
 PARALLEL = 4
 """Downloads at one time."""
+
+Needs = dict[str, int | None]
+"""Sizes of blobs by SHA-256; None where only the coordinator knows it."""
+
+
+def needed(tasks: Sequence[Task]) -> Needs:
+    """All that has to be in the cache before the tasks can be computed."""
+    needs: Needs = {}
+    for task in tasks:
+        for model in models_needed(task):
+            needs[model] = task.sizes.get(model, needs.get(model))
+        needs |= {blob.sha: blob.size for blob in blobs_needed(task)}
+    return needs
 
 
 class Supply:
@@ -25,19 +37,21 @@ class Supply:
         self._downloads: dict[str, asyncio.Task[None]] = {}
         self._places = asyncio.Semaphore(PARALLEL)
 
-    async def prepare(self, task: Task) -> None:
-        """Get the task's models and inputs. They must be pinned before.
-
-        Raises what `BlobClient` raises: `BlobError`, `ForbiddenBlobError`, `UnreachableError`, …
+    async def prepare(self, needs: Needs) -> dict[str, RavenError | OSError]:
+        """Get these blobs, which must be pinned before. → those that cannot be had, with what `BlobClient`
+        raised: `BlobError`, `ForbiddenBlobError`, `UnreachableError`, …, or `OSError` of this machine's disk.
         """
-        sizes: dict[str, int | None] = {
-            blob.sha: blob.size for given in task.inputs for blob in blobs_of(given.ref)
-        }
-        for model in models_needed(task):
-            sizes.setdefault(model, None)
-        missing = {sha: size for sha, size in sizes.items() if not await self._cache.has(sha)}
-        if missing:
-            await asyncio.gather(*(self._get(sha, size) for sha, size in missing.items()))
+        missing = [sha for sha in needs if not await self._cache.has(sha)]
+        if not missing:
+            return {}
+        ends = await asyncio.gather(*(self._get(sha, needs[sha]) for sha in missing), return_exceptions=True)
+        failed: dict[str, RavenError | OSError] = {}
+        for sha, end in zip(missing, ends, strict=True):
+            if isinstance(end, RavenError | OSError):
+                failed[sha] = end
+            elif end is not None:
+                raise end
+        return failed
 
     async def _get(self, sha: str, size: int | None) -> None:
         """Download the blob, or wait for the download that is under way."""
@@ -50,15 +64,8 @@ class Supply:
     async def _download(self, sha: str, size: int | None) -> None:
         async with self._places:
             if size is None:
-                size = _check_model_size(await self._client.size(sha))
+                size = await self._client.size(sha)
+                check_model_size(size)
             file = self._cache.incoming(sha)
             await self._client.get_to(file, sha, size)
-            await self._cache.adopt(file, sha)
-
-
-def _check_model_size(size: int) -> int:
-    if size > MAX_MODEL:
-        raise InvalidModelError(
-            "the subgraph is too large", expected=f"at most {MAX_MODEL:,} bytes", received=f"{size:,} bytes"
-        )
-    return size
+            self._cache.take(file, sha, size)

@@ -3,7 +3,8 @@ before each.
 
 Pure: values and bytes. Both ends validate what arrives: the worker runs what strangers sent, so the daemon
 does not trust it. Tensors up to `INLINE_LIMIT` ride in the messages, larger ones are files: inputs in the
-blob cache, outputs in the worker's own folder, named by `output_file`.
+blob cache, outputs in the worker's own folder, named by `output_file`. There the file `PROGRESS` tells which
+task the worker is at, also when it dies.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ import msgspec
 from msgspec import Meta
 
 from ravop.errors import MessageError, Problem
-from ravop.protocol.messages import Count, Name, OutputSpec, Seconds, Sha, TaskInput
-from ravop.protocol.parts import Part, Rank
+from ravop.protocol.messages import MAX_BATCH, Count, Name, Seconds, Sha, Task
+from ravop.protocol.parts import Rank
 from ravop.protocol.tensors import INLINE_LIMIT
 
 HEADER = struct.Struct(">I")
@@ -24,6 +25,9 @@ MAX_FRAME = 32 * 1024 * 1024
 """Bytes of one message; a `Run` carries at most what one control message carried."""
 MAX_INLINE = 4 * 1024 * 1024
 """Bytes of outputs that ride in one `Ran`: they must fit into one control message afterwards."""
+PROGRESS = "progress"
+PLACE = struct.Struct("<Q")
+"""What is in the file `PROGRESS`: the place in the batch of the task being computed."""
 
 
 class Setup(msgspec.Struct, frozen=True, kw_only=True, tag=True):
@@ -39,15 +43,15 @@ class Setup(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
 
 class Run(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """Compute one subgraph. Its model and the blobs of its inputs are in the cache. → `Ran` or `Failed`."""
+    """Compute the tasks of a batch, one after another. Their models and blobs are in the cache. → `Ran`.
 
-    subgraph: Sha
-    inputs: tuple[TaskInput, ...]
-    outputs: tuple[OutputSpec, ...]
-    part: Part | None = None
-    """Run this instead, of which the subgraph is the whole; its models are in the cache too. While it runs, messages of
-    and to other ranks go through the mailbox: → `Sending`, `Taken`, any number of times.
+    A task with a part is alone. While it runs, messages of and to other ranks go through the mailbox: → `Sending`,
+    `Taken`, any number of times.
     """
+
+    number: Count
+    """Counts the runs of a slot; files of outputs are named by it."""
+    tasks: Annotated[tuple[Task, ...], Meta(max_length=MAX_BATCH)]
 
 
 class Measure(msgspec.Struct, frozen=True, kw_only=True, tag=True):
@@ -66,7 +70,7 @@ class Sent(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
 
 class Broken(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """No more messages come or go: end the run. → `Failed`, unless it has ended."""
+    """No more messages come or go: end the run. → `Ran`, unless it has ended."""
 
     problem: Problem
 
@@ -81,17 +85,30 @@ class Ready(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     opset: Annotated[int, Meta(ge=7)]
 
 
-class Produced(msgspec.Struct, frozen=True, kw_only=True):
-    """One output, as `.npy` bytes in `data`, or in the file of its index when `data` is None."""
+class Produced(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
+    """One output: its `.npy` bytes, or in `file` the number in its file's name."""
 
     name: Name
-    data: Annotated[bytes, Meta(max_length=INLINE_LIMIT)] | None = None
+    data: Annotated[bytes, Meta(max_length=INLINE_LIMIT)] = b""
+    file: Count | None = None
 
 
-class Ran(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+class Result(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
+    """Of one task."""
+
     outputs: tuple[Produced, ...]
     seconds: Seconds
     """Spent loading the inputs and computing."""
+
+
+class Ran(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """What came of a `Run`. A task that failed ended it: results are those of the tasks before."""
+
+    results: tuple[Result, ...]
+    problem: Problem | None = None
+    """Why the next task failed; `problem.op` is the failing node's name, where the engine told it."""
+    subgraph: Sha | None = None
+    """The model that failed, of a part."""
     memory: Count = 0
     """Bytes in use afterwards, beyond those at the start; 0 where the system does not tell."""
 
@@ -110,11 +127,9 @@ class Taken(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
 
 class Failed(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """`problem.op` is the failing node's name in the subgraph, where the engine told it."""
+    """Of a `Measure`."""
 
     problem: Problem
-    subgraph: Sha | None = None
-    """The model that failed, of a part."""
 
 
 class Measured(msgspec.Struct, frozen=True, kw_only=True, tag=True):
@@ -153,9 +168,9 @@ def unpack(data: bytes, expect: Any) -> Any:
         raise MessageError("a message between daemon and worker is malformed", received=str(error)) from error
 
 
-def output_file(index: int) -> str:
-    """Name of the file of a task's output number `index`."""
-    return f"output-{index}.npy"
+def output_file(run: int, file: int) -> str:
+    """Name of the file with output number `file` of run number `run`."""
+    return f"output-{run}-{file}.npy"
 
 
 MAILBOX = "mailbox"

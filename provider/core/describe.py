@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from provider.core.lifecycle import Held, Link, Stage, State, Stop
+from provider.core.batches import Held, Stage
+from provider.core.lifecycle import Link, State, Stop, holding
 
 NO_WORK = "the coordinator has nothing to do for this provider"
 STOPPING: dict[Stop, str] = {
@@ -15,6 +16,7 @@ STOPPING: dict[Stop, str] = {
 }
 DOING: dict[Stage, str] = {
     Stage.RUNNING: "computing",
+    Stage.STORING: "storing results of",
     Stage.DELIVERING: "delivering",
     Stage.READY: "about to compute",
     Stage.PREPARING: "fetching inputs of",
@@ -44,12 +46,13 @@ def work_text(state: State) -> str:
     for stage, verb in DOING.items():
         found = [held for held in state.held if held.stage is stage]
         if found:
-            return f"{verb} {_label(found[0])}{_more(len(state.held) - 1)}"
+            return f"{verb} {_label(found[0])}{_more(len(holding(state)) - 1)}"
     return ""
 
 
 def _label(held: Held) -> str:
-    return held.task.label or f"task {held.task.task_id}"
+    task = held.tasks[0]
+    return task.label or f"task {task.task_id}"
 
 
 def _more(count: int) -> str:

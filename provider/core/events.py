@@ -1,20 +1,18 @@
 """What can happen to the daemon, and what it can be told to do: the vocabulary of `lifecycle`.
 
-Times are seconds on the daemon's monotonic clock.
+A batch is known by its number, counted as they come. Times are seconds on the daemon's monotonic clock.
 """
 
 from __future__ import annotations
-
-from typing import Any
 
 import msgspec
 
 from provider.core.exits import Exit
 from ravop.errors import Problem
-from ravop.protocol.messages import Complete, Fail, HandBack, HeldTask, Output, Task
+from ravop.protocol.messages import HeldTask, Report, Task, TaskFailure, TaskResult
 
 Key = HeldTask
-"""A task's attempt: what everything here is about."""
+"""An attempt of a task: what coordinator and provider call it."""
 
 
 class Value(msgspec.Struct, frozen=True):
@@ -48,32 +46,41 @@ class Accepted(Value, frozen=True):
 
 
 class Assigned(Value, frozen=True):
+    """A batch has come."""
+
     tasks: tuple[Task, ...]
     now: float
 
 
 class Prepared(Value, frozen=True):
-    """The task's model and inputs are in the cache."""
+    """The models and inputs of the batch are in the cache."""
 
-    key: Key
+    batch: int
+    now: float
+
+
+class Vacated(Value, frozen=True):
+    """The batch is computed and its worker free; large outputs are on their way into the cache."""
+
+    batch: int
     now: float
 
 
 class Computed(Value, frozen=True):
-    """The results are there; large ones in the cache."""
+    """What came of the batch. It ended at the task that failed; large outputs are in the cache."""
 
-    key: Key
-    outputs: tuple[Output, ...]
-    seconds: float
-    peak_memory: int
+    batch: int
+    done: tuple[TaskResult, ...]
+    failed: TaskFailure | None
     now: float
 
 
 class Broke(Value, frozen=True):
-    """The task failed by its own fault. `node`: index of the failing node in the subgraph, or, of a part, in the model
-    `subgraph`.
+    """The batch ended by the fault of the task `key`, and nothing of it is left; or its results cannot be
+    delivered. `node`: index of the failing node in the subgraph, or, of a part, in the model `subgraph`.
     """
 
+    batch: int
     key: Key
     problem: Problem
     now: float
@@ -81,17 +88,25 @@ class Broke(Value, frozen=True):
     subgraph: str | None = None
 
 
+class Unfit(Value, frozen=True):
+    """This machine cannot work on the batch now: its disk is full, or no process starts."""
+
+    batch: int
+    problem: Problem
+    now: float
+
+
 class Stalled(Value, frozen=True):
     """Preparing or delivering did not work because of the line or the coordinator: try again later."""
 
-    key: Key
+    batch: int
     jitter: float
 
 
 class Delivered(Value, frozen=True):
-    """The coordinator has the result, or does not want it."""
+    """The coordinator has the report, or does not want it."""
 
-    key: Key
+    batch: int
     now: float
 
 
@@ -111,8 +126,8 @@ class StopAsked(Value, frozen=True):
 
 
 Event = (
-    Started | Connected | Lost | Waited | Accepted | Assigned | Prepared | Computed | Broke | Stalled |
-    Delivered | Recalled | StopAsked
+    Started | Connected | Lost | Waited | Accepted | Assigned | Prepared | Vacated | Computed | Broke |
+    Unfit | Stalled | Delivered | Recalled | StopAsked
 )  # fmt: skip
 
 
@@ -133,33 +148,41 @@ class Register(Value, frozen=True):
     holding: tuple[Key, ...]
 
 
-class Prepare(Value, frozen=True):
-    """After a pause, get model and inputs. → `Prepared`, `Broke` or `Stalled`."""
+class HangUp(Value, frozen=True):
+    """End the connection. → `Lost` with this problem."""
 
-    task: Task
+    problem: Problem
+
+
+class Prepare(Value, frozen=True):
+    """After a pause, get models and inputs. → `Prepared`, `Broke`, `Unfit` or `Stalled`."""
+
+    batch: int
+    tasks: tuple[Task, ...]
     after: float = 0.0
 
 
 class Compute(Value, frozen=True):
-    """→ `Computed` or `Broke`."""
+    """→ `Computed`, perhaps with `Vacated` before, or `Broke` or `Unfit`."""
 
-    task: Task
+    batch: int
+    tasks: tuple[Task, ...]
 
 
 class Deliver(Value, frozen=True):
-    """After a pause, send the outcome; ends what else goes on for the task. → `Delivered`, `Broke` or
+    """After a pause, send the report; ends what else goes on for the batch. → `Delivered`, `Broke`, `Unfit` or
     `Stalled`.
     """
 
-    key: Key
-    message: Complete | Fail | HandBack
+    batch: int
+    report: Report
     after: float = 0.0
 
 
 class Drop(Value, frozen=True):
-    """End whatever goes on for the task, and forget it."""
+    """End whatever goes on for the batch, and forget it."""
 
-    key: Key
+    batch: int
 
 
 class Remind(Value, frozen=True):
@@ -175,9 +198,4 @@ class Quit(Value, frozen=True):
     problem: Problem | None = None
 
 
-Instruction = Connect | Wait | Register | Prepare | Compute | Deliver | Drop | Remind | Quit
-
-
-def key_of(task: Any) -> Key:
-    """The attempt that a `Task`, `Complete`, `Fail` or `HandBack` is about."""
-    return HeldTask(task_id=task.task_id, attempt=task.attempt)
+Instruction = Connect | Wait | Register | HangUp | Prepare | Compute | Deliver | Drop | Remind | Quit

@@ -1,8 +1,9 @@
 """The daemon's automaton: `advance(state, event) -> (state, instructions)`.
 
-Two tables say what may follow what: `LINKS` for the connection, `STAGES` for each task held. A link event
-absent from its table is a defect of the shell and raises; an event about a task that is not held, or whose
-stage does not take it, comes from an effect that was ended meanwhile and is ignored.
+What it holds are batches (see `batches`). Two tables say what may follow what: `LINKS` for the connection,
+`STAGES` for each batch held. A link event absent from its table is a defect of the shell and raises; an event
+about a batch that is not held, or whose stage does not take it, comes from an effect that was ended meanwhile
+and is ignored.
 
 The shell performs the instructions and reports what became of them as events (see `events`).
 """
@@ -10,12 +11,23 @@ The shell performs the instructions and reports what became of them as events (s
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import msgspec
 
 from provider.core.backoff import backoff
+from provider.core.batches import (
+    Held,
+    Stage,
+    expected_seconds,
+    failure,
+    key_of,
+    outcome,
+    replace,
+    to_compute,
+    to_deliver,
+)
 from provider.core.events import (
     Accepted,
     Assigned,
@@ -28,6 +40,7 @@ from provider.core.events import (
     Delivered,
     Drop,
     Event,
+    HangUp,
     Instruction,
     Key,
     Lost,
@@ -40,27 +53,30 @@ from provider.core.events import (
     Stalled,
     Started,
     StopAsked,
+    Unfit,
+    Vacated,
     Wait,
     Waited,
-    key_of,
 )  # fmt: skip
 from provider.core.exits import FATAL, Exit
-from provider.core.tasks import Limits, check_task, expected_seconds
+from provider.core.tasks import Limits, check_task
 from ravop.errors import Problem, RavenError
-from ravop.protocol.messages import Complete, Fail, HandBack, Task
-
-replace = msgspec.structs.replace
+from ravop.protocol.messages import Report
 
 FINISH_SECONDS = 10.0
-"""A task that is expected to end within this time is finished when the daemon is asked to stop."""
+"""A batch that is expected to end within this time is finished when the daemon is asked to stop."""
 FINISH_GRACE = 5.0
-"""Seconds on top of that before the task is handed back after all."""
+"""Seconds on top of that before the batch is handed back after all."""
 DELIVER_GRACE = 5.0
 """Seconds for handing back before the daemon ends without."""
 SPARE = 16
-"""Tasks beyond two a slot that a coordinator may assign; more are handed back."""
+"""Batches beyond two a slot that a coordinator may assign; more are handed back."""
 REFUSE_SECONDS = 1.0
-"""Pause before an unwelcome task is handed back: the coordinator might send it again at once."""
+"""Pause before an unwelcome batch is handed back: the coordinator might send it again at once."""
+TELLING_SECONDS = 0.01
+"""Computing that took less says nothing about the machine's speed."""
+TROUBLE_LOSSES = 2
+"""Lost connections that one trouble of this machine weighs, for the pause before the next connection."""
 
 
 class Link(enum.Enum):
@@ -71,15 +87,6 @@ class Link(enum.Enum):
     REGISTERING = "registering"
     ONLINE = "online"
     WAITING = "waiting"
-
-
-class Stage(enum.Enum):
-    """Where a held task is."""
-
-    PREPARING = "preparing"
-    READY = "ready"
-    RUNNING = "running"
-    DELIVERING = "delivering"
 
 
 class Stop(enum.IntEnum):
@@ -99,31 +106,22 @@ LINKS: dict[Link, dict[type[Any], Link]] = {
     Link.WAITING: {Waited: Link.CONNECTING},
 }
 STAGES: dict[Stage, dict[type[Any], Stage]] = {
-    Stage.PREPARING: {Prepared: Stage.READY, Stalled: Stage.PREPARING, Broke: Stage.DELIVERING},
+    Stage.PREPARING: {
+        Prepared: Stage.READY,
+        Stalled: Stage.PREPARING,
+        Broke: Stage.DELIVERING,
+        Unfit: Stage.DELIVERING,
+    },
     Stage.READY: {},
-    Stage.RUNNING: {Computed: Stage.DELIVERING, Broke: Stage.DELIVERING},
-    Stage.DELIVERING: {Stalled: Stage.DELIVERING, Broke: Stage.DELIVERING},
+    Stage.RUNNING: {
+        Vacated: Stage.STORING,
+        Computed: Stage.DELIVERING,
+        Broke: Stage.DELIVERING,
+        Unfit: Stage.DELIVERING,
+    },
+    Stage.STORING: {Computed: Stage.DELIVERING, Unfit: Stage.DELIVERING},
+    Stage.DELIVERING: {Stalled: Stage.DELIVERING, Broke: Stage.DELIVERING, Unfit: Stage.DELIVERING},
 }
-
-
-class Held(msgspec.Struct, frozen=True, kw_only=True):
-    """A task this provider has taken over and not yet got rid of."""
-
-    task: Task
-    stage: Stage = Stage.PREPARING
-    arrived: float
-    started: float = 0.0
-    """When computing began."""
-    outcome: Complete | Fail | HandBack | None = None
-    """What is to be delivered."""
-    failures: int = 0
-    """Attempts of the current stage that stalled."""
-    resting: bool = False
-    """Stalled while offline: nothing goes on until the connection is back."""
-
-    @property
-    def key(self) -> Key:
-        return key_of(self.task)
 
 
 class State(msgspec.Struct, frozen=True, kw_only=True):
@@ -143,6 +141,10 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     stop: Stop = Stop.NO
     held: tuple[Held, ...] = ()
     """In the order of arrival."""
+    batches: int = 0
+    """How many have come."""
+    troubles: int = 0
+    """Batches in a row that this machine could not work on."""
     done: int = 0
     failed: int = 0
 
@@ -165,7 +167,7 @@ def advance(state: State, event: Event) -> Step:
 
 def holding(state: State) -> tuple[Key, ...]:
     """The attempts to name in `Register` and `Beat`."""
-    return tuple(held.key for held in state.held)
+    return tuple(key for held in state.held for key in held.keys)
 
 
 # ── the connection ────────────────────────────────────────────────────────────────────────────────────────
@@ -190,81 +192,99 @@ def _lost(state: State, event: Lost) -> Step:
         return state, (Quit(Exit.STOPPED),)
     if event.problem.code in FATAL:
         return state, (Quit(FATAL[event.problem.code], event.problem),)
-    state = replace(state, pause=backoff(state.losses, event.jitter))
+    tries = state.losses + TROUBLE_LOSSES * state.troubles
+    state = replace(state, pause=backoff(tries, event.jitter))
     return state, (Wait(state.pause),)
 
 
-# ── tasks ─────────────────────────────────────────────────────────────────────────────────────────────────
+# ── batches ───────────────────────────────────────────────────────────────────────────────────────────────
 def _assigned(state: State, event: Assigned) -> Step:
-    instructions: list[Instruction] = []
-    for task in event.tasks:
-        older = [held.key for held in state.held if held.task.task_id == task.task_id]
-        if key_of(task) in older:
-            continue  # assigned twice: it is in work
-        state, drops = _forget(state, older)
-        new = _welcome(state, Held(task=task, arrived=event.now))
-        state = replace(state, held=(*state.held, new))
-        unwelcome = isinstance(new.outcome, HandBack)
-        instructions += [*drops, _effect(new, REFUSE_SECONDS if unwelcome else 0.0)]
-    return state, tuple(instructions)
+    held = {key.task_id: key for key in holding(state)}
+    keys = [key_of(task) for task in event.tasks]
+    here = frozenset(key for key in keys if held.get(key.task_id) == key)
+    if len(here) == len(keys):
+        return state, ()  # assigned twice: it is in work
+    state, drops = _forget(
+        state, [held[key.task_id] for key in keys if key.task_id in held and key not in here]
+    )
+    new = _welcome(
+        state, Held(number=state.batches, tasks=event.tasks, unwanted=here, arrived=event.now), keys
+    )
+    state = replace(state, held=(*state.held, new), batches=state.batches + 1)
+    unwelcome = new.report is not None and not new.report.failed
+    return state, (*drops, _effect(new, REFUSE_SECONDS if unwelcome else 0.0))
 
 
-def _welcome(state: State, new: Held) -> Held:
-    """The task as taken over: to be prepared, or to be given back at once."""
-    if state.stop or len(state.held) >= 2 * state.slots + SPARE:
-        return _to_deliver(new, _hand_back(new))
-    try:
-        check_task(new.task, state.limits)
-    except RavenError as error:
-        return _to_deliver(new, _fail(new, error.problem))
+def _welcome(state: State, new: Held, keys: Sequence[Key]) -> Held:
+    """The batch as taken over: to be prepared, or to be given back at once."""
+    if state.stop or len(state.held) >= 2 * state.slots + SPARE or len({k.task_id for k in keys}) < len(keys):
+        return to_deliver(new, outcome(new))
+    for place, task in enumerate(new.tasks):
+        try:
+            check_task(task, state.limits, new.tasks[:place])
+        except RavenError as error:
+            return to_deliver(new, outcome(new, failed=[failure(task, error.problem)]))
     return new
 
 
-def _prepared(state: State, event: Prepared) -> Step:
+def _moved_on(state: State, event: Prepared | Vacated) -> Step:
     return _update(state, event, lambda held: replace(held, failures=0)), ()
 
 
 def _computed(state: State, event: Computed) -> Step:
-    def outcome(held: Held) -> Complete:
-        return Complete(
-            task_id=held.task.task_id,
-            attempt=held.task.attempt,
-            outputs=event.outputs,
-            seconds=event.seconds,
-            peak_memory=event.peak_memory,
-        )
-
-    held = find(state, event.key)
-    if held is not None and held.task.flops > 0 and event.seconds > 0:
-        state = replace(state, pace=event.seconds / held.task.flops)
-    return _deliver(state, event, outcome)
+    held = find(state, event.batch)
+    if held is None or Computed not in STAGES[held.stage]:
+        return state, ()
+    seconds, done = sum(result.seconds for result in event.done), set(map(key_of, event.done))
+    flops = expected_seconds([task for task in held.tasks if key_of(task) in done], 1.0)
+    if flops > 0 and seconds >= TELLING_SECONDS:
+        state = replace(state, pace=seconds / flops)
+    failed = () if event.failed is None else (event.failed,)
+    return _deliver(replace(state, troubles=0), event, outcome(held, event.done, failed))
 
 
 def _broke(state: State, event: Broke) -> Step:
-    held = find(state, event.key)
-    if held is not None and isinstance(held.outcome, Fail | HandBack):
-        return _forget(state, [event.key])  # not even the failure can be told: the lease will run out
+    held = find(state, event.batch)
+    if held is None:
+        return state, ()
+    if held.report is not None and not held.report.done:
+        return _remove(state, held)  # not even the failure can be told: the lease will run out
     if state.stop:  # a system that shuts down may end the worker before us
-        return _deliver(state, event, _hand_back)
-    return _deliver(state, event, lambda held: _fail(held, event.problem, event.node))
+        return _deliver(state, event, outcome(held))
+    failed = [failure(event.key, event.problem, event.node, event.subgraph)]
+    if held.report is not None:
+        failed = [*held.report.failed, *(failure(result, event.problem) for result in held.report.done)]
+    return _deliver(state, event, outcome(held, failed=failed))
+
+
+def _unfit(state: State, event: Unfit) -> Step:
+    held = find(state, event.batch)
+    if held is None or Unfit not in STAGES[held.stage]:
+        return state, ()
+    if held.trouble is not None:
+        return _remove(state, held)  # it cannot even be given back
+    state, instructions = _deliver(state, event, outcome(held))
+    return _change(state, event.batch, lambda held: replace(held, trouble=event.problem)), instructions
 
 
 def _stalled(state: State, event: Stalled) -> Step:
     online = state.link is Link.ONLINE
     state = _update(state, event, lambda held: replace(held, failures=held.failures + 1, resting=not online))
-    held = find(state, event.key)
+    held = find(state, event.batch)
     if held is None or not online or Stalled not in STAGES[held.stage]:
         return state, ()
     return state, (_effect(held, backoff(held.failures, event.jitter)),)
 
 
 def _delivered(state: State, event: Delivered) -> Step:
-    held = find(state, event.key)
-    if held is None or held.stage is not Stage.DELIVERING:
+    held = find(state, event.batch)
+    if held is None or held.stage is not Stage.DELIVERING or held.report is None:
         return state, ()
-    done, failed = isinstance(held.outcome, Complete), isinstance(held.outcome, Fail)
-    state = replace(state, done=state.done + done, failed=state.failed + failed)
-    return _forget(state, [event.key])
+    done, failed = len(held.report.done), len(held.report.failed)
+    state, drop = _remove(replace(state, done=state.done + done, failed=state.failed + failed), held)
+    if held.trouble is None or state.stop or any(other.trouble for other in state.held):
+        return state, drop
+    return replace(state, troubles=state.troubles + 1), (*drop, HangUp(held.trouble))
 
 
 def _recalled(state: State, event: Recalled) -> Step:
@@ -279,8 +299,8 @@ def _stop_asked(state: State, event: StopAsked) -> Step:
     instructions: list[Instruction] = []
     kept = []
     for held in state.held:
-        if held.stage is not Stage.DELIVERING and not _may_finish(state, held, event.now):
-            held = _to_deliver(held, _hand_back(held))
+        if held.stage not in _COMPUTED and not _may_finish(state, held, event.now):
+            held = to_deliver(held, outcome(held))
             instructions.append(_effect(held))
         kept.append(held)
     grace = FINISH_SECONDS + FINISH_GRACE if state.stop is Stop.FINISHING else DELIVER_GRACE
@@ -290,54 +310,67 @@ def _stop_asked(state: State, event: StopAsked) -> Step:
 def _may_finish(state: State, held: Held, now: float) -> bool:
     if state.stop is not Stop.FINISHING or held.stage is not Stage.RUNNING:
         return False
-    return expected_seconds(held.task, state.pace) - (now - held.started) <= FINISH_SECONDS
+    return expected_seconds(held.tasks, state.pace) - (now - held.started) <= FINISH_SECONDS
 
 
 # ── helpers ───────────────────────────────────────────────────────────────────────────────────────────────
-def find(state: State, key: Key) -> Held | None:
-    """The held attempt, if it is held."""
-    return next((held for held in state.held if held.key == key), None)
+def find(state: State, batch: int) -> Held | None:
+    """The held batch, if it is held."""
+    return next((held for held in state.held if held.number == batch), None)
+
+
+def _change(state: State, batch: int, change: Callable[[Held], Held]) -> State:
+    return replace(state, held=tuple(change(held) if held.number == batch else held for held in state.held))
 
 
 def _update(state: State, event: Any, change: Callable[[Held], Held]) -> State:
-    """Move the event's task to the next stage of its table, changed; nothing where the table has none."""
+    """Move the event's batch to the next stage of its table, changed; nothing where the table has none."""
 
     def moved(held: Held) -> Held:
-        if held.key != event.key or type(event) not in STAGES[held.stage]:
-            return held
-        return change(replace(held, stage=STAGES[held.stage][type(event)]))
+        stage = STAGES[held.stage].get(type(event))
+        return held if stage is None else change(replace(held, stage=stage))
 
-    return replace(state, held=tuple(moved(held) for held in state.held))
+    return _change(state, event.batch, moved)
 
 
-def _deliver(state: State, event: Any, outcome: Callable[[Held], Complete | Fail | HandBack]) -> Step:
-    """Move the event's task on to being delivered with this outcome."""
-    before = find(state, event.key)
+def _deliver(state: State, event: Any, report: Report) -> Step:
+    """Move the event's batch on to being delivered, with this report."""
+    before = find(state, event.batch)
     if before is None or type(event) not in STAGES[before.stage]:
         return state, ()
-    after = _to_deliver(before, outcome(before))
-    return _update(state, event, lambda _: after), (_effect(after),)
-
-
-def _to_deliver(held: Held, outcome: Complete | Fail | HandBack) -> Held:
-    return replace(held, stage=Stage.DELIVERING, outcome=outcome, failures=0, resting=False)
+    after = to_deliver(before, report)
+    return _change(state, event.batch, lambda _: after), (_effect(after),)
 
 
 def _effect(held: Held, after: float = 0.0) -> Instruction:
-    """What has to go on for a task that is being prepared or delivered."""
-    if held.outcome is None:
-        return Prepare(held.task, after)
-    return Deliver(held.key, held.outcome, after)
+    """What has to go on for a batch that is being prepared or delivered."""
+    if held.report is None:
+        return Prepare(held.number, to_compute(held), after)
+    return Deliver(held.number, held.report, after)
+
+
+def _remove(state: State, held: Held) -> Step:
+    others = tuple(other for other in state.held if other.number != held.number)
+    return replace(state, held=others), (Drop(held.number),)
 
 
 def _forget(state: State, keys: Iterable[Key]) -> Step:
-    gone = set(keys)
-    drops = tuple(Drop(held.key) for held in state.held if held.key in gone)
-    return replace(state, held=tuple(held for held in state.held if held.key not in gone)), drops
+    """Nobody wants these attempts; a batch goes when nothing of it is wanted."""
+    gone = frozenset(keys)
+    drops: list[Instruction] = []
+    kept = []
+    for held in state.held:
+        left = [key for key in held.keys if key not in gone]
+        if not left:
+            drops.append(Drop(held.number))
+        else:
+            lost = gone.intersection(held.keys)
+            kept.append(replace(held, unwanted=held.unwanted | lost) if lost else held)
+    return replace(state, held=tuple(kept)), tuple(drops)
 
 
 def _fill_slots(state: State, now: float | None) -> Step:
-    """Start ready tasks on free slots, oldest first; hand back those whose lease ran out in the queue."""
+    """Start ready batches on free slots, oldest first; hand back those whose lease ran out in the queue."""
     if now is None or state.stop:
         return state, ()
     free = state.slots - sum(held.stage is Stage.RUNNING for held in state.held)
@@ -345,25 +378,18 @@ def _fill_slots(state: State, now: float | None) -> Step:
     kept = []
     for held in state.held:
         if held.stage is Stage.READY and free > 0:
-            if now > held.arrived + held.task.lease_seconds:
-                held = _to_deliver(held, _hand_back(held))
+            if now > held.arrived + held.patience:
+                held = to_deliver(held, outcome(held))
                 instructions.append(_effect(held))
             else:
                 held = replace(held, stage=Stage.RUNNING, started=now)
-                instructions.append(Compute(held.task))
+                instructions.append(Compute(held.number, to_compute(held)))
                 free -= 1
         kept.append(held)
     return replace(state, held=tuple(kept)), tuple(instructions)
 
 
-def _hand_back(held: Held) -> HandBack:
-    return HandBack(task_id=held.task.task_id, attempt=held.task.attempt)
-
-
-def _fail(held: Held, problem: Problem, node: int | None = None) -> Fail:
-    return Fail(task_id=held.task.task_id, attempt=held.task.attempt, problem=problem, node=node)
-
-
+_COMPUTED = frozenset({Stage.STORING, Stage.DELIVERING})
 _LINK_EVENTS = frozenset(event for row in LINKS.values() for event in row)
 _HANDLERS: dict[type[Any], Callable[[State, Any], Step]] = {
     Started: _connect,
@@ -372,9 +398,11 @@ _HANDLERS: dict[type[Any], Callable[[State, Any], Step]] = {
     Accepted: _accepted,
     Lost: _lost,
     Assigned: _assigned,
-    Prepared: _prepared,
+    Prepared: _moved_on,
+    Vacated: _moved_on,
     Computed: _computed,
     Broke: _broke,
+    Unfit: _unfit,
     Stalled: _stalled,
     Delivered: _delivered,
     Recalled: _recalled,

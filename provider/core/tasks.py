@@ -1,4 +1,4 @@
-"""Judging a task when it arrives, and guessing how long it takes."""
+"""Judging a task when it arrives."""
 
 from __future__ import annotations
 
@@ -9,13 +9,15 @@ from collections.abc import Sequence
 import msgspec
 import numpy as np
 
-from ravop.errors import MessageError, OutOfMemoryError, StorageFullError
-from ravop.protocol.messages import OutputSpec, Task
+from ravop.errors import InvalidModelError, MessageError, OutOfMemoryError, StorageFullError
+from ravop.protocol.messages import Earlier, OutputSpec, Task, blobs_needed
 from ravop.protocol.parts import check_part, largest_messages
-from ravop.protocol.tensors import DTYPES, blobs_of
+from ravop.protocol.tensors import DTYPES
 
 MAX_PORTS = 20_000
 """Inputs, and outputs, of one subgraph."""
+MAX_MODEL = 256 * 1024 * 1024
+"""Bytes of a subgraph's model: what the worker's check takes at most."""
 _DTYPE_NAMES = frozenset(str(dtype) for dtype in DTYPES)
 _NODE = re.compile(r"n(\d{1,9})")
 
@@ -29,12 +31,17 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """Bytes of the blob cache."""
 
 
-def check_task(task: Task, limits: Limits) -> None:
-    """Raises `MessageError` for a task that makes no sense, `OutOfMemoryError` or `StorageFullError` for one
-    that does not fit here.
+def check_task(task: Task, limits: Limits, earlier: Sequence[Task] = ()) -> None:
+    """Raises `MessageError` for a task that makes no sense after the `earlier` ones of its batch,
+    `InvalidModelError`, `OutOfMemoryError` or `StorageFullError` for one that does not fit here.
     """
     _check_names("input", [given.name for given in task.inputs])
     _check_names("output", [spec.name for spec in task.outputs])
+    for given in task.inputs:
+        if isinstance(given.ref, Earlier):
+            _check_earlier(given.ref, earlier)
+    for size in task.sizes.values():
+        check_model_size(size)
     if not (math.isfinite(task.flops) and task.flops >= 0 and math.isfinite(task.lease_seconds)):
         raise MessageError(
             "a task's figures must be finite",
@@ -42,10 +49,12 @@ def check_task(task: Task, limits: Limits) -> None:
             received=f"{task.flops} FLOPs, {task.lease_seconds} s",
         )
     needed = max(task.peak_memory, sum(_bytes_of(spec) for spec in task.outputs))
+    if earlier and (task.part is not None or earlier[0].part is not None):
+        raise MessageError("a task with a part comes alone", received=f"{len(earlier)} tasks before it")
     if task.part is not None:
         check_part(task.part, [given.name for given in task.inputs], [spec.name for spec in task.outputs])
-        given, taken = largest_messages(task.part)
-        needed = max(needed, given + sum(taken.values()))
+        sent, taken = largest_messages(task.part)
+        needed = max(needed, sent + sum(taken.values()))
     if needed > limits.memory:
         raise OutOfMemoryError(
             "the subgraph needs more memory than this provider offers",
@@ -53,7 +62,7 @@ def check_task(task: Task, limits: Limits) -> None:
             received=f"{needed:,} bytes",
             hint="use smaller batches, or a provider started with a larger --max-memory",
         )
-    sizes = {blob.sha: blob.size for given in task.inputs for blob in blobs_of(given.ref)}
+    sizes = {blob.sha: blob.size for blob in blobs_needed(task)}
     if sum(sizes.values()) > limits.disk:
         raise StorageFullError(
             "the inputs are larger than this provider's cache",
@@ -63,9 +72,12 @@ def check_task(task: Task, limits: Limits) -> None:
         )
 
 
-def expected_seconds(task: Task, pace: float) -> float:
-    """A guess how long computing takes, at `pace` seconds per FLOP."""
-    return task.flops * pace
+def check_model_size(size: int) -> None:
+    """Raises `InvalidModelError`."""
+    if size > MAX_MODEL:
+        raise InvalidModelError(
+            "the subgraph is too large", expected=f"at most {MAX_MODEL:,} bytes", received=f"{size:,} bytes"
+        )
 
 
 def node_index(op: str) -> int | None:
@@ -80,6 +92,15 @@ def _check_names(kind: str, names: Sequence[str]) -> None:
             f"a task's {kind}s cannot be told apart, or are too many",
             expected=f"at most {MAX_PORTS} different names",
             received=f"{len(names)} names, {len(set(names))} of them different",
+        )
+
+
+def _check_earlier(ref: Earlier, earlier: Sequence[Task]) -> None:
+    if ref.task >= len(earlier) or all(spec.name != ref.output for spec in earlier[ref.task].outputs):
+        raise MessageError(
+            "a task takes an input from a task that does not come before it, or does not give it",
+            expected=f"one of the {len(earlier)} tasks before it in the batch",
+            received=f"output {ref.output!r} of task {ref.task}",
         )
 
 

@@ -1,11 +1,11 @@
-"""Computes subgraphs, and parts of loops with other ranks: checks the models, keeps compiled sessions, verifies what
-comes out.
+"""Computes batches of tasks, and parts of loops with other ranks: checks the models, keeps compiled sessions, verifies
+what comes out.
 
 Lives in the worker process only. Running ONNX itself is `ravop.engine`'s business.
 """
 
-from provider.engine.mail import WorkerMail
+from provider.engine.batch import Batches
 from provider.engine.parts import PartRun
-from provider.engine.runner import Runner, checked
+from provider.engine.runner import Runner
 
-__all__ = ["PartRun", "Runner", "WorkerMail", "checked"]
+__all__ = ["Batches", "PartRun", "Runner"]

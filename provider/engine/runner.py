@@ -23,16 +23,12 @@ class Runner:
         model: gives the bytes of a subgraph's model.
         threads: of the engine.
         memory: bytes that a subgraph may be estimated to need.
-        crowded: whether the process uses so much memory that sessions other than the current one should go.
     """
 
-    def __init__(
-        self, model: Callable[[str], bytes], threads: int, memory: int, crowded: Callable[[], bool]
-    ) -> None:
+    def __init__(self, model: Callable[[str], bytes], threads: int, memory: int) -> None:
         self._model = model
         self._threads = threads
         self._limits = Limits(memory=memory)
-        self._crowded = crowded
         self._sessions: OrderedDict[str, Session] = OrderedDict()
 
     def run(self, subgraph: str, inputs: Mapping[str, Array], outputs: Sequence[OutputSpec]) -> list[Array]:
@@ -50,12 +46,11 @@ class Runner:
                 received=", ".join(foreign),
             )
         results = session.run(inputs)
-        self.relieve()
         return checked(results, outputs)
 
-    def relieve(self) -> None:
-        """Give sessions up while memory is scarce."""
-        while len(self._sessions) > 1 and self._crowded():
+    def forget(self) -> None:
+        """Let go of all sessions but the one used last: memory is short."""
+        while len(self._sessions) > 1:
             self._sessions.popitem(last=False)
 
     def session(self, subgraph: str) -> Session:

@@ -33,19 +33,19 @@ from provider.status import Status
 from provider.wire import Measured
 from ravop.errors import GraphStateError, NotRunningError, TokenError
 from ravop.protocol.messages import (
-    Complete,
-    Completed,
-    Fail,
     GraphInfo,
     Graphs,
-    HandBack,
     HeldTask,
     JoinableGraphs,
     Recall,
     Refused,
     Register,
     Registered,
+    Report,
+    Reported,
     Task,
+    TaskFailure,
+    TaskResult,
 )
 from ravop.protocol.tensors import Blob, Inline, decode_tensor
 
@@ -110,7 +110,28 @@ def loop_task(coordinator: FakeCoordinator, number: int = 1, flops: float = 1e15
     return coordinator.task(number, loop_model(), loop_inputs(), (output("sum", ()),), flops=flops)
 
 
-def assert_added(done: Complete, number: int = 1, attempt: int = 1) -> None:
+async def done(coordinator: FakeCoordinator) -> TaskResult:
+    """The result in the next report, which has nothing else."""
+    report = await coordinator.next(Report)
+    assert (len(report.done), report.failed, report.returned) == (1, (), ())
+    return report.done[0]
+
+
+async def failed(coordinator: FakeCoordinator) -> TaskFailure:
+    """The failure in the next report, which has nothing else."""
+    report = await coordinator.next(Report)
+    assert (report.done, len(report.failed), report.returned) == ((), 1, ())
+    return report.failed[0]
+
+
+async def given_back(coordinator: FakeCoordinator) -> int:
+    """The number of the one task that the next report gives back."""
+    report = await coordinator.next(Report)
+    assert (report.done, report.failed, len(report.returned)) == ((), (), 1)
+    return report.returned[0].task_id
+
+
+def assert_added(done: TaskResult, number: int = 1, attempt: int = 1) -> None:
     assert (done.task_id, done.attempt) == (number, attempt)
     (result,) = done.outputs
     assert isinstance(result.ref, Inline)
@@ -143,7 +164,8 @@ async def test_registers_computes_and_delivers(home: Home, coordinator: FakeCoor
         assert register.profile.engine.startswith("onnxruntime")
         assert register.profile.memory == 256 * 2**20
         await coordinator.assign(add_task(coordinator))
-        assert_added(await coordinator.next(Complete))
+        assert_added(await done(coordinator))
+        assert {method for method, _ in coordinator.transfers} == {"GET"}, "sizes are known: nothing is asked"
 
 
 async def test_large_tensors_travel_as_blobs_and_are_not_fetched_again(
@@ -152,8 +174,7 @@ async def test_large_tensors_travel_as_blobs_and_are_not_fetched_again(
     async with running(home, coordinator.url):
         await coordinator.next(Register)
         await coordinator.assign(matmul_task(coordinator))
-        done = await coordinator.next(Complete)
-        product = done.outputs[0].ref
+        product = (await done(coordinator)).outputs[0].ref
         assert isinstance(product, Blob)
         np.testing.assert_allclose(
             decode_tensor(coordinator.blobs[product.sha]), LEFT @ RIGHT, rtol=1e-3, atol=1e-3
@@ -163,7 +184,7 @@ async def test_large_tensors_travel_as_blobs_and_are_not_fetched_again(
         first = matmul_task(coordinator, 2)
         again = (first.inputs[0], type(first.inputs[1])(name="b", ref=product))
         await coordinator.assign(coordinator.task(2, matmul_model(200), again, first.outputs))
-        await coordinator.next(Complete)
+        await done(coordinator)
         assert not [sha for method, sha in coordinator.transfers if method == "GET"]
 
 
@@ -176,7 +197,7 @@ async def test_the_next_task_is_fetched_while_one_runs(home: Home, coordinator: 
         ready = await status_when(home, "ready")
         assert {task.stage for task in ready.tasks} == {"running", "ready"}
         await coordinator.send(Recall(tasks=(HeldTask(task_id=1, attempt=1),)))
-        assert (await coordinator.next(Complete)).task_id == 2
+        assert (await done(coordinator)).task_id == 2
 
 
 async def test_a_failing_task_is_told_with_its_node(home: Home, coordinator: FakeCoordinator) -> None:
@@ -184,33 +205,33 @@ async def test_a_failing_task_is_told_with_its_node(home: Home, coordinator: Fak
         await coordinator.next(Register)
         inputs = (inline("a", [1, 2, 3]), inline("i", [9], "int64"))
         await coordinator.assign(coordinator.task(1, gather_model(), inputs, (output("c", (1,)),)))
-        failed = await coordinator.next(Fail)
-        assert (failed.node, failed.problem.code) == (1, "compute")
+        told = await failed(coordinator)
+        assert (told.node, told.problem.code) == (1, "compute")
         await coordinator.assign(coordinator.task(2, b"no model", inputs, (output("c", (1,)),)))
-        assert (await coordinator.next(Fail)).problem.code == "invalid_model"
+        assert (await failed(coordinator)).problem.code == "invalid_model"
         missing = coordinator.task(3, add_model(), (coordinator.tensor("a", LEFT),), (output("c", (3,)),))
         del coordinator.blobs[missing.inputs[0].ref.sha]  # type: ignore[union-attr]
         await coordinator.assign(missing)
-        assert (await coordinator.next(Fail)).problem.code == "blob"
+        assert (await failed(coordinator)).problem.code == "blob"
         await coordinator.assign(add_task(coordinator, 4))
-        assert_added(await coordinator.next(Complete), 4)
+        assert_added(await done(coordinator), 4)
 
 
 async def test_a_result_is_delivered_again_after_the_line_broke(
     home: Home, coordinator: FakeCoordinator
 ) -> None:
-    async def break_off(_: Complete) -> Completed:
-        coordinator.answers[Complete] = lambda _: Completed(accepted=True)
+    async def break_off(_: Report) -> Reported:
+        coordinator.answers[Report] = lambda _: Reported(accepted=1)
         await coordinator.hang_up()
-        return Completed(accepted=True)
+        return Reported(accepted=1)
 
-    coordinator.answers[Complete] = break_off
+    coordinator.answers[Report] = break_off
     async with running(home, coordinator.url):
         await coordinator.next(Register)
         await coordinator.assign(add_task(coordinator))
-        assert_added(await coordinator.next(Complete))
+        assert_added(await done(coordinator))
         assert (await coordinator.next(Register)).holding == (HeldTask(task_id=1, attempt=1),)
-        assert_added(await coordinator.next(Complete))
+        assert_added(await done(coordinator))
 
 
 async def test_computing_goes_on_without_a_line(home: Home, coordinator: FakeCoordinator) -> None:
@@ -236,25 +257,24 @@ async def test_what_others_got_meanwhile_is_dropped(home: Home, coordinator: Fak
         await coordinator.next(Register)
         assert await gone(workers)
         await coordinator.assign(add_task(coordinator, 1, attempt=2))
-        assert_added(await coordinator.next(Complete), 1, attempt=2)
+        assert_added(await done(coordinator), 1, attempt=2)
 
 
 async def test_blobs_that_the_coordinator_misses_are_sent_again(
     home: Home, coordinator: FakeCoordinator
 ) -> None:
-    def miss(done: Complete) -> Completed:
-        coordinator.answers[Complete] = lambda _: Completed(accepted=True)
-        sha = done.outputs[0].ref.sha  # type: ignore[union-attr]
+    def miss(report: Report) -> Reported:
+        coordinator.answers[Report] = lambda _: Reported(accepted=1)
+        sha = report.done[0].outputs[0].ref.sha  # type: ignore[union-attr]
         del coordinator.blobs[sha]
-        return Completed(accepted=False, missing=(sha,))
+        return Reported(missing=(sha,))
 
-    coordinator.answers[Complete] = miss
+    coordinator.answers[Report] = miss
     async with running(home, coordinator.url):
         await coordinator.next(Register)
         await coordinator.assign(matmul_task(coordinator))
-        await coordinator.next(Complete)
-        done = await coordinator.next(Complete)
-        assert done.outputs[0].ref.sha in coordinator.blobs  # type: ignore[union-attr]
+        await done(coordinator)
+        assert (await done(coordinator)).outputs[0].ref.sha in coordinator.blobs  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("by", ["recall", "beat"])
@@ -273,7 +293,7 @@ async def test_a_recalled_task_is_stopped(home: Home, coordinator: FakeCoordinat
         assert await gone(workers)
         coordinator.drop = ()
         await coordinator.assign(add_task(coordinator, 2))
-        assert_added(await coordinator.next(Complete), 2)
+        assert_added(await done(coordinator), 2)
 
 
 async def test_a_coordinator_that_comes_later_is_found(home: Home) -> None:
@@ -301,16 +321,16 @@ async def waiting(home: Home) -> Status | None:
 async def test_a_coordinator_that_has_forgotten_it_is_told_again(
     home: Home, coordinator: FakeCoordinator
 ) -> None:
-    def forget(_: Complete) -> Refused:
-        coordinator.answers[Complete] = lambda _: Completed(accepted=True)
+    def forget(_: Report) -> Refused:
+        coordinator.answers[Report] = lambda _: Reported(accepted=1)
         return Refused(problem=GraphStateError("register first").problem)
 
-    coordinator.answers[Complete] = forget
+    coordinator.answers[Report] = forget
     async with running(home, coordinator.url):
         await coordinator.next(Register)
         await coordinator.assign(add_task(coordinator))
-        await coordinator.next(Complete)
-        assert_added(await coordinator.next(Complete))
+        await done(coordinator)
+        assert_added(await done(coordinator))
 
 
 # ── as a process ─────────────────────────────────────────────────────────────────────────────────────────────
@@ -338,7 +358,7 @@ async def test_sigterm_hands_back_a_long_task(home: Home, coordinator: FakeCoord
         await status_when(home, "running")
         workers = psutil.Process(daemon.pid).children()
         daemon.send_signal(signal.SIGTERM)
-        assert (await coordinator.next(HandBack)).task_id == 1
+        assert await given_back(coordinator) == 1
         assert await daemon.wait() == Exit.STOPPED
     assert await gone(workers)
     assert home.control() is None
@@ -356,7 +376,7 @@ async def test_the_end_of_stdin_stops_it_and_a_second_stop_is_more_urgent(
         while "stopping" not in (await asyncio.to_thread(control.ask, home, "status")).text:
             await asyncio.sleep(0.02)
         await asyncio.to_thread(control.ask, home, "stop")
-        assert (await coordinator.next(HandBack)).task_id == 1
+        assert await given_back(coordinator) == 1
         assert await daemon.wait() == Exit.STOPPED
 
 
@@ -408,7 +428,7 @@ async def test_status_and_stop(home: Home, coordinator: FakeCoordinator) -> None
         code, _ = await command(home, "stop")
         assert code == 0
         assert (await daemon).code is Exit.STOPPED
-        await coordinator.next(HandBack)
+        await given_back(coordinator)
     for asked in ("status", "stop"):
         code, text = await command(home, asked)
         assert (code, "provider start" in text) == (1, True)

@@ -32,7 +32,7 @@ from subgraphs import (
 )
 
 from provider.sandbox import Sandbox
-from provider.wire import Ran, Run
+from provider.wire import HEADER, Ran, Run, pack
 from ravop.errors import (
     BlobError,
     ComputeError,
@@ -40,8 +40,9 @@ from ravop.errors import (
     DeadlineError,
     InvalidModelError,
     OutOfMemoryError,
+    error_from_problem,
 )
-from ravop.protocol.messages import TaskInput
+from ravop.protocol.messages import Earlier, OutputSpec, Task, TaskInput
 from ravop.protocol.tensors import Array, Blob, decode_tensor, encode_tensor, sha256
 
 MIB = 1024 * 1024
@@ -78,22 +79,40 @@ async def sandbox(folder: Path, put: PutBlob) -> AsyncIterator[Sandbox]:
     await sandbox.close()
 
 
-def add_run(put: PutBlob) -> Run:
+def task(
+    subgraph: str, inputs: tuple[TaskInput, ...] = (), outputs: tuple[OutputSpec, ...] = (), number: int = 1
+) -> Task:
+    return Task(
+        task_id=number, attempt=1, graph_id="g", label="", subgraph=subgraph, inputs=inputs, outputs=outputs,
+        flops=1.0, peak_memory=0, lease_seconds=60.0,
+    )  # fmt: skip
+
+
+def add_task(put: PutBlob) -> Task:
     inputs = (inline("a", [1, 2, np.nan]), inline("b", [1, np.inf, 1]))
-    return Run(subgraph=put(add_model()), inputs=inputs, outputs=(output("c", (3,)),))
+    return task(put(add_model()), inputs, (output("c", (3,)),))
 
 
-def loop_run(put: PutBlob, rounds: int = FOR_EVER, side: int = 2) -> Run:
-    return Run(subgraph=put(loop_model()), inputs=loop_inputs(rounds, side), outputs=(output("sum", ()),))
+def loop_task(put: PutBlob, rounds: int = FOR_EVER, side: int = 2) -> Task:
+    return task(put(loop_model()), loop_inputs(rounds, side), (output("sum", ()),))
+
+
+async def compute(sandbox: Sandbox, *tasks: Task, seconds: float = 60.0) -> Ran:
+    """Raises what the worker tells of the first task that failed."""
+    ran = await sandbox.run(tasks, seconds)
+    if ran.problem is not None:
+        raise error_from_problem(ran.problem)
+    return ran
+
+
+def value(ran: Ran, place: int = 0, index: int = 0) -> Array:
+    return decode_tensor(ran.results[place].outputs[index].data)
 
 
 async def assert_fit(sandbox: Sandbox, put: PutBlob) -> None:
     """The sandbox computes, whatever happened before."""
-    ran = await sandbox.run(add_run(put), 30)
-    assert ran.outputs[0].data is not None
-    np.testing.assert_array_equal(
-        decode_tensor(ran.outputs[0].data), np.array([2, np.inf, np.nan], "float32")
-    )
+    ran = await compute(sandbox, add_task(put))
+    np.testing.assert_array_equal(value(ran), np.array([2, np.inf, np.nan], "float32"))
 
 
 async def ended(pid: int) -> bool:
@@ -126,14 +145,13 @@ async def test_large_tensors_go_by_file(sandbox: Sandbox, put: PutBlob) -> None:
         data = encode_tensor(array)
         return Blob(put(data), len(data))
 
-    run = Run(
-        subgraph=put(matmul_model(300)),
-        inputs=(TaskInput(name="a", ref=blob(a)), TaskInput(name="b", ref=blob(b))),
-        outputs=(output("c", (300, 300)),),
+    large = task(
+        put(matmul_model(300)),
+        (TaskInput(name="a", ref=blob(a)), TaskInput(name="b", ref=blob(b))),
+        (output("c", (300, 300)),),
     )
-    ran = await sandbox.run(run, 30)
-    assert ran.outputs[0].data is None
-    data = sandbox.output(0).read_bytes()
+    ran = await compute(sandbox, large)
+    data = sandbox.outputs(ran)[0].read_bytes()
     np.testing.assert_allclose(decode_tensor(data), a @ b, rtol=1e-4, atol=1e-4)
     assert data == encode_tensor(decode_tensor(data)), "a file holds the very bytes that a message would"
 
@@ -159,7 +177,7 @@ async def test_the_worker_is_kept_and_has_neither_token_nor_privileges(
 
 
 async def test_a_killed_worker_fails_the_task_and_is_replaced(sandbox: Sandbox, put: PutBlob) -> None:
-    computing = asyncio.create_task(sandbox.run(loop_run(put), 60))
+    computing = asyncio.create_task(compute(sandbox, loop_task(put)))
     worker = await busy(sandbox, computing)
     worker.kill()
     with pytest.raises(CrashedError, match="SIGKILL" if os.name == "posix" else "died"):
@@ -189,12 +207,12 @@ async def test_nobody_takes_the_exit_code_away(
 ) -> None:
     loop, unhandled = asyncio.get_running_loop(), list[dict[str, object]]()
     loop.set_exception_handler(lambda _, context: unhandled.append(context))
-    computing = asyncio.create_task(sandbox.run(loop_run(put), 60))
+    computing = asyncio.create_task(compute(sandbox, loop_task(put)))
     await busy(sandbox, computing)
     computing.cancel()
     with pytest.raises(asyncio.CancelledError):
         await computing
-    computing = asyncio.create_task(sandbox.run(loop_run(put), 60))
+    computing = asyncio.create_task(compute(sandbox, loop_task(put)))
     worker = await busy(sandbox, computing)
     worker.kill()
     with pytest.raises(CrashedError, match="SIGKILL"):
@@ -217,7 +235,7 @@ async def test_a_worker_that_died_idle_is_no_tasks_fault(sandbox: Sandbox, put: 
 
 
 async def test_a_crash_reports_the_last_words(sandbox: Sandbox, put: PutBlob) -> None:
-    computing = asyncio.create_task(sandbox.run(loop_run(put), 60))
+    computing = asyncio.create_task(compute(sandbox, loop_task(put)))
     worker = await busy(sandbox, computing)
     worker.send_signal(signal.SIGABRT)
     with pytest.raises(CrashedError, match="SIGABRT"):
@@ -232,7 +250,7 @@ async def test_a_crash_reports_the_last_words(sandbox: Sandbox, put: PutBlob) ->
 async def test_too_much_memory(sandbox: Sandbox, put: PutBlob, rounds: int, side: int) -> None:
     await assert_fit(sandbox, put)
     with pytest.raises(OutOfMemoryError) as caught:
-        await sandbox.run(loop_run(put, rounds, side), 60)
+        await compute(sandbox, loop_task(put, rounds, side))
     assert caught.value.problem.code == "out_of_memory"
     await assert_fit(sandbox, put)
 
@@ -241,7 +259,7 @@ async def test_too_much_time(sandbox: Sandbox, put: PutBlob) -> None:
     await assert_fit(sandbox, put)
     pid, start = sandbox.pid, time.monotonic()
     with pytest.raises(DeadlineError):
-        await sandbox.run(loop_run(put), 0.3)
+        await compute(sandbox, loop_task(put), seconds=0.3)
     assert time.monotonic() - start < 5
     assert pid is not None
     assert await ended(pid)
@@ -249,7 +267,7 @@ async def test_too_much_time(sandbox: Sandbox, put: PutBlob) -> None:
 
 
 async def test_cancelling_ends_the_worker(sandbox: Sandbox, put: PutBlob) -> None:
-    computing = asyncio.create_task(sandbox.run(loop_run(put), 60))
+    computing = asyncio.create_task(compute(sandbox, loop_task(put)))
     worker = await busy(sandbox, computing)
     computing.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -270,38 +288,107 @@ async def test_refused_tasks_leave_the_worker_alone(sandbox: Sandbox, put: PutBl
     """Models and inputs that are refused fail with their own error, and the same process goes on."""
     await assert_fit(sandbox, put)
     pid = sandbox.pid
-    good = add_run(put)
+    good = add_task(put)
     a, b = good.inputs
     promised = good.outputs
     size = len(encode_tensor(np.ones(3, "float32")))
     blob = Blob(put(encode_tensor(np.ones(3, "float32"))), size + 1)
-    refused: list[tuple[type[Exception], Run]] = [
-        (InvalidModelError, Run(subgraph=put(b"not a model"), inputs=(), outputs=())),
-        (InvalidModelError, Run(subgraph=put(foreign_model()), inputs=(a,), outputs=promised)),
-        (BlobError, Run(subgraph="0" * 64, inputs=(), outputs=())),
-        (BlobError, Run(subgraph=good.subgraph, inputs=(TaskInput(name="a", ref=blob), b), outputs=promised)),
-        (ComputeError, Run(subgraph=good.subgraph, inputs=(a,), outputs=promised)),
-        (ComputeError, Run(subgraph=good.subgraph, inputs=(inline("a", [1, 2]), b), outputs=promised)),
-        (ComputeError, Run(subgraph=good.subgraph, inputs=(a, b), outputs=(output("c", (4,)),))),
-        (ComputeError, Run(subgraph=good.subgraph, inputs=(a, b), outputs=(output("c", (3,), "int64"),))),
-        (ComputeError, Run(subgraph=good.subgraph, inputs=(a, b), outputs=(output("d", (3,)),))),
+    refused: list[tuple[type[Exception], Task]] = [
+        (InvalidModelError, task(put(b"not a model"))),
+        (InvalidModelError, task(put(foreign_model()), (a,), promised)),
+        (BlobError, task("0" * 64)),
+        (BlobError, task(good.subgraph, (TaskInput(name="a", ref=blob), b), promised)),
+        (ComputeError, task(good.subgraph, (a,), promised)),
+        (ComputeError, task(good.subgraph, (inline("a", [1, 2]), b), promised)),
+        (ComputeError, task(good.subgraph, (a, b), (output("c", (4,)),))),
+        (ComputeError, task(good.subgraph, (a, b), (output("c", (3,), "int64"),))),
+        (ComputeError, task(good.subgraph, (a, b), (output("d", (3,)),))),
     ]
-    for error, run in refused:
+    for error, bad in refused:
         with pytest.raises(error):
-            await sandbox.run(run, 30)
+            await compute(sandbox, bad)
     await assert_fit(sandbox, put)
     assert sandbox.pid == pid
 
 
 async def test_an_engine_error_names_the_node(sandbox: Sandbox, put: PutBlob) -> None:
-    run = Run(
-        subgraph=put(gather_model()),
-        inputs=(inline("a", [1, 2, 3]), inline("i", [7], "int64")),
-        outputs=(output("c", (1,)),),
-    )
     with pytest.raises(ComputeError) as caught:
-        await sandbox.run(run, 30)
+        await compute(sandbox, gather_task(put))
     assert caught.value.problem.op == "n1"
+
+
+def gather_task(put: PutBlob, index: int = 7) -> Task:
+    """It fails for an index out of range."""
+    inputs = (inline("a", [1, 2, 3]), inline("i", [index], "int64"))
+    return task(put(gather_model()), inputs, (output("c", (1,)),))
+
+
+# ── batches ──────────────────────────────────────────────────────────────────────────────────────────────────
+def fibonacci(put: PutBlob, length: int) -> list[Task]:
+    """Each adds the outputs of the two before it."""
+
+    def given(name: str, place: int) -> TaskInput:
+        return (
+            inline(name, [1, 1, 1])
+            if place < 0
+            else TaskInput(name=name, ref=Earlier(task=place, output="c"))
+        )
+
+    return [
+        task(put(add_model()), (given("a", n - 2), given("b", n - 1)), (output("c", (3,)),), n)
+        for n in range(length)
+    ]
+
+
+async def test_outputs_go_on_to_later_tasks_of_a_batch(sandbox: Sandbox, put: PutBlob) -> None:
+    ran = await compute(sandbox, *fibonacci(put, 30))
+    before = [1, 1]
+    for place in range(30):
+        before.append(sum(before[-2:]))
+        np.testing.assert_array_equal(value(ran, place), np.full(3, before[-1], "float32"))
+
+
+async def test_large_outputs_go_on_to_later_tasks_too(sandbox: Sandbox, put: PutBlob) -> None:
+    data = encode_tensor(np.eye(200, dtype="float32") * 2)
+    blob = Blob(put(data), len(data))
+    chain = [
+        task(
+            put(matmul_model(200)),
+            (
+                TaskInput(name="a", ref=blob),
+                TaskInput(name="b", ref=Earlier(task=n - 1, output="c") if n else blob),
+            ),
+            (output("c", (200, 200)),),
+        )
+        for n in range(3)
+    ]
+    ran = await compute(sandbox, *chain)
+    files = sandbox.outputs(ran)
+    assert len(files) == 3
+    for number, scale in enumerate([4, 8, 16]):
+        made = decode_tensor(files[number].read_bytes())
+        np.testing.assert_array_equal(made, np.eye(200, dtype="float32") * scale)
+
+
+async def test_a_batch_ends_at_the_task_that_fails(sandbox: Sandbox, put: PutBlob) -> None:
+    ran = await sandbox.run([add_task(put), gather_task(put, 1), gather_task(put, 7), add_task(put)], 30)
+    assert len(ran.results) == 2
+    np.testing.assert_array_equal(value(ran, 1), np.array([-2], "float32"))
+    assert ran.problem is not None
+    assert (ran.problem.code, ran.problem.op) == ("compute", "n1")
+    await assert_fit(sandbox, put)
+
+
+async def test_the_task_that_killed_the_worker_is_known(sandbox: Sandbox, put: PutBlob) -> None:
+    batch = [add_task(put), add_task(put), loop_task(put), add_task(put)]
+    computing = asyncio.create_task(compute(sandbox, *batch))
+    (await busy(sandbox, computing)).kill()
+    with pytest.raises(CrashedError):
+        await computing
+    assert sandbox.place == 2
+    with pytest.raises(DeadlineError):
+        await compute(sandbox, add_task(put), loop_task(put), seconds=0.5)
+    assert sandbox.place == 1
 
 
 async def test_measures_the_engine(sandbox: Sandbox) -> None:
@@ -317,7 +404,7 @@ ORPHAN = """
 import asyncio, sys
 from pathlib import Path
 from provider.sandbox import Sandbox
-from provider.wire import Run, ToWorker, unpack
+from provider.wire import ToWorker, unpack
 
 async def main():
     folder = Path(sys.argv[1])
@@ -325,7 +412,7 @@ async def main():
     run = unpack((folder / "run").read_bytes(), ToWorker)
     await sandbox.start()
     print(sandbox.pid, flush=True)
-    await sandbox.run(run, 1000)
+    await sandbox.run(run.tasks, 1000)
 
 asyncio.run(main())
 """
@@ -333,9 +420,8 @@ asyncio.run(main())
 
 async def test_the_worker_dies_with_the_daemon(folder: Path, put: PutBlob) -> None:
     """Killed with -9 in the middle of a task, the daemon cannot tidy up: the worker has to notice."""
-    from provider.wire import HEADER, pack
-
-    (folder / "run").write_bytes(pack(loop_run(put))[HEADER.size :])
+    run = Run(number=1, tasks=(loop_task(put),))
+    (folder / "run").write_bytes(pack(run)[HEADER.size :])
     with subprocess.Popen(
         [sys.executable, "-c", ORPHAN, str(folder)], stdout=subprocess.PIPE, cwd=ROOT, text=True
     ) as daemon:

@@ -13,17 +13,14 @@ from aiohttp import web
 from socketio.exceptions import ConnectionRefusedError as Refusal
 
 from ravop.errors import RavenError
+from ravop.protocol import exchange
 from ravop.protocol.messages import (
     EVENT,
     Assign,
     Beat,
     Beaten,
-    Complete,
-    Completed,
     Done,
-    Fail,
     FromProvider,
-    HandBack,
     HeldTask,
     Hello,
     Message,
@@ -31,6 +28,8 @@ from ravop.protocol.messages import (
     Refused,
     Register,
     Registered,
+    Report,
+    Reported,
     Task,
     TaskInput,
     decode,
@@ -55,10 +54,10 @@ class FakeCoordinator:
         self.answers: dict[type[Message], Callable[[Any], Message | Awaitable[Message]]] = {
             Register: lambda _: Registered(beat_seconds=BEAT_SECONDS),
             Beat: lambda _: Beaten(drop=self.drop, waiting="the test has nothing to do"),
-            Complete: lambda _: Completed(accepted=True),
-            Fail: lambda _: Completed(accepted=True),
-            HandBack: lambda _: Completed(accepted=True),
+            Report: lambda report: Reported(accepted=len(report.done)),
         }
+        self.ranks: dict[int, web.WebSocketResponse] = {}
+        self.done = 0
         self._sids: list[str] = []
         self._sio = socketio.AsyncServer(async_mode="aiohttp", ping_interval=5, ping_timeout=5)
         self._sio.on("connect", self._connect)
@@ -70,6 +69,7 @@ class FakeCoordinator:
         app = web.Application(client_max_size=2**30)
         self._sio.attach(app)
         app.router.add_route("*", "/blobs/{sha}", self._blob)
+        app.router.add_get(exchange.PATH, self._exchange)
         runner = web.AppRunner(app)
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", port).start()
@@ -96,26 +96,29 @@ class FakeCoordinator:
         outputs: tuple[OutputSpec, ...],
         **more: Any,
     ) -> Task:
+        subgraph = self.put(model)
         values = {"attempt": 1, "flops": 1e6, "peak_memory": 0, "lease_seconds": 60.0} | more
+        values.setdefault("sizes", {subgraph.sha: subgraph.size})
         return Task(
             task_id=number,
             graph_id="g",
             label=f"task {number}",
-            subgraph=self.put(model).sha,
+            subgraph=subgraph.sha,
             inputs=inputs,
             outputs=outputs,
             **values,
         )
 
-    async def send(self, message: Message) -> Message:
-        """Send to the provider that came last; its acknowledgement."""
+    async def send(self, message: Message, place: int = -1) -> Message:
+        """Send to the provider that came last, or at this place; its acknowledgement."""
         answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
-        await self._sio.emit(EVENT, encode(message), to=self._sids[-1], callback=answer.set_result)
+        await self._sio.emit(EVENT, encode(message), to=self._sids[place], callback=answer.set_result)
         reply: Message = decode(await answer, Done | Refused)
         return reply
 
-    async def assign(self, *tasks: Task) -> None:
-        assert await self.send(Assign(tasks=tasks)) == Done()
+    async def assign(self, *tasks: Task, place: int = -1) -> None:
+        """The tasks as one batch."""
+        assert await self.send(Assign(tasks=tasks), place) == Done()
 
     async def next(self, kind: type[T]) -> T:
         """The next message of this kind; other kinds before it are a mistake."""
@@ -141,6 +144,35 @@ class FakeCoordinator:
             self.seen.put_nowait(message)
         reply = self.answers[type(message)](message)
         return encode(reply if isinstance(reply, Message) else await reply)
+
+    async def _exchange(self, request: web.Request) -> web.WebSocketResponse:
+        """Passes frames on between two ranks, and breaks off when one of them leaves before it is done."""
+        assert request.headers["Authorization"] == "Bearer token"
+        rank = int(request.query["rank"])
+        socket = web.WebSocketResponse()
+        await socket.prepare(request)
+        self.ranks[rank] = socket
+        both = self.ranks
+        if len(both) == 2:
+            for one in both.values():
+                await one.send_str(exchange.GO)
+        async for message in socket:
+            frame = exchange.unpack(message.data)
+            assert frame.ranks == 1 << (1 - rank)
+            header = exchange.pack_header(rank, frame.sequence, frame.last)
+            await both[1 - rank].send_bytes(header + bytes(frame.payload))
+        if both is self.ranks:
+            if socket.close_code == exchange.DONE:
+                self.done += 1
+            if socket.close_code != exchange.DONE or self.done == 2:
+                await self.break_off()
+        return socket
+
+    async def break_off(self) -> None:
+        """End the exchange between ranks."""
+        ranks, self.ranks, self.done = self.ranks, {}, 0
+        for socket in ranks.values():
+            await socket.close(code=exchange.GONE)
 
     async def _blob(self, request: web.Request) -> web.StreamResponse:
         assert request.headers["Authorization"] == "Bearer token"

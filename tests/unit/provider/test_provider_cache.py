@@ -10,7 +10,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from provider.cache import Cache
-from ravop.errors import BlobError
 from ravop.protocol.tensors import sha256
 
 
@@ -30,14 +29,14 @@ async def test_adopted_blobs_are_there_under_their_hash(tmp_path: Path) -> None:
     assert not await cache.has(sha256(b"other"))
 
 
-async def test_bytes_that_do_not_match_their_name_are_refused(tmp_path: Path) -> None:
+async def test_a_full_disk_gets_back_all_that_no_task_needs(tmp_path: Path) -> None:
     cache = Cache(tmp_path, 1000)
-    file = cache.incoming("x")
-    file.write_bytes(b"damaged")
-    with pytest.raises(BlobError):
-        await cache.adopt(file, expected=sha256(b"whole"))
-    assert not file.exists()
-    assert cache.size == 0
+    needed, idle = await adopt(cache, b"needed"), await adopt(cache, b"idle")
+    cache.pin("task", [needed])
+    cache.incoming("half.part").write_bytes(b"half a download")
+    cache.make_room()
+    assert [await cache.has(sha) for sha in (needed, idle)] == [True, False]
+    assert (cache.size, list(cache.incoming("x").parent.iterdir())) == (6, [])
 
 
 async def test_the_least_recently_used_goes_first_and_pinned_ones_stay(tmp_path: Path) -> None:

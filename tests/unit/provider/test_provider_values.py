@@ -13,8 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from provider import home
+from provider.connection import pieces
+from provider.core.batches import Held, Stage
 from provider.core.describe import NO_WORK, describe
-from provider.core.lifecycle import Held, Link, Stage, State, Stop
+from provider.core.lifecycle import Link, State, Stop
 from provider.core.tasks import Limits, check_task, node_index
 from provider.home import Control, Home
 from provider.limits import clean_environment
@@ -34,14 +36,25 @@ from provider.wire import (
 from ravop.errors import (
     AlreadyRunningError,
     ArgumentError,
+    InvalidModelError,
     MessageError,
     OutOfMemoryError,
     Problem,
     RavenError,
     StorageFullError,
 )
-from ravop.protocol.messages import OutputSpec, Task, TaskInput
-from ravop.protocol.tensors import Blob
+from ravop.protocol.messages import (
+    Earlier,
+    HeldTask,
+    Output,
+    OutputSpec,
+    Report,
+    Task,
+    TaskInput,
+    TaskResult,
+    encode,
+)
+from ravop.protocol.tensors import Blob, Inline
 
 LIMITS = Limits(memory=1_000_000, disk=1_000_000)
 GOOD = Task(
@@ -120,6 +133,7 @@ REPLACED: list[tuple[type[RavenError], dict[str, object]]] = [
     (MessageError, {"outputs": (OutputSpec(name="y", dtype="float32", shape=(-1,)),)}),
     (OutOfMemoryError, {"outputs": (OutputSpec(name="y", dtype="float64", shape=(2**40, 2**40)),)}),
     (OutOfMemoryError, {"peak_memory": 1_000_001}),
+    (InvalidModelError, {"sizes": {"0" * 64: 2**40}}),
     (StorageFullError, {"inputs": (TaskInput(name="x", ref=Blob("1" * 64, 1_000_001)),)}),
 ]
 
@@ -129,6 +143,43 @@ def test_tasks_are_judged_on_arrival(error: type[RavenError], changes: dict[str,
     check_task(GOOD, LIMITS)
     with pytest.raises(error):
         check_task(msgspec.structs.replace(GOOD, **changes), LIMITS)
+
+
+@pytest.mark.parametrize(
+    ("ref", "before"),
+    [
+        (Earlier(task=0, output="y"), ()),
+        (Earlier(task=1, output="y"), (GOOD,)),
+        (Earlier(task=0, output="z"), (GOOD,)),
+    ],
+)
+def test_a_task_takes_inputs_only_from_what_earlier_ones_give(ref: Earlier, before: tuple[Task, ...]) -> None:
+    check_task(_taking(Earlier(task=0, output="y")), LIMITS, (GOOD,))
+    with pytest.raises(MessageError):
+        check_task(_taking(ref), LIMITS, before)
+
+
+def _taking(ref: Earlier) -> Task:
+    return msgspec.structs.replace(GOOD, inputs=(TaskInput(name="x", ref=ref),))
+
+
+@given(st.lists(st.integers(0, 5_000_000), max_size=20))
+def test_a_report_is_cut_into_messages_of_bounded_size(sizes: list[int]) -> None:
+    done = tuple(
+        TaskResult(
+            task_id=n,
+            attempt=1,
+            outputs=(Output(name="y", ref=Inline(bytes(size % 65_000))),) * 70,
+            seconds=0.0,
+        )
+        for n, size in enumerate(sizes)
+    )
+    whole = Report(done=done, returned=(HeldTask(task_id=99, attempt=1),))
+    parts = list(pieces(whole))
+    assert tuple(result for part in parts for result in part.done) == done
+    assert parts[-1].returned == whole.returned
+    for part in parts:
+        encode(part)
 
 
 @pytest.mark.parametrize(
@@ -151,7 +202,9 @@ def test_there_is_a_text_for_every_state(link: Link, stop: Stop) -> None:
 
 def test_texts_say_what_goes_on_and_why_it_waits() -> None:
     def text(*stages: Stage, waiting: str = "") -> str:
-        held = tuple(Held(task=GOOD, stage=stage, arrived=0.0) for stage in stages)
+        held = tuple(
+            Held(number=n, tasks=(GOOD,), stage=stage, arrived=0.0) for n, stage in enumerate(stages)
+        )
         return describe(State(slots=1, limits=LIMITS, pace=1.0, link=Link.ONLINE, held=held), waiting)
 
     assert text() == f"waiting for work: {NO_WORK}"
@@ -184,8 +237,8 @@ def test_frames_are_bounded() -> None:
     with pytest.raises(MessageError):
         body_length(HEADER.pack(MAX_FRAME + 1))
     with pytest.raises(MessageError):
-        unpack(msgspec.msgpack.encode({"type": "Ran", "outputs": [], "seconds": -1.0}), FromWorker)
-    assert isinstance(unpack(msgspec.msgpack.encode(Ran(outputs=(), seconds=0.0)), FromWorker), Ran)
+        unpack(msgspec.msgpack.encode({"type": "Ran", "results": [[[], -1.0]]}), FromWorker)
+    assert isinstance(unpack(msgspec.msgpack.encode(Ran(results=())), FromWorker), Ran)
 
 
 def test_workers_get_no_secrets() -> None:
