@@ -14,16 +14,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from chaos import KILLS, Chaos, Watched, finished, ledger
+from relay import relaying
 
 import ravop as R
 from benchmarks import overhead
 from benchmarks.laboratory import laboratory
 from benchmarks.report import Row
 from ravdl.strategies import DataParallel, Sequential, Strategy
-
-# isort: split
-from chaos import KILLS, Chaos, Watched, finished, ledger
-from relay import relaying
 
 KILLS_WANTED = 200
 PAUSE = 0.7

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "support"))
-
 from processes import Lab, Process
 
 import ravop as R
 from ravop.client.api import session
 from ravop.errors import UnreachableError
-from ravop.protocol.messages import GetGraph, GraphInfo, ListProviders, Providers
+from ravop.protocol.messages import GetGraph, GraphInfo, ListProviders, ProviderInfo, Providers
 
-__all__ = ["Lab", "Process", "busy", "info", "laboratory", "until"]
+__all__ = ["Lab", "Process", "busy", "info", "laboratory", "providers", "until"]
 
 LONGEST_WAIT = 120.0
 
@@ -54,6 +51,10 @@ def info(graph: R.Graph) -> GraphInfo:
     return session().call(GetGraph(graph_id=graph.id), GraphInfo, 2.0)
 
 
+def providers() -> tuple[ProviderInfo, ...]:
+    return session().call(ListProviders(), Providers, 2.0).providers
+
+
 def busy() -> set[str]:
     """The names of providers that compute something now."""
-    return {found.name for found in session().call(ListProviders(), Providers, 2.0).providers if found.busy}
+    return {found.name for found in providers() if found.busy}
