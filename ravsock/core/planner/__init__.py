@@ -40,7 +40,7 @@ def plan_graph(model: ir.Model, manifest: Manifest, fleet: Fleet) -> Planned:
     value that is no output.
     """
     _check_manifest(model.graph, manifest)
-    context = Context(model, fleet.typical_gflops, _unit_seconds(manifest))
+    context = Context(model, fleet.typical_gflops, _unit_seconds(manifest), fleet.typical_line)
     main, _ = plan_scope(model.graph, model.graph.outputs, context, is_main=True)
     flops = sum(unit.cost.flops * (unit.length if isinstance(unit, Loop) else 1) for unit in main.units)
     steps = sum(unit.length * unit.steps for unit in main.units if isinstance(unit, Loop)) or len(main.units)
@@ -65,6 +65,8 @@ def _shipped(plan: Plan) -> Iterator[str]:
             yield unit.model
         elif unit.chunk is not None:
             yield unit.chunk.model
+            for gang in unit.gangs:
+                yield from gang.nodes
         elif unit.body is not None:
             yield from _shipped(unit.body)
 

@@ -72,6 +72,11 @@ class ModelBuilder:
         self.inputs.append(Port(f"in{len(self.inputs)}", name))
         return self.input(self.inputs[-1].name, value.dtype, copy_shape(value.shape))
 
+    def take(self, value: ir.Value) -> str:
+        """Let `value`, which the model will read, come from outside. → the port's name."""
+        self._copies[value] = self.port(value, value.name or "")
+        return self.inputs[-1].name
+
     def constant(self, array: Array) -> ir.Value:
         """A new constant of the main graph."""
         self._initializers.append(self._tensor(array))

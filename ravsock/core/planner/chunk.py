@@ -6,7 +6,7 @@ sliced values and runs the loop over it. What it stacks has as many elements as 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 import onnx_ir as ir
@@ -17,9 +17,15 @@ from ravsock.core.planner.build import ModelBuilder, copy_shape
 
 
 def build_chunk(
-    builder: ModelBuilder, node: ir.Node, carries: Sequence[Carry], positions: Sequence[int]
+    builder: ModelBuilder,
+    node: ir.Node,
+    carries: Sequence[Carry],
+    positions: Sequence[int],
+    given: Collection[ir.Value],
 ) -> None:
-    """Fill `builder` with the chunk model of the `Scan` node that gives the stacked outputs at `positions`."""
+    """Fill `builder` with the chunk model of the `Scan` node that gives the stacked outputs at `positions`.
+
+    `given`: values that come from outside even where they are constants."""
     (body,) = bodies_of(node)
     count = len(carries)
     origin = node.name or ""
@@ -29,6 +35,9 @@ def build_chunk(
         for value, carry in zip(node.inputs, carries, strict=False)
         if value is not None
     ]
+    for value in dict.fromkeys(node.inputs[count:]):
+        if value is not None and value in given:
+            builder.take(value)
     axis = builder.constant(np.zeros(1, np.int64))
     for value in node.inputs[count:]:
         if value is not None:

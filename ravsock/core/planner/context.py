@@ -6,6 +6,7 @@ import onnx_ir as ir
 
 from ravop.graph.cost import NodeCost, function_costs, nbytes, node_cost, read_by
 from ravop.protocol.tensors import sha256
+from ravsock.core.fleet import Line
 
 WIRE = 100e6
 """Bytes per second between a provider and the coordinator, assumed."""
@@ -17,10 +18,12 @@ DEAREST_COPY = 0.25
 class Context:
     """One per call of `plan_graph`; grows while scopes are planned, outer ones first."""
 
-    def __init__(self, model: ir.Model, gflops: float, unit_seconds: float) -> None:
+    def __init__(self, model: ir.Model, gflops: float, unit_seconds: float, line: Line) -> None:
         self.model = model
         self.gflops = gflops
         self.unit_seconds = unit_seconds
+        self.line = line
+        """Between the ranks of a gang."""
         self.functions = function_costs(model)
         self.models: dict[str, bytes] = {}
         self._costs: dict[ir.Node, NodeCost] = {}

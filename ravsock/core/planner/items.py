@@ -12,10 +12,12 @@ from dataclasses import dataclass, field
 
 import onnx_ir as ir
 
-from ravop.graph.cost import bodies_of, nbytes, scan_length
+from ravop.graph.cost import bodies_of, graph_cost, nbytes
 from ravsock.core.plan import Plan
+from ravsock.core.planner.body import carry_count, is_plain_scan
 from ravsock.core.planner.build import needed_nodes
 from ravsock.core.planner.context import Context
+from ravsock.core.planner.gangs import SHORT_SECONDS, Offer, find_gangs
 
 LOOP_UNITS = 0.25
 """A loop estimated at this many units or more is a unit of its own. Low, because estimates may be wrong by five times
@@ -51,6 +53,8 @@ class Item:
     """A feed's: that value."""
     body: Body | None = None
     """A loop's that is opened."""
+    gangs: tuple[Offer, ...] = ()
+    """A loop's that is chunked."""
 
 
 OpenLoop = Callable[[ir.Node, Sequence[ir.Value]], Body | None]
@@ -108,11 +112,6 @@ def captured_by(node: ir.Node, outputs: Sequence[ir.Value], context: Context) ->
     return [value for value in found if value not in inside and not context.is_constant(value)]
 
 
-def carry_count(node: ir.Node) -> int:
-    """How many of a `Scan`'s inputs, and outputs, are carries."""
-    return len(node.inputs) - node.attributes["num_scan_inputs"].as_int()
-
-
 def wanted_outputs(node: ir.Node, scope: Scope) -> list[int]:
     """Positions of a loop's outputs that are kept: all carries, and the stacked ones that somebody uses."""
     carries = carry_count(node)
@@ -125,25 +124,48 @@ def _item(node: ir.Node, scope: Scope, context: Context, open_loop: OpenLoop) ->
         reads = tuple(value for value in context.reads(node) if not context.is_constant(value))
         return Item(Kind.NODE, seconds, reads, tuple(node.outputs), node)
     (graph,) = bodies_of(node)
-    outputs = [graph.outputs[i] for i in wanted_outputs(node, scope)]
-    body = open_loop(node, outputs)
-    sliced = [value for value in node.inputs[carry_count(node) :] if value is not None]
-    if body is None:
-        sliced = [value for value in sliced if not context.is_constant(value)]
+    positions = wanted_outputs(node, scope)
+    outputs = [graph.outputs[i] for i in positions]
+    body, gangs = _body_or_gangs(node, positions, context, open_loop)
+    first = carry_count(node)
+    walked = {first + i for i in range(len(node.inputs) - first)} if body else _walked(gangs)
+    sliced = [
+        value
+        for i, value in enumerate(node.inputs[first:], first)
+        if value is not None and (i in walked or not context.is_constant(value))
+    ]
     for value in sliced:
         if context.is_constant(value):
             scope.names.setdefault(value, [value.name or ""])
     reads = tuple(dict.fromkeys([*sliced, *captured_by(node, outputs, context)]))
-    return Item(Kind.LOOP, seconds, reads, tuple(node.outputs), node, body=body)
+    return Item(Kind.LOOP, seconds, reads, tuple(node.outputs), node, body=body, gangs=gangs)
+
+
+def _body_or_gangs(
+    node: ir.Node, positions: Sequence[int], context: Context, open_loop: OpenLoop
+) -> tuple[Body | None, tuple[Offer, ...]]:
+    """A loop is chunked where its iterations are short and gangs can run them; else opened where that is worth it."""
+    (graph,) = bodies_of(node)
+    short = graph_cost(graph, context.functions).seconds(context.gflops) <= SHORT_SECONDS
+    gangs = find_gangs(node, positions, context) if short else ()
+    if gangs:
+        return None, gangs
+    body = open_loop(node, [graph.outputs[i] for i in positions])
+    return body, () if short or body else find_gangs(node, positions, context)
+
+
+def _walked(gangs: Sequence[Offer]) -> set[int]:
+    """Positions among the loop's inputs of the slices that some rank reads, constants among them."""
+    return {
+        position
+        for offer in gangs
+        for rank in range(offer.stage.ranks)
+        for position in offer.stage.slices(offer.stage.web.root, rank)
+    }
 
 
 def _is_loop(node: ir.Node, context: Context) -> bool:
-    if node.op_type != "Scan" or node.domain:
-        return False
-    turned = any(any(a.as_ints()) for name, a in node.attributes.items() if name.startswith("scan_"))
-    return (
-        not turned and bool(scan_length(node)) and context.seconds(node) >= LOOP_UNITS * context.unit_seconds
-    )
+    return is_plain_scan(node) and context.seconds(node) >= LOOP_UNITS * context.unit_seconds
 
 
 def _inits(item: Item) -> list[ir.Value]:

@@ -11,6 +11,7 @@ from ravop.graph.dtypes import from_ir
 from ravsock.core.plan import (
     Carry,
     Cost,
+    Gang,
     Loop,
     Plan,
     Sliced,
@@ -20,12 +21,15 @@ from ravsock.core.plan import (
     inputs_of,
     outputs_of,
 )
+from ravsock.core.planner.body import carry_count
 from ravsock.core.planner.build import ModelBuilder
 from ravsock.core.planner.chunk import build_chunk
 from ravsock.core.planner.cluster import Edge, cluster
 from ravsock.core.planner.context import Context
-from ravsock.core.planner.items import Body, Item, Kind, Scope, carry_count, read_scope, wanted_outputs
+from ravsock.core.planner.gangs import write_gang
+from ravsock.core.planner.items import Body, Item, Kind, Scope, read_scope, wanted_outputs
 from ravsock.core.planner.labels import label_loop, label_nodes
+from ravsock.core.planner.parts import Ports
 from ravsock.core.planner.schedule import width
 
 OPEN_UNITS = 2.0
@@ -177,7 +181,7 @@ class _Units:
         for value in (*item.reads, *(node.outputs[position] for position in positions[count:])):
             self._type(value)
         cost = self._iteration_cost(node, graph)
-        chunk = self._chunk(node, carries, positions[count:], cost) if item.body is None else None
+        chunk = self._chunk(item, node, carries, positions[count:], cost) if item.body is None else None
         named = {port.value for port in chunk.inputs} if chunk else _read_outside(item.body)
         named -= {c.init for c in carries if chunk} | {s.source for s in sliced if chunk}
         return Loop(
@@ -189,6 +193,7 @@ class _Units:
             captured=tuple(_name(value) for value in item.reads if value.name in named),
             steps=_steps(node, item.body),
             chunk=chunk,
+            gangs=() if chunk is None else self._gangs(item, chunk, positions, count),
             body=None if item.body is None else item.body.plan,
             cost=cost,
         )
@@ -206,15 +211,28 @@ class _Units:
         return tuple(carries)
 
     def _chunk(
-        self, node: ir.Node, carries: Sequence[Carry], positions: Sequence[int], cost: Cost
+        self, item: Item, node: ir.Node, carries: Sequence[Carry], positions: Sequence[int], cost: Cost
     ) -> Subgraph:
         context = self._context
         builder = ModelBuilder(context.model, context.is_constant, context.reads)
-        build_chunk(builder, node, carries, positions)
+        build_chunk(builder, node, carries, positions, item.reads)
         return Subgraph(
             label=label_loop(node), model=context.ship(builder.finish()), nodes=tuple(builder.names),
             inputs=tuple(builder.inputs), outputs=tuple(builder.outputs), cost=cost,
         )  # fmt: skip
+
+    def _gangs(self, item: Item, chunk: Subgraph, positions: Sequence[int], carries: int) -> tuple[Gang, ...]:
+        names = {port.value: port.name for port in chunk.inputs[carries:]}
+        ports = Ports(
+            inits=[port.name for port in chunk.inputs[:carries]],
+            finals=[port.name for port in chunk.outputs[:carries]],
+            outside={value: names[_name(value)] for value in item.reads if _name(value) in names},
+            stacked={
+                position: port.name
+                for position, port in zip(positions[carries:], chunk.outputs[carries:], strict=True)
+            },
+        )
+        return tuple(write_gang(offer, ports, positions, self._context) for offer in item.gangs)
 
     def _iteration_cost(self, node: ir.Node, graph: ir.Graph) -> Cost:
         context = self._context

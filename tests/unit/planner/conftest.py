@@ -53,19 +53,18 @@ def run_both(data, inputs, planned, draw):
     names = [output.name for output in session.get_outputs()]
     known = {i.name for i in session.get_inputs()}
     whole = session.run(names, {name: array for name, array in inputs.items() if name in known})
-    return dict(zip(names, whole, strict=True)), interpret.Interpreter(planned.models, draw).graph(
-        planned.plan, inputs
-    )
+    interpreter = interpret.Interpreter(planned.models, draw)
+    return dict(zip(names, whole, strict=True)), interpreter.graph(planned.plan, inputs)
 
 
 @pytest.fixture
 def check_plan():
     """`check_plan(data, inputs, unit_seconds)`: the plan gives what the model gives in one session. → the planned."""
 
-    def check(data, inputs, unit_seconds=1.0, draw=None, rtol=1e-5):
+    def check(data, inputs, unit_seconds=1.0, draw=None, rtol=1e-5, fleet=FLEET):
         random = np.random.default_rng(0)
         draw = draw or (lambda low, high: int(random.integers(low, high, endpoint=True)))
-        planned = plan_bytes(data, unit_seconds)
+        planned = plan_bytes(data, unit_seconds, fleet)
         whole, pieces = run_both(data, inputs, planned, draw)
         assert whole.keys() == pieces.keys()
         for name, expected in whole.items():

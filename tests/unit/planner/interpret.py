@@ -3,6 +3,7 @@
 import numpy as np
 import onnxruntime as ort
 
+from ravop.protocol.parts import Compute, Exchange, Part, Repeat, check_part
 from ravsock.core.plan import START, STOP, Loop, inputs_of, outputs_of
 
 
@@ -13,7 +14,8 @@ class Interpreter:
         self.models = models
         self.draw = draw
         self.sessions = {}
-        self.runs = 0
+        self.runs = self.gangs = 0
+        self.rtol = 1e-5
 
     def graph(self, plan, inputs):
         """Every output of a `GraphPlan` by name."""
@@ -57,6 +59,8 @@ class Interpreter:
             stop = self.draw(start + 1, unit.length)
             extra = {START: np.array([start]), STOP: np.array([stop])}
             given = self.subgraph(unit.chunk, values, extra)
+            for gang in unit.gangs:
+                self.gang(unit.chunk, gang, values, start, stop, unit.length, given)
             for name, part in parts.items():
                 assert given[name].shape[0] == stop - start
                 part.append(given[name])
@@ -65,6 +69,32 @@ class Interpreter:
         return {final: values[init] for final, init in finals.items()} | {
             k: np.concatenate(v) for k, v in parts.items()
         }
+
+    def gang(self, chunk, gang, values, start, stop, length, expected):
+        """All ranks of a gang do what the chunk did, in turns, and give the same."""
+        self.gangs += 1
+        ports = {port.name: values[port.value] for port in chunk.inputs}
+        ranks = Ranks(len(gang.parts), self.session)
+        walks = []
+        for rank, part in enumerate(gang.parts):
+            walk = Part(rank=rank, ranks=len(gang.parts), start=start, stop=stop, loop=part.loop)
+            check_part(walk, part.inputs, part.outputs)
+            walks.append(ranks.part(walk, {name: ports[name] for name in part.inputs}))
+        given = ranks.in_turns(walks)
+        assert not any(ranks.mail.values()), "a message that nobody takes"
+        assert gang.bytes * (stop - start) == max(
+            ranks.sent.get(r, 0) + ranks.received.get(r, 0) for r in range(len(gang.parts))
+        )
+        found = {}
+        for part, results in zip(gang.parts, given, strict=True):
+            for name in part.outputs:
+                assert name not in found, "two ranks give one output"
+                found[name] = results[name]
+        assert found.keys() == {port.name for port in chunk.outputs}
+        for port in chunk.outputs:
+            array, want = found[port.name], expected[port.value]
+            assert (array.dtype, array.shape) == (want.dtype, want.shape)
+            np.testing.assert_allclose(array, want, rtol=self.rtol, atol=1e-6, err_msg=port.value)
 
     def opened(self, unit, values):
         carries = {carry.body_in: values[carry.init] for carry in unit.carries}
@@ -85,6 +115,71 @@ class Interpreter:
         if sha not in self.sessions:
             self.sessions[sha] = open_session(self.models[sha])
         return self.sessions[sha]
+
+
+class Ranks:
+    """The ranks of one gang, each a generator that stops where a message is missing."""
+
+    def __init__(self, count, session):
+        self.mail = {}
+        self.sent, self.received = {}, {}
+        self.session = session
+
+    def in_turns(self, walks):
+        results, waiting = [None] * len(walks), dict(enumerate(walks))
+        while waiting:
+            moved = False
+            for rank, walk in list(waiting.items()):
+                try:
+                    moved |= next(walk)
+                except StopIteration as stop:
+                    results[rank] = stop.value
+                    del waiting[rank]
+                    moved = True
+            assert moved, "all ranks wait for each other"
+        return results
+
+    def part(self, part, inputs):
+        return (yield from self.repeat(part, part.loop, inputs, range(part.start, part.stop)))
+
+    def repeat(self, part, loop, around, iterations):
+        state = {carry.body_in: around[carry.init] for carry in loop.carries}
+        stacks = {stack.stacked: [] for stack in loop.stacked}
+        for index in iterations:
+            scope = {**around, **state, **{s.body_in: around[s.source][index, ...] for s in loop.sliced}}
+            for step in loop.steps:
+                if isinstance(step, Compute):
+                    feeds = {wire.port: scope[wire.value] for wire in step.inputs}
+                    arrays = self.session(step.subgraph).run([wire.port for wire in step.outputs], feeds)
+                    scope |= {w.value: array for w, array in zip(step.outputs, arrays, strict=True)}
+                elif isinstance(step, Exchange):
+                    yield from self.exchange(part.rank, step, scope)
+                else:
+                    assert isinstance(step, Repeat)
+                    scope |= yield from self.repeat(part, step, scope, range(step.length))
+            state = {carry.body_in: scope[carry.body_out] for carry in loop.carries}
+            for stack in loop.stacked:
+                stacks[stack.stacked].append(scope[stack.body_out])
+        finals = {carry.final: state[carry.body_in] for carry in loop.carries}
+        return finals | {name: np.stack(arrays) for name, arrays in stacks.items()}
+
+    def exchange(self, rank, step, scope):
+        arrays = [scope[value.name] for value in step.gives]
+        for value, array in zip(step.gives, arrays, strict=True):
+            assert (str(array.dtype), array.shape) == (value.dtype, value.shape)
+        self.sent[rank] = self.sent.get(rank, 0) + sum(array.nbytes for array in arrays)
+        for other in step.to:
+            self.mail.setdefault((rank, other), []).append(arrays)
+            yield True
+        for other, values in step.takes.items():
+            while not self.mail.get((other, rank)):
+                yield False
+            arrays = self.mail[other, rank].pop(0)
+            self.received[rank] = self.received.get(rank, 0) + sum(array.nbytes for array in arrays)
+            for value, array in zip(values, arrays, strict=True):
+                assert (str(array.dtype), array.shape) == (value.dtype, value.shape)
+                scope[value.name] = array
+            yield True
 
 
 def open_session(data):

@@ -1,0 +1,353 @@
+"""What each rank of a gang runs and what it takes from others, given who owns what (`placing`).
+
+It begins with what must be given and works backwards: a value that a rank needs is made by it when it owns the maker, or
+anybody does; a loop's state needs its next value; anything else is taken from its owner, or made here as well, whatever
+costs less in all. That choice is a cheapest cut, as in rematerialisation (Chen et al., "Training deep nets with
+sublinear memory cost", 2016, choose what to store; Picard, "Maximal closure of a graph", 1976, solves such choices by
+flows); duplicating tasks to save transfers goes back to Ahmad and Kwok, "On exploiting task duplication in parallel
+program scheduling", 1998. So large things are reduced before they travel and small ones are expanded after.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import onnx_ir as ir
+
+from ravop.graph.cost import nbytes, scan_length
+from ravsock.core.fleet import Line
+from ravsock.core.planner.body import can_travel, carry_count
+from ravsock.core.planner.context import Context
+from ravsock.core.planner.mincut import SINK, SOURCE, Network
+from ravsock.core.planner.placing import ANYBODY, Placed
+
+_BUSY, _IDLE = 2.0, 0.25
+"""What a second of repeated work counts: where a rank would compute something else, and where it would wait for
+another to do this work."""
+_MESSAGE = 0.02
+"""What a value counts besides its bytes, in latencies: it hardly travels alone."""
+_REGION = 1500
+"""Items looked at by one rank when it decides what to make itself."""
+
+
+@dataclass
+class Scope:
+    """A body that ranks run together, as a loop of the part."""
+
+    placed: Placed
+    node: ir.Node
+    trips: int
+    parent: Scope | None
+    inner: dict[ir.Node, Scope] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class Item:
+    """What makes values: a node, or what a loop does at its borders (`node` is None)."""
+
+    order: int
+    scope: Scope
+    seconds: float
+    """In one iteration of the outermost loop."""
+    reads: tuple[ir.Value, ...]
+    node: ir.Node | None = None
+
+
+class Web:
+    """The items of a placed body and of the loops inside that are spread, and how they hang together."""
+
+    def __init__(self, placed: Placed, loop: ir.Node, context: Context, line: Line) -> None:
+        self.context = context
+        self.line = line
+        self.makers: dict[ir.Value, Item] = {}
+        self.home: dict[ir.Value, Scope] = {}
+        """The scope in whose iterations a value lives."""
+        self.owners: dict[Item, int] = {}
+        self._travels: set[ir.Value] = set()
+        self._transfers: dict[ir.Value, float] = {}
+        self._count = 0
+        self.root = self._scope(placed, loop, 1, None)
+        for item in [item for item in self.makers.values() if item.node is None]:
+            self.owners[item] = self._owner_of(item.reads[0])
+        self._waits = self._find_waits()
+
+    def owner(self, value: ir.Value) -> int:
+        maker = self.makers.get(value)
+        return ANYBODY if maker is None else self.owners[maker]
+
+    def travels(self, value: ir.Value) -> bool:
+        return value in self._travels
+
+    def transfer(self, value: ir.Value) -> float:
+        """Seconds per iteration of the outermost loop that the value's bytes take."""
+        found = self._transfers.get(value)
+        if found is None:
+            seconds = nbytes(value) / self.line.rate + _MESSAGE * self.line.latency
+            found = self._transfers[value] = self.home[value].trips * seconds
+        return found
+
+    def wait(self, item: Item) -> float:
+        """How long a rank has waited for others when it comes to this item."""
+        return self._waits.get(item, 0.0)
+
+    # ── building ─────────────────────────────────────────────────────────────────────────────────────────────────────
+    def _scope(self, placed: Placed, loop: ir.Node, trips: int, parent: Scope | None) -> Scope:
+        scope = Scope(placed, loop, trips, parent)
+        body = placed.body
+        carries = carry_count(loop)
+        for index, value in enumerate(body.graph.inputs):
+            reads = [body.graph.outputs[index]] if index < carries else []
+            outside = loop.inputs[index]
+            self._make(value, scope, [*reads, *([outside] if parent and outside else [])])
+        for node in body.nodes:
+            if node in placed.spread:
+                length = scan_length(node) or 1
+                inside = scope.inner[node] = self._scope(placed.spread[node], node, trips * length, scope)
+                self._borders(node, inside, scope)
+                continue
+            read = tuple(v for v in self.context.reads(node) if not self.context.is_constant(v))
+            item = Item(self._next(), scope, trips * body.seconds[node], read, node)
+            self.owners[item] = placed.owner[node]
+            for value in node.outputs:
+                self.makers[value], self.home[value] = item, scope
+                if can_travel(value) and placed.owner[node] != ANYBODY:
+                    self._travels.add(value)
+        return scope
+
+    def _borders(self, node: ir.Node, inside: Scope, outside: Scope) -> None:
+        """What the loop gives needs what its iterations give."""
+        carries = carry_count(node)
+        for index, value in enumerate(node.outputs):
+            begin = node.inputs[index] if index < carries else None
+            self._make(value, outside, [inside.placed.body.graph.outputs[index], *([begin] if begin else [])])
+            if can_travel(value):
+                self._travels.add(value)
+
+    def _make(self, value: ir.Value, scope: Scope, reads: Iterable[ir.Value]) -> None:
+        kept = tuple(v for v in reads if not self.context.is_constant(v))
+        self.home[value] = scope
+        if kept:
+            self.makers[value] = Item(self._next(), scope, 0.0, kept)
+
+    def _next(self) -> int:
+        self._count += 1
+        return self._count
+
+    def _owner_of(self, value: ir.Value) -> int:
+        """Who owns what a value comes from, through the borders of loops."""
+        seen: set[ir.Value] = set()
+        while value not in seen:
+            seen.add(value)
+            maker = self.makers.get(value)
+            if maker is None:
+                return ANYBODY
+            if maker.node is not None:
+                return self.owners[maker]
+            value = maker.reads[0]
+        return ANYBODY
+
+    def _find_waits(self) -> dict[Item, float]:
+        waits: dict[Item, float] = {}
+        for item in self._in_order():
+            longest = 0.0
+            for value in item.reads:
+                maker = self.makers.get(value)
+                if maker is None or maker.scope is not item.scope or maker.node is None:
+                    continue
+                if self.owners[maker] not in (ANYBODY, self.owners[item]):
+                    longest = max(longest, item.scope.trips * self.line.seconds(nbytes(value)))
+                else:
+                    longest = max(longest, waits.get(maker, 0.0) - _IDLE * maker.seconds)
+            if longest > 0:
+                waits[item] = longest
+        return waits
+
+    def _in_order(self) -> list[Item]:
+        return sorted((item for item in self.owners if item.node is not None), key=lambda item: item.order)
+
+
+@dataclass
+class Shares:
+    """Per rank: the values that it has, and those of them that it takes from another: value → from whom."""
+
+    have: list[set[ir.Value]]
+    takes: list[dict[ir.Value, int]]
+    givers: dict[ir.Value, int]
+    """Who gives each wanted value: the lowest rank that has it anyway."""
+
+
+def share(web: Web, wanted: Sequence[ir.Value], ranks: int, patient: bool) -> Shares:
+    """Who runs and who takes what, so that each of `wanted` is given by somebody.
+
+    `patient`: waiting for others costs nothing. Either may give the better result: try both.
+    """
+    solver = _Solver(web, ranks, patient)
+    owned = [value for value in wanted if web.owner(value) != ANYBODY]
+    for value in owned:
+        solver.demand(value, web.owner(value))
+    solver.settle()
+    rest = [value for value in wanted if web.owner(value) == ANYBODY and not web.context.is_constant(value)]
+    for value in rest:
+        solver.demand(value, next((r for r in range(ranks) if value in solver.made[r]), 0))
+    solver.settle()
+    first = solver.walk({value: max(web.owner(value), 0) for value in wanted})
+    givers = {v: next((r for r in range(ranks) if v in first.have[r]), 0) for v in wanted}
+    return solver.walk(givers)
+
+
+class _Solver:
+    def __init__(self, web: Web, ranks: int, patient: bool) -> None:
+        self._web = web
+        self._patient = patient
+        self._roots: list[dict[ir.Value, None]] = [{} for _ in range(ranks)]
+        self._dirty: dict[int, None] = {}
+        self.made: list[set[ir.Value]] = [set() for _ in range(ranks)]
+        """Values that a rank has without taking them."""
+
+    def demand(self, value: ir.Value, rank: int) -> None:
+        if value not in self._roots[rank]:
+            self._roots[rank][value] = None
+            if value not in self.made[rank]:
+                self._dirty[rank] = None
+
+    def settle(self) -> None:
+        while self._dirty:
+            rank = next(iter(self._dirty))
+            del self._dirty[rank]
+            for value in self._solve(rank):
+                self.demand(value, self._web.owner(value))
+
+    def walk(self, givers: Mapping[ir.Value, int]) -> Shares:
+        """What is left when only that is done which somebody needs, by the choices of the last solution."""
+        web, ranks = self._web, len(self._roots)
+        have: list[set[ir.Value]] = [set() for _ in range(ranks)]
+        takes: list[dict[ir.Value, int]] = [{} for _ in range(ranks)]
+        pending = list(givers.items())
+        while pending:
+            value, rank = pending.pop()
+            if value in have[rank]:
+                continue
+            have[rank].add(value)
+            maker = web.makers.get(value)
+            if maker is None:
+                continue
+            if value in self.made[rank] or self._must_make(value, rank):
+                pending += [(read, rank) for read in maker.reads]
+            else:
+                takes[rank][value] = web.owner(value)
+                pending.append((value, web.owner(value)))
+        return Shares(have, takes, dict(givers))
+
+    # ── one rank ─────────────────────────────────────────────────────────────────────────────────────────────────────
+    def _must_make(self, value: ir.Value, rank: int) -> bool:
+        return not self._web.travels(value) or self._web.owner(value) in (ANYBODY, rank)
+
+    def _solve(self, rank: int) -> list[ir.Value]:
+        """Decide anew what the rank makes. → what it takes."""
+        web = self._web
+        made: set[ir.Value] = set()
+        foreign: dict[ir.Value, None] = {}
+        pending = list(self._roots[rank])
+        while pending:
+            value = pending.pop()
+            if value in made or value in foreign or value not in web.makers:
+                continue
+            if self._must_make(value, rank):
+                made.add(value)
+                pending += web.makers[value].reads
+            else:
+                foreign[value] = None
+        self.made[rank] = made
+        if not foreign:
+            return []
+        region = self._region(foreign, made, rank)
+        taken = self._cut(foreign, region, made, rank)
+        return [value for value in taken if value not in made]
+
+    def _price(self, value: ir.Value) -> float:
+        """What taking the value costs."""
+        web = self._web
+        return web.transfer(value) + (0.0 if self._patient else web.wait(web.makers[value]))
+
+    def _work(self, item: Item) -> float:
+        return item.seconds * (_IDLE if not self._patient and self._web.wait(item) > 0 else _BUSY)
+
+    def _region(self, foreign: Iterable[ir.Value], made: set[ir.Value], rank: int) -> dict[Item, None]:
+        """Items that could be worth running here instead of taking `foreign`: no more can flow into an item than
+        what it would save."""
+        web = self._web
+        flow: dict[Item, float] = {}
+        queue: list[tuple[int, Item]] = []
+        found: dict[Item, None] = {}
+
+        def reach(value: ir.Value, most: float) -> None:
+            item = web.makers.get(value)
+            if item is None or value in made or item in found:
+                return
+            limit = math.inf if self._must_make(value, rank) else self._price(value)
+            if item not in flow:
+                heapq.heappush(queue, (-item.order, item))
+            flow[item] = flow.get(item, 0.0) + min(most, limit)
+            if math.isinf(limit):
+                forced.add(item)
+
+        forced: set[Item] = set()
+        for value in foreign:
+            reach(value, math.inf)
+        while queue:
+            _, item = heapq.heappop(queue)
+            left = flow.pop(item) - self._work(item)
+            if item in found or (item not in forced and (left <= 0 or len(found) > _REGION)):
+                continue
+            found[item] = None
+            for value in item.reads:
+                reach(value, max(left, 0.0))
+        return found
+
+    def _cut(
+        self, foreign: dict[ir.Value, None], region: dict[Item, None], made: set[ir.Value], rank: int
+    ) -> list[ir.Value]:
+        """Choose between taking and running; what is made goes into `made`. → what is taken."""
+        web, network = self._web, Network()
+        network.vertex(), network.vertex()
+        runs: dict[Item, int] = {}
+        haves: dict[ir.Value, int] = {}
+
+        def have(value: ir.Value) -> int:
+            if value not in haves:
+                haves[value] = network.vertex()
+                pending.append(value)
+            return haves[value]
+
+        pending: list[ir.Value] = []
+        for value in foreign:
+            network.edge(SOURCE, have(value), math.inf)
+        while pending:
+            value = pending.pop()
+            item = web.makers[value]
+            must = self._must_make(value, rank)
+            if item not in region and not must:
+                network.edge(haves[value], SINK, self._price(value))
+                continue
+            fresh = item not in runs
+            if fresh:
+                runs[item] = network.vertex()
+            network.edge(haves[value], runs[item], math.inf if must else self._price(value))
+            if fresh:
+                network.edge(runs[item], SINK, self._work(item))
+                for read in item.reads:
+                    if read in web.makers and read not in made:
+                        network.edge(runs[item], have(read), math.inf)
+        near = network.source_side()
+        taken = []
+        for value, vertex in haves.items():
+            if vertex in near:
+                item = web.makers[value]
+                if item in runs and runs[item] in near:
+                    made.add(value)
+                else:
+                    taken.append(value)
+        return taken
