@@ -26,7 +26,7 @@ PLAIN_GFLOPS = 20.0
 TRIFLE = 2e-3
 """Seconds of a step, on such a core, below which no exchange pays, whoever is connected."""
 MEETING = 1e-3
-"""Seconds that an exchange takes however little is sent."""
+"""Seconds that an exchange takes however little is sent, over the shortest line."""
 WORTH = 0.85
 """Several machines are chosen when they need less than this share of what one alone needs."""
 MOST = 16
@@ -36,10 +36,13 @@ TALK = 0.1
 
 
 class Machine(NamedTuple):
-    """A provider: GFLOP/s of a slot, and bytes per second to and from the coordinator, 0 where that is not measured."""
+    """A provider: GFLOP/s of a slot, bytes per second to and from the coordinator, 0 where that is not measured, and
+    seconds that something small takes there and back.
+    """
 
     gflops: float
     link: float
+    round_trip: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -133,7 +136,8 @@ def _talk(sent: float, meetings: int, ranks: Sequence[Machine]) -> float:
     if len(ranks) == 1:
         return 0.0
     line = min(m.link for m in ranks)
-    return meetings * MEETING + (sent * (len(ranks) - 1) / line if line > 0 else math.inf)
+    meeting = max(MEETING, *(m.round_trip for m in ranks))
+    return meetings * meeting + (sent * (len(ranks) - 1) / line if line > 0 else math.inf)
 
 
 # ── the choice ────────────────────────────────────────────────────────────────────────────────────

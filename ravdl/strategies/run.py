@@ -20,7 +20,7 @@ from ravdl.strategies.parallel import step_in_shards
 from ravdl.strategies.shards import cut_in_shards
 from ravdl.strategies.workers import Worker, schedule
 from ravop.client.api import connected, fleet
-from ravop.errors import ArgumentError
+from ravop.errors import ArgumentError, RavenError
 from ravop.graph import Op
 
 
@@ -123,7 +123,12 @@ def decided(
     if not connected():
         alone = "Sequential(): no coordinator was connected when fit was called"
         return (Sequential(), alone) if asked is None else (asked, "")
-    step = step_cost(recipe, samples, batch_size)
+    try:
+        step = step_cost(recipe, samples, batch_size)
+    except (
+        RavenError
+    ):  # weights of another kind than floats; or what will be told when the step itself is traced
+        return asked or Sequential(), ""
     if asked is not None:
         return asked, told(asked, step, _machines()) + _short_epochs(asked, samples.count, batch_size)
     return chosen(step, [] if is_trifle(step) else _machines(), recipe.layers)
@@ -141,7 +146,7 @@ def _machines() -> list[Machine]:
     found = fleet()
     unknown = LOOPBACK if found.local else 0.0
     return [
-        Machine(provider.gflops, provider.link or unknown)
+        Machine(provider.gflops, provider.link or unknown, found.round_trip)
         for provider in found.providers
         if provider.gflops > 0 and not provider.resting
     ]

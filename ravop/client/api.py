@@ -7,6 +7,7 @@ which graph is meant: the current graph; in a script that defines none, the newe
 from __future__ import annotations
 
 import atexit
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -122,6 +123,8 @@ class Fleet:
 
     providers: tuple[ProviderInfo, ...]
     local: bool
+    round_trip: float
+    """Seconds from here to the coordinator and back; what lies between it and the providers is not known here."""
 
 
 def fleet() -> Fleet:
@@ -132,10 +135,13 @@ def fleet() -> Fleet:
     try:
         if cluster is not None:
             cluster.await_providers(connection)
+        connection.call(ListProviders(), Providers)  # so that the next answer comes over a line that is open
+        start = time.perf_counter()
         known = connection.call(ListProviders(), Providers).providers
+        taken = time.perf_counter() - start
     except UnreachableError:
-        known = ()
-    return Fleet(tuple(provider for provider in known if provider.connected), cluster is not None)
+        known, taken = (), 0.0
+    return Fleet(tuple(provider for provider in known if provider.connected), cluster is not None, taken)
 
 
 def flush() -> None:

@@ -128,6 +128,12 @@ def test_the_estimate_goes_by_examples_bytes_and_rounds() -> None:
     assert bytes_.computing == pytest.approx(alone(step, there).total / 4)
 
 
+def test_far_machines_meet_slowly() -> None:
+    step = step_of(large())
+    near, far = (in_shards(step, [Machine(20, FAST_LINE, t)] * 2, 2) for t in (0.0, 0.2))
+    assert far.exchanging - near.exchanging == pytest.approx(0.2, rel=0.05)
+
+
 def test_what_was_asked_for_is_estimated_too() -> None:
     step, there = step_of(large()), machines(2, SLOW_LINE / 100)
     assert "one machine alone would be faster" in told(DataParallel(2), step, there)
@@ -151,7 +157,7 @@ def connect(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[int]]:
             for n in range(count + 1)
         )  # fmt: skip
         monkeypatch.setattr(run, "connected", lambda: True)
-        monkeypatch.setattr(run, "fleet", lambda: asked.append(1) or Fleet(found, local))
+        monkeypatch.setattr(run, "fleet", lambda: asked.append(1) or Fleet(found, local, 0.0))
         return asked
 
     return connect
