@@ -15,10 +15,11 @@ from ravsock.core.speeds import UNKNOWN, Spread
 
 BEAT_SECONDS = 5.0
 """How often a provider says that it lives."""
-SILENT_SECONDS = 15.0
+SILENT_SECONDS = 12.0
 """After so much silence a provider's leases are given to others."""
-GRACE_SECONDS = 20.0
-"""After the coordinator started: time for providers to come back to what they held."""
+GRACE_SECONDS = 4.0
+"""After the coordinator started: time for providers to come back to what they held. Later, they may still deliver what
+nobody else was given meanwhile."""
 
 MIN_LEASE_SECONDS = 30.0
 LEASE_FACTOR = 10.0

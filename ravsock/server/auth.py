@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from ravop.errors import MessageError, RoleError, VersionError
+from ravop.errors import MessageError, RoleError, UnreachableError, VersionError
 from ravop.protocol.messages import VERSION, Hello
 from ravsock.store import Identity, Store
 
@@ -38,7 +38,7 @@ class Authenticator:
         now = time.monotonic()
         known = self._known.get(token)
         if known is None or known.until < now:
-            identity = await asyncio.to_thread(self._store.authenticate, token)
+            identity = await self._look_up(token, known)
             if len(self._known) >= REMEMBERED:
                 self._known.clear()
             known = self._known[token] = _Known(identity, now + REMEMBER_SECONDS)
@@ -50,6 +50,15 @@ class Authenticator:
                 hint=f"ravsock token create --role {roles[0]} --name NAME --data DIR",
             )
         return known.identity
+
+    async def _look_up(self, token: str, known: _Known | None) -> Identity:
+        """Who was known a moment ago still is while the database does not answer: a beat must not go unheard."""
+        try:
+            return await asyncio.to_thread(self._store.authenticate, token)
+        except UnreachableError:
+            if known is None:
+                raise
+            return known.identity
 
     async def greet(self, auth: object) -> tuple[Hello, Identity]:
         """Check the `Hello` of a new connection.

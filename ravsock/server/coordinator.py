@@ -6,40 +6,31 @@ Made and closed within one event loop. `run` gives it a port, a process and sign
 from __future__ import annotations
 
 import asyncio
-import logging
-import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
 
 import socketio
 
 from ravop.protocol.exchange import PATH
-from ravsock.core import deadlines
 from ravsock.server.auth import Authenticator
 from ravsock.server.blobs import PREFIX, BlobEndpoint
 from ravsock.server.dispatcher import Dispatcher
 from ravsock.server.exchange import ExchangeEndpoint
 from ravsock.server.gangs import Gangs
+from ravsock.server.health import Health
 from ravsock.server.history import History
 from ravsock.server.http import App, Receive, Scope, Send, respond
 from ravsock.server.leases import Leases
 from ravsock.server.progress import Progress
-from ravsock.server.providers import Providers
+from ravsock.server.providers import Provider, Providers
 from ravsock.server.rest import rest_app
 from ravsock.server.service import Service
 from ravsock.server.sockets import Session, Sockets
 from ravsock.server.storage import Storage
+from ravsock.server.sweeper import Sweeper
 from ravsock.server.work import Work
 from ravsock.server.writer import Writer
-from ravsock.store import BlobStore, Release, Store
-
-SWEEP_SECONDS = 2.0
-"""How often deadlines and silence are looked at."""
-COLLECT_SECONDS = 60.0
-"""How often blobs that nothing refers to are deleted."""
-
-log = logging.getLogger(__name__)
+from ravsock.store import BlobStore, Store
 
 
 class Coordinator:
@@ -58,31 +49,34 @@ class Coordinator:
         self._auth = Authenticator(store)
         self._sockets = Sockets(self._auth, self._gone)
         storage = Storage(blobs, store, self._writer)
-        self._history = History()
+        history, health = History(), Health()
         self._leases = Leases(store, self._writer, self._providers, self._sockets.send, self._touch)
         self._gangs = Gangs(store, self._writer, blobs, self._providers, self._leases)
         self._leases.joint = self._gangs
         self._dispatcher = Dispatcher(
-            store, self._writer, storage, self._providers, self._leases, self._history, self._gangs,
+            store, self._writer, storage, self._providers, self._leases, history, self._gangs, health,
             self._sockets.send,
         )  # fmt: skip
-        self._progress = Progress(store, self._providers, lambda: self._dispatcher.jobs, self._sockets.send)
-        self._storage = storage
+        self._progress = Progress(
+            store, self._providers, lambda: self._dispatcher.jobs, self._sockets.send, health
+        )
         self._work = Work(
-            store, self._writer, storage, self._providers, self._leases, self._dispatcher, self._history,
+            store, self._writer, storage, self._providers, self._leases, self._dispatcher, history,
             self._gangs, self._progress,
         )  # fmt: skip
         self._service = Service(store, self._writer, storage, self._providers, self._leases, self._progress)
+        self._sweeper = Sweeper(
+            store, self._writer, storage, self._providers, self._leases, health, self._silent
+        )
         self._sockets.answer_with(self._service, self._work, self._providers)
         self._routes: dict[str, App] = {
             "/socket.io": socketio.ASGIApp(self._sockets.sio),
             PREFIX.rstrip("/"): BlobEndpoint(self._auth, store, storage, self._providers),
             PATH: ExchangeEndpoint(self._auth, self._gangs),
-            "/api": rest_app(self._service, self._auth, asyncio.get_running_loop()),
+            "/api": rest_app(self._service, self._auth, health, asyncio.get_running_loop()),
         }
         self._tasks: list[asyncio.Task[None]] = []
         self._stopping = False
-        self._started = time.monotonic()
 
     @property
     def requesters(self) -> int:
@@ -94,8 +88,8 @@ class Coordinator:
         self._tasks = [
             asyncio.create_task(self._gangs.start(), name="gangs of before"),
             asyncio.create_task(self._dispatcher.run(), name="dispatcher"),
-            asyncio.create_task(_repeat(SWEEP_SECONDS, self._sweep), name="sweeper"),
-            asyncio.create_task(_repeat(COLLECT_SECONDS, self._collect), name="collector"),
+            asyncio.create_task(self._sweeper.sweep(), name="sweeper"),
+            asyncio.create_task(self._sweeper.collect(), name="collector"),
         ]
 
     def prepare_to_stop(self) -> None:
@@ -144,43 +138,6 @@ class Coordinator:
         if session.role == "requester":
             self._on_requester_gone()
 
-    async def _sweep(self) -> None:
-        """Silent providers, attempts out of time, and attempts of providers that did not come back."""
-        now = time.monotonic()
-        for provider in self._providers:
-            if deadlines.silent(provider.heard, now):
-                log.warning("provider %s is silent", provider.provider_id)
-                await self._work.left(provider)
-                await self._sockets.drop(provider.sid)
-        if expired := await self._writer.apply(self._store.expire, time.time()):
-            for outcome in expired:
-                log.warning("an attempt ran out of time (graph %s)", outcome.graph_id)
-            self._leases.settle(expired)
-        if now - self._started > deadlines.GRACE_SECONDS:
-            await self._release_orphans()
-
-    async def _release_orphans(self) -> None:
-        held = await asyncio.to_thread(self._store.held_by)
-        orphans = [
-            Release(task_id=h.task_id, attempt=h.attempt, provider_id=h.provider_id)
-            for h in held
-            if self._providers.get(h.provider_id) is None
-        ]
-        if orphans:
-            log.warning("%d tasks of providers that did not come back are given to others", len(orphans))
-            await self._writer.apply(self._store.release, orphans)
-            self._leases.wake()
-
-    async def _collect(self) -> None:
-        if gone := await self._storage.collect():
-            log.info("%d blobs deleted that nothing refers to", gone)
-
-
-async def _repeat(seconds: float, work: Callable[[], Awaitable[Any]]) -> None:
-    """Do the work every so often; when it fails, say so and go on."""
-    while True:
-        await asyncio.sleep(seconds)
-        try:
-            await work()
-        except Exception:
-            log.exception("%s failed; it is tried again", getattr(work, "__name__", "upkeep"))
+    async def _silent(self, provider: Provider) -> None:
+        await self._work.left(provider)
+        await self._sockets.drop(provider.sid)

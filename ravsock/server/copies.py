@@ -15,6 +15,7 @@ from ravsock.core import deadlines, stragglers
 from ravsock.core.deadlines import Effort
 from ravsock.core.placement import LINK, Job, Node
 from ravsock.core.stragglers import Leased
+from ravsock.server import clock
 from ravsock.server.history import History
 from ravsock.server.leases import Wish
 from ravsock.server.providers import Batch, Holding, Provider, Providers
@@ -61,7 +62,7 @@ class Copies:
                 wishes.append(self._wish(other, leased[copy.number], batch, holdings, now))
         if wishes:
             leases = [wish.lease for wish in wishes]
-            copied = await self._writer.apply(self._store.copy, leases, time.time())
+            copied = await self._writer.apply(self._store.copy, leases, clock.now())
             for wish, tasks in zip(wishes, copied, strict=True):
                 if tasks:
                     log.info("%s is late; %s computes it too", tasks[0].label, wish.lease.provider_id)
@@ -104,7 +105,7 @@ class Copies:
         )
         lease = Lease(
             provider_id=provider.provider_id,
-            deadline=time.time() + lasts,
+            deadline=clock.now() + lasts,
             tasks=tuple(task.task_id for task in ready),
         )
         link = self._history.link(provider.provider_id) or LINK

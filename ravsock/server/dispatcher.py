@@ -16,8 +16,10 @@ from ravop.protocol.messages import Assign, HeldTask, Task
 from ravsock.core import deadlines, placement
 from ravsock.core.deadlines import Effort
 from ravsock.core.placement import Assignment, Job
+from ravsock.server import clock
 from ravsock.server.copies import Copies
 from ravsock.server.gangs import Gangs
+from ravsock.server.health import Health
 from ravsock.server.history import History
 from ravsock.server.leases import Leases, Send, Wish, needed
 from ravsock.server.muster import Muster
@@ -49,6 +51,7 @@ class Dispatcher:
         leases: Leases,
         history: History,
         gangs: Gangs,
+        health: Health,
         send: Send,
     ) -> None:
         self.jobs: tuple[Job, ...] = ()
@@ -59,6 +62,7 @@ class Dispatcher:
         self._providers = providers
         self._leases = leases
         self._history = history
+        self._health = health
         self._send = send
         self._muster = Muster(store, writer, providers, leases, history, gangs, self._deliver)
         self._copies = Copies(store, writer, providers, history, self._give)
@@ -75,8 +79,8 @@ class Dispatcher:
                     pass
                 nodes = [provider.node(time.monotonic()) for provider in self._providers]
                 self._leases.look_after(await self._copies.hand_out(nodes))
-            except Exception:
-                log.exception("tasks could not be handed out; trying again in a second")
+            except Exception as error:  # noqa: BLE001 — it is told and logged, and tried again
+                self._health.failed("tasks could not be handed out", error)
                 self._leases.wake_after(1.0)
 
     async def _hand_out(self) -> bool:
@@ -102,7 +106,7 @@ class Dispatcher:
         if not wishes:
             return False
         leases = [wish.lease for wish in wishes]
-        batches = await self._writer.apply(self._store.lease, leases, time.time())
+        batches = await self._writer.apply(self._store.lease, leases, clock.now())
         for wish, tasks in zip(wishes, batches, strict=True):
             if tasks:
                 self._give(wish, tasks)
@@ -184,7 +188,7 @@ class Dispatcher:
         )
         lease = Lease(
             provider_id=provider.provider_id,
-            deadline=time.time() + lasts + deadlines.patience(waits),
+            deadline=clock.now() + lasts + deadlines.patience(waits),
             tasks=assignment.tasks,
             stop=stop,
             ahead=ahead,

@@ -23,6 +23,7 @@ from ravop.protocol.messages import (
     blobs_needed,
     models_needed,
 )
+from ravsock.server import clock
 from ravsock.server.providers import Batch, Holding, Provider, Providers
 from ravsock.server.writer import Writer
 from ravsock.store import Failure, Lease, Outcome, ReadyTask, Release, Store
@@ -104,7 +105,7 @@ class Leases:
         )
         self.forget(provider_id, [held])
         if await self._own(provider_id, [held]):
-            self.settle(await self._writer.apply(self._store.fail, [failure], time.time()))
+            self.settle(await self._writer.apply(self._store.fail, [failure], clock.now()))
 
     async def _own(self, provider_id: str, tasks: list[HeldTask]) -> list[HeldTask]:
         """Those that it makes alone; the others are ended."""

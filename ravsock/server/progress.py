@@ -15,9 +15,11 @@ from collections.abc import Callable
 
 import msgspec
 
-from ravop.errors import RavenError
+from ravop.errors import RavenError, UnreachableError
 from ravop.protocol.messages import GraphInfo
 from ravsock.core import placement, states
+from ravsock.server import clock
+from ravsock.server.health import Health
 from ravsock.server.leases import Send
 from ravsock.server.providers import Providers
 from ravsock.store import Store
@@ -41,8 +43,10 @@ class Progress:
         providers: Providers,
         ready_jobs: Callable[[], tuple[placement.Job, ...]],
         send: Send,
+        health: Health,
     ) -> None:
         self._store = store
+        self._health = health
         self._providers = providers
         self._ready_jobs = ready_jobs
         self._send = send
@@ -61,7 +65,7 @@ class Progress:
 
     async def info(self, graph_id: str, owner: int | None = None, *, detailed: bool = False) -> GraphInfo:
         """The graph and its progress; `detailed`: also what is persisted. Raises `UnknownGraphError`."""
-        info = await asyncio.to_thread(self._store.progress, graph_id, owner, time.time(), detailed=detailed)
+        info = await asyncio.to_thread(self._store.progress, graph_id, owner, clock.now(), detailed=detailed)
         return self._completed(info)
 
     async def infos(self, owner: int | None = None, state: str | None = None) -> tuple[GraphInfo, ...]:
@@ -73,8 +77,8 @@ class Progress:
         now = time.monotonic()
         nodes = [provider.node(now) for provider in self._providers]
         able = [provider for provider in self._providers if provider.graph_id in (None, info.graph_id)]
-        waiting = ""
-        if info.state == states.EXECUTING and not info.tasks_running:
+        waiting = self._health.trouble
+        if not waiting and info.state == states.EXECUTING and not info.tasks_running:
             elsewhere = sum(provider.works_for_others(info.graph_id) for provider in able)
             waiting = placement.why_waiting(info.graph_id, self._ready_jobs(), nodes, elsewhere)
         return msgspec.structs.replace(info, providers=len(able), waiting=waiting)
@@ -93,6 +97,16 @@ class Progress:
             if not self._changed[graph_id]:
                 del self._changed[graph_id]
 
+    async def _latest(self, graph_id: str, told: GraphInfo | None) -> GraphInfo:
+        """While the database does not answer: what was told last, and that it does not."""
+        try:
+            return await self.info(graph_id)
+        except UnreachableError as error:
+            self._health.failed("a graph could not be shown", error)
+            if told is None:
+                raise
+            return msgspec.structs.replace(told, waiting=self._health.trouble)
+
     async def _tell(self, sid: str, graph_id: str, changed: asyncio.Event) -> None:
         told: GraphInfo | None = None
         while True:
@@ -104,12 +118,12 @@ class Progress:
                     await changed.wait()
             changed.clear()
             try:
-                info = await self.info(graph_id)
+                info = await self._latest(graph_id, told)
                 if info != told:
                     await self._send(sid, info)
                     told = info
             except RavenError as error:  # deleted meanwhile, or the watcher is slow or gone: it may ask again
                 log.debug("graph %s could not be shown to %s: %s", graph_id, sid, error)
-            except Exception:
-                log.exception("graph %s could not be shown", graph_id)
+            except Exception as error:  # noqa: BLE001 — it is told and logged, and tried again
+                self._health.failed("a graph could not be shown", error)
             await asyncio.sleep(PAUSE_SECONDS)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Coroutine
+from http import HTTPStatus
 from typing import Any, TypeVar
 
 import msgspec
@@ -17,6 +18,7 @@ from werkzeug.exceptions import HTTPException
 
 from ravop.errors import MessageError, RavenError, WaitTimeoutError
 from ravsock.server.auth import Authenticator
+from ravsock.server.health import Health
 from ravsock.server.http import CRASHED, App, bearer, status_of
 from ravsock.server.service import Service
 from ravsock.store import Identity
@@ -27,10 +29,10 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 
-def rest_app(service: Service, auth: Authenticator, loop: asyncio.AbstractEventLoop) -> App:
+def rest_app(service: Service, auth: Authenticator, health: Health, loop: asyncio.AbstractEventLoop) -> App:
     """The API as an ASGI application for paths below `/api`."""
     flask = Flask("ravsock", static_folder=None)
-    api = _Api(service, auth, loop)
+    api = _Api(service, auth, health, loop)
     flask.get("/api/health")(api.health)
     flask.get("/api/graphs")(api.graphs)
     flask.get("/api/graphs/<graph_id>")(api.graph)
@@ -49,13 +51,19 @@ def rest_app(service: Service, auth: Authenticator, loop: asyncio.AbstractEventL
 class _Api:
     """The views. Each gets its caller from the bearer token."""
 
-    def __init__(self, service: Service, auth: Authenticator, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self, service: Service, auth: Authenticator, health: Health, loop: asyncio.AbstractEventLoop
+    ) -> None:
         self._service = service
         self._auth = auth
+        self._health = health
         self._loop = loop
 
     def health(self) -> Response:
-        """For load balancers: no token needed."""
+        """For load balancers: no token needed. 503 while the database or the disk is in trouble."""
+        trouble = self._health.trouble
+        if trouble:
+            return _json({"status": "trouble", "problem": trouble}, HTTPStatus.SERVICE_UNAVAILABLE)
         return _json({"status": "ok"})
 
     def graphs(self) -> Response:

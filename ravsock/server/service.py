@@ -19,6 +19,7 @@ from ravop.protocol.tensors import Array, TensorRef, blobs_of, decode_tensor, re
 from ravsock.core.fitting import inline_bytes
 from ravsock.core.fleet import Fleet, ProviderSpeed
 from ravsock.core.planner import Planned, plan_graph
+from ravsock.server import clock
 from ravsock.server.admission import check_manifest
 from ravsock.server.leases import Leases
 from ravsock.server.progress import Progress
@@ -64,7 +65,7 @@ class Service:
             for sha, shipped in planned.models.items():
                 await self._storage.keep(sha, shipped)
             await self._writer.do(
-                self._store.add_graph, who.token_id, description, model, manifest, planned.plan, time.time()
+                self._store.add_graph, who.token_id, description, model, manifest, planned.plan, clock.now()
             )
             log.info("graph %s activated: %d units", graph_id, len(planned.plan.main.units))
         plan = await asyncio.to_thread(self._store.plan, graph_id, who.token_id)
@@ -86,13 +87,13 @@ class Service:
 
     async def execute(self, who: Identity, graph_id: str) -> None:
         """Start an active graph, or a failed one from what it has. Raises `GraphStateError`."""
-        await self._writer.do(self._store.start_graph, graph_id, _owner(who), time.time())
+        await self._writer.do(self._store.start_graph, graph_id, _owner(who), clock.now())
         self._leases.wake()
         self._progress.touch(graph_id)
 
     async def cancel(self, who: Identity, graph_id: str) -> None:
         """Stop it for good. Raises `GraphStateError` for a graph that is done."""
-        recalls = await self._writer.do(self._store.cancel_graph, graph_id, _owner(who), time.time())
+        recalls = await self._writer.do(self._store.cancel_graph, graph_id, _owner(who), clock.now())
         self._leases.recall(recalls)
         self._progress.touch(graph_id)
 

@@ -7,7 +7,6 @@ its bytes go when its record has gone.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterable, Sequence
 
 import msgspec
@@ -16,6 +15,7 @@ from ravop.errors import MessageError, UnreachableError
 from ravop.protocol.messages import Earlier, Task, TaskInput
 from ravop.protocol.tensors import Blob, TensorRef, sha256
 from ravsock.core import fitting
+from ravsock.server import clock
 from ravsock.server.writer import Writer
 from ravsock.store import BlobStore, Store
 from ravsock.store.folder import BlobWriter
@@ -27,6 +27,9 @@ GRACE_SECONDS = 600.0
 """A blob that nothing refers to is kept so long after its last use: the rest of a graph may be on its way. Weights
 between the chunks of a loop wait here too, so it cannot be much longer.
 """
+SHORT_GRACE_SECONDS = 60.0
+NEARLY_FULL = 1024**3
+"""With fewer bytes left on the disk, what nothing refers to is kept for the shorter time."""
 
 
 class Storage:
@@ -119,18 +122,22 @@ class Storage:
         """Somebody counts on the blob: keep it as if it was uploaded now."""
         await self._writer.do(self._record, sha, size, owner)
 
+    def nearly_full(self) -> bool:
+        """Whether little is left of the disk that has the blobs."""
+        return self.blobs.free() < NEARLY_FULL
+
     async def collect(self) -> int:
-        """Delete what nothing refers to any more; how many blobs."""
+        """Delete what nothing refers to any more, on a disk that is nearly full sooner; how many blobs."""
         return await self._writer.do(self._collect)
 
     def _record(self, sha: str, size: int, owner: int | None) -> None:
         """On the writer's thread, as `_collect`: a blob cannot be deleted between the look and the record."""
         if not self.blobs.has(sha):
             raise UnreachableError("the blob was cleared away while it was uploaded", hint="upload it again")
-        self._store.record_blob(sha, size, owner, time.time())
+        self._store.record_blob(sha, size, owner, clock.now())
 
     def _collect(self) -> int:
-        gone = self._store.collect(time.time(), GRACE_SECONDS)
+        gone = self._store.collect(clock.now(), SHORT_GRACE_SECONDS if self.nearly_full() else GRACE_SECONDS)
         for sha in gone:
             self.blobs.delete(sha)
         return len(gone)

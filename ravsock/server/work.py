@@ -32,6 +32,7 @@ from ravop.protocol.messages import (
 )
 from ravop.protocol.tensors import blobs_of
 from ravsock.core import deadlines, states
+from ravsock.server import clock
 from ravsock.server.dispatcher import Dispatcher
 from ravsock.server.gangs import Gangs
 from ravsock.server.history import History, Run
@@ -87,7 +88,7 @@ class Work:
         """
         name, claims = message.provider_id, message.holding
         await self._writer.do(
-            self._store.register_provider, name, identity.token_id, message.profile, time.time()
+            self._store.register_provider, name, identity.token_id, message.profile, clock.now()
         )
         provider = Provider(
             provider_id=name,
@@ -98,7 +99,7 @@ class Work:
             heard=time.monotonic(),
             history=self._history,
         )
-        kept = await self._writer.do(self._reclaim, provider, claims, time.time())
+        kept = await self._writer.do(self._reclaim, provider, claims, clock.now())
         tasks = await self._storage.fitted_tasks([task for task, _ in kept])
         earlier = self._providers.add(provider)
         for task, (_, held) in zip(tasks, kept, strict=True):
@@ -188,7 +189,7 @@ class Work:
             Release(task_id=held.task_id, attempt=held.attempt, provider_id=name) for held in message.returned
         ]
         try:
-            outcomes = await self._writer.apply(self._take_in, done, failed, returned, time.time())
+            outcomes = await self._writer.apply(self._take_in, done, failed, returned, clock.now())
         except _MissingError as error:
             return Reported(missing=error.missing)
         self._note(provider, message, outcomes)  # what follows may begin at once

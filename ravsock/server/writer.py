@@ -17,6 +17,8 @@ from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Any, ParamSpec, Protocol, TypeVar
 
+from ravop.errors import StorageFullError, UnreachableError
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -119,6 +121,8 @@ class Writer:
     def _commit(self, changes: list[_Change]) -> Sequence[Any]:
         try:
             results = self._store.run_together([change.call for change in changes])
+        except (UnreachableError, StorageFullError) as error:  # for whoever asked to tell
+            return [error] * len(changes)
         except Exception as error:
             log.exception("a commit of %d changes failed", len(changes))
             return [error] * len(changes)

@@ -10,6 +10,7 @@ import asyncio
 import errno
 import hashlib
 import os
+import shutil
 import time
 import uuid
 from collections.abc import AsyncIterable, Iterator

@@ -12,7 +12,7 @@ from ravop.errors import ComputeError
 from ravop.protocol import messages as m
 from ravop.protocol.tensors import Blob
 from ravsock.core import deadlines, placement
-from ravsock.server import coordinator as coordinator_module
+from ravsock.server import sweeper
 
 
 def held(task: m.Task) -> m.HeldTask:
@@ -183,7 +183,7 @@ async def test_a_report_that_names_a_missing_blob_takes_nothing_in_and_may_be_se
 
 async def test_a_silent_provider_loses_its_tasks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(deadlines, "SILENT_SECONDS", 0.5)
-    monkeypatch.setattr(coordinator_module, "SWEEP_SECONDS", 0.1)
+    monkeypatch.setattr(sweeper, "SWEEP_SECONDS", 0.1)
     async with serving(tmp_path) as served, served.requester() as alice, served.provider("silent") as silent:
         await alice.run(branches(1))
         task = await silent.take()
@@ -197,7 +197,7 @@ async def test_an_attempt_out_of_time_is_recalled_and_given_out_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(deadlines, "MIN_LEASE_SECONDS", 0.3)
-    monkeypatch.setattr(coordinator_module, "SWEEP_SECONDS", 0.1)
+    monkeypatch.setattr(sweeper, "SWEEP_SECONDS", 0.1)
     async with serving(tmp_path) as served, served.requester() as alice, served.provider() as provider:
         graph_id = await alice.run(branches(1))
         first = await provider.take()
@@ -269,7 +269,7 @@ async def test_a_coordinator_started_again_goes_on_where_it_was(tmp_path: Path) 
 async def test_what_providers_held_that_do_not_come_back_is_given_to_others_after_a_while(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(coordinator_module, "SWEEP_SECONDS", 0.1)
+    monkeypatch.setattr(sweeper, "SWEEP_SECONDS", 0.1)
     monkeypatch.setattr(deadlines, "GRACE_SECONDS", 0.5)
     async with serving(tmp_path) as served:
         requester = served.token("requester")

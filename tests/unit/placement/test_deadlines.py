@@ -137,5 +137,5 @@ def test_the_time_left_needs_a_speed_to_go_by() -> None:
 
 
 def test_silence_counts_from_the_last_sign_of_life() -> None:
-    assert not deadlines.silent(100.0, 115.0)
-    assert deadlines.silent(100.0, 115.1)
+    assert not deadlines.silent(100.0, 112.0)
+    assert deadlines.silent(100.0, 112.1)

@@ -1,0 +1,112 @@
+"""Looks after what ends by itself: silent providers, leases out of time, providers that do not come back, clocks that
+jump, and blobs that nothing refers to.
+
+How long each may take is in `ravsock.core.deadlines`. Each of its rounds is tried again when it fails.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from ravsock.core import deadlines
+from ravsock.server import clock
+from ravsock.server.health import Health
+from ravsock.server.leases import Leases
+from ravsock.server.providers import Provider, Providers
+from ravsock.server.storage import Storage
+from ravsock.server.writer import Writer
+from ravsock.store import Release, Store
+
+SWEEP_SECONDS = 1.0
+"""How often deadlines and silence are looked at."""
+COLLECT_SECONDS, COLLECT_SOON_SECONDS = 60.0, 10.0
+"""How often blobs that nothing refers to are deleted; and on a disk that is nearly full."""
+
+log = logging.getLogger(__name__)
+
+
+class Sweeper:
+    """`left(provider)` is called for a silent one: others get what it had, and its connection is ended."""
+
+    def __init__(
+        self,
+        store: Store,
+        writer: Writer,
+        storage: Storage,
+        providers: Providers,
+        leases: Leases,
+        health: Health,
+        left: Callable[[Provider], Awaitable[None]],
+    ) -> None:
+        self._store = store
+        self._writer = writer
+        self._storage = storage
+        self._providers = providers
+        self._leases = leases
+        self._health = health
+        self._left = left
+        self._renewed: float | None = None
+
+    async def sweep(self) -> None:
+        """Until cancelled."""
+        while True:
+            await asyncio.sleep(SWEEP_SECONDS)
+            await self._try("leases could not be looked after", self._sweep)
+
+    async def collect(self) -> None:
+        """Until cancelled."""
+        while True:
+            await asyncio.sleep(COLLECT_SOON_SECONDS if self._storage.nearly_full() else COLLECT_SECONDS)
+            await self._try("blobs could not be cleared away", self._collect)
+
+    async def _try(self, what: str, work: Callable[[], Awaitable[Any]]) -> None:
+        try:
+            await work()
+        except Exception as error:  # noqa: BLE001 — it is told and logged, and tried again
+            self._health.failed(what, error)
+        else:
+            self._health.well()
+
+    async def _sweep(self) -> None:
+        await self._keep_time()
+        now = time.monotonic()
+        for provider in self._providers:
+            if deadlines.silent(provider.heard, now):
+                log.warning("provider %s is silent", provider.provider_id)
+                await self._left(provider)
+        if expired := await self._writer.apply(self._store.expire, clock.now()):
+            for outcome in expired:
+                log.warning("an attempt ran out of time (graph %s)", outcome.graph_id)
+            self._leases.settle(expired)
+        if self._renewed is not None and now - self._renewed > deadlines.GRACE_SECONDS:
+            await self._release_orphans()
+
+    async def _keep_time(self) -> None:
+        """Leases of an earlier process begin anew; those of this one do not feel that the clock jumps."""
+        if self._renewed is None:
+            await self._writer.apply(self._store.renew, clock.now())
+            self._renewed = time.monotonic()
+        if seconds := clock.jump():
+            log.warning("the clock has jumped by %.0f s; leases end as much later", seconds)
+            await self._writer.apply(self._store.shift, seconds)
+            clock.follow(seconds)
+
+    async def _release_orphans(self) -> None:
+        held = await asyncio.to_thread(self._store.held_by)
+        orphans = [
+            Release(task_id=h.task_id, attempt=h.attempt, provider_id=h.provider_id)
+            for h in held
+            if self._providers.get(h.provider_id) is None
+        ]
+        if orphans:
+            log.warning("%d tasks of providers that did not come back are given to others", len(orphans))
+            await self._writer.apply(self._store.release, orphans)
+            self._leases.wake()
+
+    async def _collect(self) -> None:
+        if gone := await self._storage.collect():
+            log.info("%d blobs deleted that nothing refers to", gone)
