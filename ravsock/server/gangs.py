@@ -13,7 +13,6 @@ import logging
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
 from typing import TypeVar
 
 import msgspec
@@ -24,8 +23,9 @@ from ravop.protocol.messages import HeldTask, OutputSpec, Report, Reported, Task
 from ravop.protocol.tensors import blobs_of
 from ravsock.core import teams
 from ravsock.core.tasks import check_outputs
-from ravsock.core.teams import Seen, Team
+from ravsock.core.teams import Team
 from ravsock.server.exchange import Exchange
+from ravsock.server.gang import Gang, Key, Past, remember
 from ravsock.server.leases import Leases
 from ravsock.server.providers import Provider, Providers
 from ravsock.server.writer import Writer
@@ -47,80 +47,10 @@ LOST_SECONDS = 2.0
 """A rank that left the exchange has so long to say why, before its gang is broken off."""
 RETURN_SECONDS = 10.0
 """A provider that gives its part back gets no work for so long."""
-REMEMBERED = 10_000
-"""Attempts that are over, loops whose gangs were timed, and who was in them."""
-
-Key = tuple[int, int]
-"""Task and attempt."""
 DISCARDED = Reported()
-K = TypeVar("K")
 V = TypeVar("V")
 
 log = logging.getLogger(__name__)
-
-
-class Past:
-    """How gangs did, and who was in them, for as long as this process lives."""
-
-    def __init__(self) -> None:
-        self._seen: OrderedDict[str, dict[int, Seen]] = OrderedDict()
-        self._usual: OrderedDict[int, tuple[str, ...]] = OrderedDict()
-
-    def seen(self, model: str) -> dict[int, Seen]:
-        """Of a loop's chunk model: by the number of ranks."""
-        return dict(self._seen.get(model, {}))
-
-    def saw(self, model: str, ranks: int, one: Seen) -> None:
-        _remember(self._seen, model, self.seen(model) | {ranks: one})
-
-    def passed_over(self, model: str) -> None:
-        """One provider alone got the chunk."""
-        if model in self._seen:
-            seen = self._seen[model]
-            self._seen[model] = {ranks: one.passed_over() for ranks, one in seen.items()}
-
-    def usual(self, task_id: int) -> tuple[str, ...]:
-        """Who did the loop's last chunk, in rank order."""
-        return self._usual.get(task_id, ())
-
-    def met(self, task_id: int, providers: tuple[str, ...]) -> None:
-        _remember(self._usual, task_id, providers)
-
-
-@dataclass(eq=False)
-class Gang:
-    """One attempt."""
-
-    ready: ReadyTask
-    team: Team
-    tasks: tuple[Task, ...]
-    """By rank."""
-    exchange: Exchange
-    since: float
-    results: dict[int, TaskResult] = field(default_factory=dict)
-    answers: dict[int, asyncio.Future[Reported]] = field(default_factory=dict)
-    """To the ranks that have reported."""
-    committing: bool = False
-    timer: asyncio.TimerHandle | None = None
-    over: bool = False
-
-    @property
-    def held(self) -> HeldTask:
-        return HeldTask(task_id=self.tasks[0].task_id, attempt=self.tasks[0].attempt)
-
-    @property
-    def key(self) -> Key:
-        return self.tasks[0].task_id, self.tasks[0].attempt
-
-    @property
-    def leader(self) -> str:
-        return self.team.providers[0]
-
-    def answer(self, rank: int) -> asyncio.Future[Reported]:
-        found = self.answers.get(rank)
-        if found is None:
-            found = self.answers[rank] = asyncio.get_running_loop().create_future()
-        return found
 
 
 class Gangs:
@@ -390,7 +320,7 @@ class Gangs:
         """At once: nothing of the attempt is taken in any more."""
         gang.over = True
         self._running.pop(gang.key, None)
-        _remember(self._over, gang.key, None)
+        remember(self._over, gang.key, None)
         if gang.timer is not None:
             gang.timer.cancel()
         gang.exchange.close(DONE) if told.accepted else gang.exchange.close()
@@ -412,10 +342,3 @@ def _split(values: tuple[V, ...], wanted: Callable[[V], bool]) -> tuple[tuple[V,
 def _settle(answer: asyncio.Future[Reported], told: Reported) -> None:
     if not answer.done():
         answer.set_result(told)
-
-
-def _remember(kept: OrderedDict[K, V], key: K, value: V) -> None:
-    kept[key] = value
-    kept.move_to_end(key)
-    if len(kept) > REMEMBERED:
-        kept.popitem(last=False)

@@ -52,7 +52,7 @@ class Muster:
                 fleet |= {name: _busier(fleet[name], team.estimate) for name in team.providers}
         if chosen:
             leases = [_lease(task, team) for task, team in chosen]
-            leased = await self._writer.do(self._store.lease, leases, clock.now())
+            leased = await self._writer.apply(self._store.lease, leases, clock.now())
             for (task, team), tasks in zip(chosen, leased, strict=True):
                 if tasks:
                     await self._give(task, team, tasks)
@@ -98,7 +98,7 @@ class Muster:
                 return await self._gangs.break_off(gang, f"{name} left")
             batch = Batch(
                 graph_id=ready.graph_id, owner=ready.owner, since=time.monotonic(), blobs=needed(task),
-                moving=team.fetching,
+                moving=team.fetching, copied=True,
             )  # fmt: skip
             holding = Holding(
                 task_id=task.task_id, attempt=task.attempt, batch=batch, estimate=team.estimate, ready=ready

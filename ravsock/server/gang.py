@@ -1,0 +1,91 @@
+"""One gang's attempt, and what is remembered of gangs. Used by `gangs` and `muster`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from ravop.protocol.messages import HeldTask, Reported, Task, TaskResult
+from ravsock.core.teams import Seen, Team
+from ravsock.server.exchange import Exchange
+from ravsock.store import ReadyTask
+
+REMEMBERED = 10_000
+"""Attempts that are over, loops whose gangs were timed, and who was in them."""
+Key = tuple[int, int]
+"""Task and attempt."""
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+class Past:
+    """How gangs did, and who was in them, for as long as this process lives."""
+
+    def __init__(self) -> None:
+        self._seen: OrderedDict[str, dict[int, Seen]] = OrderedDict()
+        self._usual: OrderedDict[int, tuple[str, ...]] = OrderedDict()
+
+    def seen(self, model: str) -> dict[int, Seen]:
+        """Of a loop's chunk model: by the number of ranks."""
+        return dict(self._seen.get(model, {}))
+
+    def saw(self, model: str, ranks: int, one: Seen) -> None:
+        remember(self._seen, model, self.seen(model) | {ranks: one})
+
+    def passed_over(self, model: str) -> None:
+        """One provider alone got the chunk."""
+        if model in self._seen:
+            seen = self._seen[model]
+            self._seen[model] = {ranks: one.passed_over() for ranks, one in seen.items()}
+
+    def usual(self, task_id: int) -> tuple[str, ...]:
+        """Who did the loop's last chunk, in rank order."""
+        return self._usual.get(task_id, ())
+
+    def met(self, task_id: int, providers: tuple[str, ...]) -> None:
+        remember(self._usual, task_id, providers)
+
+
+@dataclass(eq=False)
+class Gang:
+    """One attempt."""
+
+    ready: ReadyTask
+    team: Team
+    tasks: tuple[Task, ...]
+    """By rank."""
+    exchange: Exchange
+    since: float
+    results: dict[int, TaskResult] = field(default_factory=dict)
+    answers: dict[int, asyncio.Future[Reported]] = field(default_factory=dict)
+    """To the ranks that have reported."""
+    committing: bool = False
+    timer: asyncio.TimerHandle | None = None
+    over: bool = False
+
+    @property
+    def held(self) -> HeldTask:
+        return HeldTask(task_id=self.tasks[0].task_id, attempt=self.tasks[0].attempt)
+
+    @property
+    def key(self) -> Key:
+        return self.tasks[0].task_id, self.tasks[0].attempt
+
+    @property
+    def leader(self) -> str:
+        return self.team.providers[0]
+
+    def answer(self, rank: int) -> asyncio.Future[Reported]:
+        found = self.answers.get(rank)
+        if found is None:
+            found = self.answers[rank] = asyncio.get_running_loop().create_future()
+        return found
+
+
+def remember(kept: OrderedDict[K, V], key: K, value: V) -> None:
+    kept[key] = value
+    kept.move_to_end(key)
+    if len(kept) > REMEMBERED:
+        kept.popitem(last=False)
