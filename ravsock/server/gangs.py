@@ -24,6 +24,7 @@ from ravop.protocol.tensors import blobs_of
 from ravsock.core import teams
 from ravsock.core.tasks import check_outputs
 from ravsock.core.teams import Team
+from ravsock.server import clock
 from ravsock.server.exchange import Exchange
 from ravsock.server.gang import Gang, Key, Past, remember
 from ravsock.server.leases import Leases
@@ -202,7 +203,7 @@ class Gangs:
             seconds=max(result.seconds for result in results),
         )  # fmt: skip
         try:
-            (outcome,) = await self._writer.do(self._store.complete, [merged], time.time())
+            (outcome,) = await self._writer.do(self._store.complete, [merged], clock.now())
         except Exception as error:
             log.exception("a gang's result could not be recorded")
             return self._ask_again(gang, error)
@@ -276,7 +277,7 @@ class Gangs:
             task_id=gang.held.task_id, attempt=gang.held.attempt, provider_id=gang.leader, problem=problem,
             node=node, subgraph=subgraph, blame=name,
         )  # fmt: skip
-        self._leases.settle(await self._writer.do(self._store.fail, [failure], time.time()))
+        self._leases.settle(await self._writer.do(self._store.fail, [failure], clock.now()))
 
     async def break_off(self, gang: Gang, why: str, but: str = "") -> None:
         """Nobody is to blame: the chunk goes back to the queue. `but` knows already."""
