@@ -4,15 +4,17 @@ import asyncio
 import time
 from pathlib import Path
 
+import aiohttp
 import numpy as np
 import pytest
 from coordinators import FakeProvider, branches, expected, loop, serving
+from sqlalchemy.exc import OperationalError
 
-from ravop.errors import ComputeError
+from ravop.errors import ComputeError, UnreachableError
 from ravop.protocol import messages as m
 from ravop.protocol.tensors import Blob
 from ravsock.core import deadlines, placement
-from ravsock.server import sweeper
+from ravsock.server import clock, sweeper
 
 
 def held(task: m.Task) -> m.HeldTask:
@@ -179,6 +181,61 @@ async def test_a_report_that_names_a_missing_blob_takes_nothing_in_and_may_be_se
         assert accepted == [2, 0]
         async with served.provider("other") as other:
             assert (await other.take()).task_id == back.task_id
+
+
+async def test_nothing_is_lost_while_the_database_does_not_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(sweeper, "SWEEP_SECONDS", 0.05)
+    monkeypatch.setattr("ravsock.server.auth.REMEMBER_SECONDS", 0.0)
+
+    def gone(*_: object, **__: object) -> None:
+        raise OperationalError("connect", None, ConnectionError("no route to host"))
+
+    async with serving(tmp_path) as served, served.requester() as alice, served.provider() as provider:
+        graph_id = await alice.run(branches(8))
+        task = await provider.take()
+        outputs = await provider.compute(task)
+        with monkeypatch.context() as outage:
+            outage.setattr(served.store._engine, "connect", gone)
+            await alice.until(lambda info: "database does not answer" in info.waiting)
+            for _ in range(20):
+                with pytest.raises(UnreachableError, match="database"):
+                    await provider.deliver(task, outputs)
+            assert await provider.connection.call(m.Beat(holding=(held(task),)))
+            status, body = await health(served.url)
+            assert (status, "database does not answer" in body) == (503, True)
+        assert (await provider.deliver(task, outputs)).accepted
+        provider.keep_working()
+        await alice.until_state(graph_id, "done")
+        assert await health(served.url) == (200, '{"status":"ok"}')
+    assert sum(record.levelname == "ERROR" for record in caplog.records) < 8
+
+
+async def health(url: str) -> tuple[int, str]:
+    async with aiohttp.ClientSession() as http, http.get(f"{url}/api/health") as response:
+        return response.status, await response.text()
+
+
+async def test_a_clock_that_jumps_ends_no_lease(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sweeper, "SWEEP_SECONDS", 0.05)
+    async with serving(tmp_path) as served, served.requester() as alice, served.provider() as provider:
+        graph_id = await alice.run(branches(1))
+        task = await provider.take()
+        real = time.time
+        for jump in (86_400.0, -86_400.0):
+            (before,) = served.store.held_by()
+            monkeypatch.setattr(time, "time", lambda jump=jump: real() + jump)
+            async with asyncio.timeout(10):
+                while (after := served.store.held_by()[0]).deadline == before.deadline:
+                    await asyncio.sleep(0.02)
+            moved = jump if jump > 0 else 2 * jump
+            assert after.deadline - before.deadline == pytest.approx(moved, abs=1.0)
+            assert after.attempt == task.attempt
+        assert (await provider.work(task)).accepted
+        await alice.until_state(graph_id, "done")
+        monkeypatch.setattr(time, "time", real)
+        clock.follow(clock.jump())
 
 
 async def test_a_silent_provider_loses_its_tasks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
