@@ -12,7 +12,7 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -89,15 +89,18 @@ class Child:
         """Say something small that needs no reply."""
         self._stdin.write(pack(message))
 
-    async def ask(
+    def ask(
         self, message: ToWorker, expect: Any, heard: Callable[[Sending | Taken], None] | None = None
-    ) -> Any:
-        """The worker's reply. `heard` gets what it says before that, in its turn.
+    ) -> Coroutine[Any, Any, Any]:
+        """Send the message at once; await the worker's reply. `heard` gets what it says before that, in its turn.
 
-        Raises `CrashedError` (or `OutOfMemoryError`, where its last words say so) when it dies.
+        Awaiting raises `CrashedError` (or `OutOfMemoryError`, where its last words say so) when it dies.
         """
+        self._stdin.write(pack(message))
+        return self._reply(expect, heard)
+
+    async def _reply(self, expect: Any, heard: Callable[[Sending | Taken], None] | None) -> Any:
         try:
-            self._stdin.write(pack(message))
             await self._stdin.drain()
             reply = await self._hear()
             while heard is not None and isinstance(reply, Sending | Taken):

@@ -137,8 +137,8 @@ class Work:
         """The results, when large outputs are in the cache, where a next task may find them. The worker is free
         meanwhile.
         """
-        if files:
-            self._post(e.Vacated(batch, now()))
+        self._post(e.Vacated(batch, now()))
+        await asyncio.sleep(0)  # the worker gets its next batch before anything else is done
         try:
             blobs = await asyncio.gather(*map(self._cache.adopt, files.values()))
         finally:
