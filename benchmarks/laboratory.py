@@ -6,6 +6,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from processes import Lab, Process
@@ -13,9 +14,9 @@ from processes import Lab, Process
 import ravop as R
 from ravop.client.api import session
 from ravop.errors import UnreachableError
-from ravop.protocol.messages import GetGraph, GraphInfo, ListProviders, ProviderInfo, Providers
+from ravop.protocol.messages import Cancel, Done, GetGraph, GraphInfo, ListProviders, ProviderInfo, Providers
 
-__all__ = ["Lab", "Process", "busy", "info", "laboratory", "providers", "until"]
+__all__ = ["Lab", "Process", "Span", "busy", "cancel", "info", "laboratory", "measured", "providers", "until"]
 
 LONGEST_WAIT = 120.0
 
@@ -49,6 +50,46 @@ def until(true: Callable[[], bool], pause: float = 0.005, longest: float = LONGE
 
 def info(graph: R.Graph) -> GraphInfo:
     return session().call(GetGraph(graph_id=graph.id), GraphInfo, 2.0)
+
+
+@dataclass(frozen=True)
+class Span:
+    """Between two moments at which the progress of a running graph grew."""
+
+    seconds: float
+    steps: int
+    share: float
+    """Of all steps of the graph."""
+
+
+def measured(
+    graph: R.Graph, warm_up: float, seconds: float, at: Callable[[int], object] = lambda _: None
+) -> Span:
+    """Watch an executing graph: from the first progress after `warm_up` seconds of it to the first one at least
+    `seconds` later. `at` is called at both, with 0 and 1. Raises `TimeoutError` when the graph ends before.
+    """
+    begun: float | None = None
+    first: tuple[float, int] | None = None
+    steps = 0
+    for news in session().watch(graph.id):
+        now = time.perf_counter()
+        if not isinstance(news, GraphInfo) or news.steps_done <= steps:
+            if isinstance(news, GraphInfo) and news.state in ("failed", "done"):
+                raise TimeoutError(f"the graph ended before it was measured: {news.state} {news.problem}")
+            continue
+        steps = news.steps_done
+        begun = begun or now
+        if first is None and now - begun >= warm_up:
+            first = now, steps
+            at(0)
+        elif first is not None and now - first[0] >= seconds:
+            at(1)
+            return Span(now - first[0], steps - first[1], (steps - first[1]) / news.steps_total)
+    raise TimeoutError("the graph ended before it was measured")
+
+
+def cancel(graph: R.Graph) -> None:
+    session().call(Cancel(graph_id=graph.id), Done)
 
 
 def providers() -> tuple[ProviderInfo, ...]:
