@@ -112,6 +112,18 @@ async def test_a_provider_that_refuses_a_task_rests_and_another_gets_it(tmp_path
             await accepting.take()
 
 
+async def test_coming_back_ends_no_rest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(deadlines, "FIRST_REST_SECONDS", 60.0)
+    async with serving(tmp_path) as served, served.requester() as alice, served.provider() as failing:
+        await alice.run(branches(1))
+        await failing.fail(await failing.take(), ComputeError("no").problem)
+        await failing.connection.close()
+        await failing.connect()
+        (info,) = (await alice.call(m.ListProviders())).providers
+        assert info.connected
+        assert "after 1 failures in a row" in info.resting
+
+
 async def test_a_task_that_fails_three_times_fails_its_graph_with_the_providers_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
