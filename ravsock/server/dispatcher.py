@@ -33,8 +33,6 @@ LOOK_BEYOND = 16
 LOOK_AHEAD = 2048
 FEW = 4
 """Ready tasks looked at for each place, at least."""
-AHEAD = 0
-"""Tasks in a batch, at most, that wait for others in it."""
 SMALL_MESSAGE = 16
 """Tasks in a message whose acknowledgement tells how far the provider is."""
 
@@ -175,13 +173,12 @@ class Dispatcher:
                 chunk = self._chunk(task, seconds)
                 seconds, stop = seconds * chunk, task.start + chunk
             each.append(seconds)
-        ahead = min(assignment.ahead, AHEAD)
         now = time.monotonic()
         incoming = {sha: size for task in ready for sha, size in task.inputs if sha not in provider.blobs}
         transfer = sum(incoming.values()) + sum(task.bytes_out for task in ready)
         waits = provider.backlog(now) / provider.profile.slots
         lasts = deadlines.lease_seconds(
-            sum(each) * (1 + ahead / len(ready)),
+            sum(each) * (1 + assignment.ahead / len(ready)),
             transfer,
             max(task.tries for task in ready) + 1,
             spread,
@@ -191,7 +188,7 @@ class Dispatcher:
             deadline=clock.now() + lasts + deadlines.patience(waits),
             tasks=assignment.tasks,
             stop=stop,
-            ahead=ahead,
+            ahead=assignment.ahead,
         )
         link = self._history.link(provider.provider_id) or placement.LINK
         batch = Batch(
