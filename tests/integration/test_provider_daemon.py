@@ -33,6 +33,7 @@ from provider.status import Status
 from provider.wire import Measured
 from ravop.errors import GraphStateError, NotRunningError, TokenError
 from ravop.protocol.messages import (
+    Earlier,
     GraphInfo,
     Graphs,
     HeldTask,
@@ -45,6 +46,7 @@ from ravop.protocol.messages import (
     Reported,
     Task,
     TaskFailure,
+    TaskInput,
     TaskResult,
 )
 from ravop.protocol.tensors import Blob, Inline, decode_tensor
@@ -99,6 +101,12 @@ async def running(home: Home, url: str) -> AsyncIterator[asyncio.Task[Quit]]:
 def add_task(coordinator: FakeCoordinator, number: int = 1, attempt: int = 1) -> Task:
     inputs = (inline("a", [1, 2, 3]), inline("b", [10, 20, 30]))
     return coordinator.task(number, add_model(), inputs, (output("c", (3,)),), attempt=attempt)
+
+
+def gather_task(coordinator: FakeCoordinator, number: int = 1) -> Task:
+    """Its node n1 fails."""
+    inputs = (inline("a", [1, 2, 3]), inline("i", [9], "int64"))
+    return coordinator.task(number, gather_model(), inputs, (output("c", (1,)),))
 
 
 def matmul_task(coordinator: FakeCoordinator, number: int = 1) -> Task:
@@ -200,11 +208,38 @@ async def test_the_next_task_is_fetched_while_one_runs(home: Home, coordinator: 
         assert (await done(coordinator)).task_id == 2
 
 
+async def test_a_batch_is_computed_and_told_as_one(home: Home, coordinator: FakeCoordinator) -> None:
+    first, failing, last = add_task(coordinator, 1), gather_task(coordinator, 3), add_task(coordinator, 4)
+    taken = (TaskInput(name="a", ref=Earlier(task=0, output="c")), inline("b", [1, 1, 1]))
+    second = coordinator.task(2, add_model(), taken, first.outputs)
+    async with running(home, coordinator.url):
+        await coordinator.next(Register)
+        await coordinator.assign(first, second, failing, last)
+        report = await coordinator.next(Report)
+    ref = report.done[1].outputs[0].ref
+    assert isinstance(ref, Inline)
+    np.testing.assert_array_equal(decode_tensor(ref.data), np.array([12, 23, 34], "float32"))
+    assert [(told.task_id, told.node) for told in report.failed] == [(3, 1)]
+    assert report.returned == (HeldTask(task_id=4, attempt=1),)
+
+
+async def test_what_is_left_of_a_recalled_batch_goes_on(home: Home, coordinator: FakeCoordinator) -> None:
+    async with running(home, coordinator.url):
+        await coordinator.next(Register)
+        await coordinator.assign(loop_task(coordinator, 1))
+        await status_when(home, "running")
+        await coordinator.assign(add_task(coordinator, 2), add_task(coordinator, 3))
+        await status_when(home, "ready")
+        await coordinator.send(Recall(tasks=(HeldTask(task_id=2, attempt=1), HeldTask(task_id=1, attempt=1))))
+        assert_added(await done(coordinator), 3)
+
+
 async def test_a_failing_task_is_told_with_its_node(home: Home, coordinator: FakeCoordinator) -> None:
     async with running(home, coordinator.url):
         await coordinator.next(Register)
-        inputs = (inline("a", [1, 2, 3]), inline("i", [9], "int64"))
-        await coordinator.assign(coordinator.task(1, gather_model(), inputs, (output("c", (1,)),)))
+        failing = gather_task(coordinator)
+        inputs = failing.inputs
+        await coordinator.assign(failing)
         told = await failed(coordinator)
         assert (told.node, told.problem.code) == (1, "compute")
         await coordinator.assign(coordinator.task(2, b"no model", inputs, (output("c", (1,)),)))
@@ -362,6 +397,50 @@ async def test_sigterm_hands_back_a_long_task(home: Home, coordinator: FakeCoord
         assert await daemon.wait() == Exit.STOPPED
     assert await gone(workers)
     assert home.control() is None
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="nothing can be frozen here")
+async def test_a_frozen_provider_comes_back_with_what_it_held(
+    home: Home, coordinator: FakeCoordinator
+) -> None:
+    """Meanwhile its worker has computed; the result is delivered late, and what others got is dropped."""
+    late, lost = HeldTask(task_id=1, attempt=1), HeldTask(task_id=2, attempt=1)
+    async with process(home, coordinator.url) as daemon:
+        await coordinator.next(Register)
+        coordinator.answers[Report] = lambda _: Refused(problem=GraphStateError("not now").problem)
+        await coordinator.assign(add_task(coordinator, 1))
+        await coordinator.next(Report)
+        coordinator.answers[Register] = lambda _: Registered(beat_seconds=0.1, drop=(lost,))
+        coordinator.answers[Report] = lambda _: Reported(accepted=0)
+        await coordinator.assign(loop_task(coordinator, 2))
+        daemon.send_signal(signal.SIGSTOP)
+        await coordinator.hang_up()
+        daemon.send_signal(signal.SIGCONT)
+        while not isinstance(message := await coordinator.seen.get(), Register):
+            assert isinstance(message, Report)
+        if message.holding != (lost,):  # it had not delivered before it was frozen
+            assert message.holding == (late, lost)
+            assert_added(await done(coordinator), 1)
+        await coordinator.assign(add_task(coordinator, 3))
+        assert_added(await done(coordinator), 3)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits of other processes are Linux's")
+async def test_a_full_disk_gives_the_task_back_and_rests(home: Home, coordinator: FakeCoordinator) -> None:
+    """The system refuses to write files larger than 100 kB, as it would on a full disk."""
+    async with process(home, coordinator.url) as daemon:
+        await coordinator.next(Register)
+        await coordinator.assign(add_task(coordinator, 1))
+        assert_added(await done(coordinator))
+        watched = psutil.Process(daemon.pid)
+        before = watched.rlimit(psutil.RLIMIT_FSIZE)
+        watched.rlimit(psutil.RLIMIT_FSIZE, (100_000, before[1]))
+        await coordinator.assign(matmul_task(coordinator, 2))
+        assert await given_back(coordinator) == 2
+        watched.rlimit(psutil.RLIMIT_FSIZE, before)
+        assert (await coordinator.next(Register)).holding == ()
+        await coordinator.assign(matmul_task(coordinator, 3))
+        assert (await done(coordinator)).task_id == 3
 
 
 async def test_the_end_of_stdin_stops_it_and_a_second_stop_is_more_urgent(
