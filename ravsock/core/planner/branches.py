@@ -39,18 +39,26 @@ def _label(
     body: Body, line: Line, loose: Container[ir.Node], walls: Container[ir.Node]
 ) -> dict[ir.Node, int]:
     branch: dict[ir.Node, int] = {}
-    joined: set[ir.Node] = set()
-    """Nodes after a join that are anybody's."""
+    joined: dict[ir.Node, int] = {}
+    """Nodes after a join that are anybody's → bytes from which a branch can make what they give."""
     count = 0
     for node in body.nodes:
         if node in walls or node in loose:
             continue
-        makers = dict.fromkeys(body.maker[value] for value in body.reads[node])
-        near = {branch[maker] for maker in makers if maker in branch}
-        if len(near) == 1:
-            branch[node] = next(iter(near))
-        elif (near or not joined.isdisjoint(makers)) and _is_light(body, line, node):
-            joined.add(node)
+        sizes: dict[int, int] = {}
+        """Bytes of what it reads, by branch."""
+        common = -1
+        for value in body.reads[node]:
+            maker = body.maker[value]
+            if maker in branch:
+                sizes[branch[maker]] = sizes.get(branch[maker], 0) + nbytes(value)
+            elif maker in joined:
+                common = max(common, min(joined[maker], nbytes(value)))
+        # A mean that comes back to a branch is part of it; a branch that comes to a sum is one more addend.
+        if len(sizes) == 1 and common < max(sizes.values()):
+            branch[node] = next(iter(sizes))
+        elif (sizes or common >= 0) and _is_light(body, line, node):
+            joined[node] = max(common, *sizes.values()) if sizes else common
         else:
             branch[node] = count
             count += 1

@@ -70,8 +70,8 @@ def _offers(
         if placed.seconds * GAIN > best:
             continue
         web = Web(placed, node, context, line)
-        stages = [Stage(web, share(web, body.outputs, ranks, patient), line) for patient in (False, True)]
-        offer = min((Offer(s, s.seconds(context.seconds, line)) for s in stages), key=lambda o: o.seconds)
+        stage = Stage(web, share(web, body.outputs, ranks), line)
+        offer = Offer(stage, stage.seconds(context.seconds, line))
         if offer.seconds * GAIN <= best and _is_sendable(offer.stage):
             offers.append(offer)
             best = offer.seconds

@@ -10,7 +10,7 @@ earlier. What is cheap with all that it depends on belongs to nobody: who needs 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 
 import onnx_ir as ir
@@ -59,6 +59,7 @@ def _schedule(
     body: Body, ranks: int, line: Line, spread: Mapping[ir.Node, Placed], whole_branches: bool
 ) -> Placed:
     owner = _anybodys(body, line, spread)
+    trifles = set(owner)
     branch: dict[ir.Node, int] = {}
     if whole_branches:
         branch = find_branches(body, line, owner, spread)
@@ -82,7 +83,7 @@ def _schedule(
             state.all_run(node, spread[node].seconds * (scan_length(node) or 1))
         else:
             state.run(node)
-    _settle(body, owner, spread)
+    _settle(body, owner, trifles | spread.keys())
     return Placed(body, max(state.free), owner, dict(spread))
 
 
@@ -99,12 +100,12 @@ def _anybodys(body: Body, line: Line, spread: Mapping[ir.Node, Placed]) -> dict[
     return owner
 
 
-def _settle(body: Body, owner: dict[ir.Node, int], spread: Mapping[ir.Node, Placed]) -> None:
+def _settle(body: Body, owner: dict[ir.Node, int], everywhere: Container[ir.Node]) -> None:
     """What joins values of one rank alone is of that rank: others may take the sum instead of the addends."""
     for node in body.nodes:
-        if owner.get(node) == ANYBODY:
-            makers = {body.maker[value] for value in body.reads[node]} - spread.keys()
-            homes = {owner[maker] for maker in makers} - {ANYBODY}
+        if owner.get(node) == ANYBODY and node not in everywhere:
+            makers = {body.maker[value] for value in body.reads[node]}
+            homes = {owner[maker] for maker in makers if maker not in everywhere}
             if len(homes) == 1:
                 owner[node] = homes.pop()
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import heapq
 from collections.abc import Sequence
 
-from ravsock.core.plan import Cost, Loop, Plan, Unit, inputs_of, outputs_of
+from ravsock.core.fleet import DEFAULT_GFLOPS, DEFAULT_LINE, Line
+from ravsock.core.plan import Cost, Gang, Loop, Plan, Unit, inputs_of, outputs_of
 from ravsock.core.planner.cluster import HOP_SECONDS, WIRE
 
 MAX_SLOTS = 64
@@ -21,14 +22,34 @@ def single_seconds(plan: Plan, gflops: float) -> float:
     return sum(_alone(unit, gflops) for unit in plan.units)
 
 
-def fleet_seconds(plan: Plan, slots: Sequence[float]) -> float:
+def gang_seconds(gang: Gang, gflops: float, line: Line) -> float:
+    """One iteration by a gang whose slowest machine reaches `gflops`. What a rank gets from the others is the most that
+    passes one way."""
+    ranks = len(gang.parts)
+    passing = gang.bytes * (ranks - 1) / ranks
+    return gang.seconds * DEFAULT_GFLOPS / gflops + gang.exchanges * line.latency + passing / line.rate
+
+
+def best_gang(loop: Loop, slots: Sequence[float], line: Line) -> tuple[Gang | None, float]:
+    """What runs an iteration of a chunked loop fastest on these slots, fastest first, and how long that takes. None
+    is one machine."""
+    best: tuple[Gang | None, float] = None, seconds_of(loop.cost, slots[0])
+    for gang in loop.gangs:
+        if len(gang.parts) <= len(slots):
+            seconds = gang_seconds(gang, slots[len(gang.parts) - 1], line)
+            if seconds < best[1]:
+                best = gang, seconds
+    return best
+
+
+def fleet_seconds(plan: Plan, slots: Sequence[float], line: Line = DEFAULT_LINE) -> float:
     """Time on these slots (GFLOP/s of each), by list scheduling: the ready unit with the longest way to the end goes to
     the slot where it finishes first (HEFT: Topcuoglu, Hariri, Wu, 2002). Iterations of a loop follow each other."""
     slots = sorted(slots, reverse=True)[:MAX_SLOTS]
     before = sources(plan)
     typical = slots[len(slots) // 2]
     spread = {
-        index: fleet_seconds(unit.body, slots)
+        index: fleet_seconds(unit.body, slots, line)
         for index, unit in enumerate(plan.units)
         if isinstance(unit, Loop) and unit.body
     }
@@ -49,20 +70,30 @@ def fleet_seconds(plan: Plan, slots: Sequence[float]) -> float:
                 if index in spread and isinstance(unit, Loop)
                 else _alone(unit, gflops)
             )
-            options.append((max(arrived, free[slot]) + took, slot))
-        finish[index], place[index] = min(options)
-        free[place[index]] = finish[index]
+            options.append((max(arrived, free[slot]) + took, slot, 1))
+        if isinstance(unit, Loop) and unit.gangs:
+            gang, seconds = best_gang(unit, slots, line)
+            if gang is not None:
+                ranks = len(gang.parts)
+                start = max([*free[:ranks], *(finish[p] + _hop(plan.units[p]) for p in before[index])])
+                options.append((start + unit.length * seconds, 0, ranks))
+        finish[index], place[index], ranks = min(options)
+        for slot in range(place[index], place[index] + ranks):
+            free[slot] = finish[index]
     return max(finish, default=0.0)
 
 
-def width(plan: Plan) -> int:
-    """How many machines the plan keeps busy at once when each unit starts as soon as it can."""
+def width(plan: Plan, gflops: float = DEFAULT_GFLOPS, line: Line = DEFAULT_LINE) -> int:
+    """How many machines of this speed the plan keeps busy at once when each unit starts as soon as it can."""
     before, finish = sources(plan), [0.0] * len(plan.units)
     running: list[tuple[float, int]] = []
     for index, unit in enumerate(plan.units):
         start = max((finish[p] for p in before[index]), default=0.0)
         finish[index] = start + max(_alone(unit, 1.0), 1e-9)
-        inner = width(unit.body) if isinstance(unit, Loop) and unit.body is not None else 1
+        inner = width(unit.body, gflops, line) if isinstance(unit, Loop) and unit.body is not None else 1
+        if isinstance(unit, Loop) and unit.gangs:
+            gang, _ = best_gang(unit, [gflops] * MAX_SLOTS, line)
+            inner = 1 if gang is None else len(gang.parts)
         running.append((start, inner))
     ends: list[tuple[float, int]] = []
     busy = most = 0

@@ -24,9 +24,8 @@ from ravsock.core.planner.context import Context
 from ravsock.core.planner.mincut import SINK, SOURCE, Network
 from ravsock.core.planner.placing import ANYBODY, Placed
 
-_BUSY, _IDLE = 2.0, 0.25
-"""What a second of repeated work counts: where a rank would compute something else, and where it would wait for
-another to do this work."""
+_REPEATED = 2.0
+"""What a second of repeated work counts: it is sure to cost, what it saves is an estimate."""
 _MESSAGE = 0.02
 """What a value counts besides its bytes, in latencies: it hardly travels alone."""
 _REGION = 1500
@@ -72,7 +71,6 @@ class Web:
         self.root = self._scope(placed, loop, 1, None)
         for item in [item for item in self.makers.values() if item.node is None]:
             self.owners[item] = self._owner_of(item.reads[0])
-        self._waits = self._find_waits()
 
     def owner(self, value: ir.Value) -> int:
         maker = self.makers.get(value)
@@ -88,10 +86,6 @@ class Web:
             seconds = nbytes(value) / self.line.rate + _MESSAGE * self.line.latency
             found = self._transfers[value] = self.home[value].trips * seconds
         return found
-
-    def wait(self, item: Item) -> float:
-        """How long a rank has waited for others when it comes to this item."""
-        return self._waits.get(item, 0.0)
 
     # ── building ─────────────────────────────────────────────────────────────────────────────────────────────────────
     def _scope(self, placed: Placed, loop: ir.Node, trips: int, parent: Scope | None) -> Scope:
@@ -149,25 +143,6 @@ class Web:
             value = maker.reads[0]
         return ANYBODY
 
-    def _find_waits(self) -> dict[Item, float]:
-        waits: dict[Item, float] = {}
-        for item in self._in_order():
-            longest = 0.0
-            for value in item.reads:
-                maker = self.makers.get(value)
-                if maker is None or maker.scope is not item.scope or maker.node is None:
-                    continue
-                if self.owners[maker] not in (ANYBODY, self.owners[item]):
-                    longest = max(longest, item.scope.trips * self.line.seconds(nbytes(value)))
-                else:
-                    longest = max(longest, waits.get(maker, 0.0) - _IDLE * maker.seconds)
-            if longest > 0:
-                waits[item] = longest
-        return waits
-
-    def _in_order(self) -> list[Item]:
-        return sorted((item for item in self.owners if item.node is not None), key=lambda item: item.order)
-
 
 @dataclass
 class Shares:
@@ -179,12 +154,9 @@ class Shares:
     """Who gives each wanted value: the lowest rank that has it anyway."""
 
 
-def share(web: Web, wanted: Sequence[ir.Value], ranks: int, patient: bool) -> Shares:
-    """Who runs and who takes what, so that each of `wanted` is given by somebody.
-
-    `patient`: waiting for others costs nothing. Either may give the better result: try both.
-    """
-    solver = _Solver(web, ranks, patient)
+def share(web: Web, wanted: Sequence[ir.Value], ranks: int) -> Shares:
+    """Who runs and who takes what, so that each of `wanted` is given by somebody."""
+    solver = _Solver(web, ranks)
     owned = [value for value in wanted if web.owner(value) != ANYBODY]
     for value in owned:
         solver.demand(value, web.owner(value))
@@ -199,9 +171,8 @@ def share(web: Web, wanted: Sequence[ir.Value], ranks: int, patient: bool) -> Sh
 
 
 class _Solver:
-    def __init__(self, web: Web, ranks: int, patient: bool) -> None:
+    def __init__(self, web: Web, ranks: int) -> None:
         self._web = web
-        self._patient = patient
         self._roots: list[dict[ir.Value, None]] = [{} for _ in range(ranks)]
         self._dirty: dict[int, None] = {}
         self.made: list[set[ir.Value]] = [set() for _ in range(ranks)]
@@ -267,14 +238,6 @@ class _Solver:
         taken = self._cut(foreign, region, made, rank)
         return [value for value in taken if value not in made]
 
-    def _price(self, value: ir.Value) -> float:
-        """What taking the value costs."""
-        web = self._web
-        return web.transfer(value) + (0.0 if self._patient else web.wait(web.makers[value]))
-
-    def _work(self, item: Item) -> float:
-        return item.seconds * (_IDLE if not self._patient and self._web.wait(item) > 0 else _BUSY)
-
     def _region(self, foreign: Iterable[ir.Value], made: set[ir.Value], rank: int) -> dict[Item, None]:
         """Items that could be worth running here instead of taking `foreign`: no more can flow into an item than
         what it would save."""
@@ -287,7 +250,7 @@ class _Solver:
             item = web.makers.get(value)
             if item is None or value in made or item in found:
                 return
-            limit = math.inf if self._must_make(value, rank) else self._price(value)
+            limit = math.inf if self._must_make(value, rank) else web.transfer(value)
             if item not in flow:
                 heapq.heappush(queue, (-item.order, item))
             flow[item] = flow.get(item, 0.0) + min(most, limit)
@@ -299,7 +262,7 @@ class _Solver:
             reach(value, math.inf)
         while queue:
             _, item = heapq.heappop(queue)
-            left = flow.pop(item) - self._work(item)
+            left = flow.pop(item) - _REPEATED * item.seconds
             if item in found or (item not in forced and (left <= 0 or len(found) > _REGION)):
                 continue
             found[item] = None
@@ -330,14 +293,14 @@ class _Solver:
             item = web.makers[value]
             must = self._must_make(value, rank)
             if item not in region and not must:
-                network.edge(haves[value], SINK, self._price(value))
+                network.edge(haves[value], SINK, web.transfer(value))
                 continue
             fresh = item not in runs
             if fresh:
                 runs[item] = network.vertex()
-            network.edge(haves[value], runs[item], math.inf if must else self._price(value))
+            network.edge(haves[value], runs[item], math.inf if must else web.transfer(value))
             if fresh:
-                network.edge(runs[item], SINK, self._work(item))
+                network.edge(runs[item], SINK, _REPEATED * item.seconds)
                 for read in item.reads:
                     if read in web.makers and read not in made:
                         network.edge(runs[item], have(read), math.inf)

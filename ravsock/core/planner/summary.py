@@ -7,7 +7,14 @@ from collections.abc import Iterator
 from ravop.protocol.messages import PlanSummary, UnitSummary
 from ravsock.core.fleet import DEFAULT_GFLOPS, Fleet
 from ravsock.core.plan import Loop, Plan, Subgraph, Unit
-from ravsock.core.planner.schedule import fleet_seconds, single_seconds, width
+from ravsock.core.planner.schedule import (
+    best_gang,
+    fleet_seconds,
+    gang_seconds,
+    seconds_of,
+    single_seconds,
+    width,
+)
 
 MAX_UNITS = 500
 
@@ -16,8 +23,10 @@ def summarise(plan: Plan, flops: float, steps: int, fleet: Fleet) -> PlanSummary
     units = [_unit(unit, iterations) for unit, iterations in _flatten(plan, 1)]
     slots = fleet.slots
     alone = single_seconds(plan, slots[0]) if slots else None
-    together = min(fleet_seconds(plan, slots), alone) if slots and alone is not None else None
-    useful = width(plan)
+    together = (
+        min(fleet_seconds(plan, slots, fleet.typical_line), alone) if slots and alone is not None else None
+    )
+    useful = width(plan, fleet.typical_gflops, fleet.typical_line)
     return PlanSummary(
         units=tuple(units[:MAX_UNITS]),
         flops=flops,
@@ -25,7 +34,7 @@ def summarise(plan: Plan, flops: float, steps: int, fleet: Fleet) -> PlanSummary
         useful_providers=useful,
         fleet_seconds=together,
         single_seconds=alone,
-        notes=tuple(_notes(units, useful, together, alone, fleet)),
+        notes=(*_notes(units, useful, together, alone, fleet), *_slow_lines(plan, fleet)),
     )
 
 
@@ -39,17 +48,37 @@ def _flatten(plan: Plan, iterations: int) -> Iterator[tuple[Unit, int]]:
 
 def _unit(unit: Unit, iterations: int) -> UnitSummary:
     shipped = unit if isinstance(unit, Subgraph) else unit.chunk
-    kind = (
-        "subgraph"
-        if isinstance(unit, Subgraph)
-        else "loop (chunked)"
-        if unit.chunk is not None
-        else "loop (opened)"
-    )
     return UnitSummary(
-        label=unit.label, kind=kind, nodes=0 if shipped is None else len(shipped.nodes), flops=unit.cost.flops * iterations,
+        label=unit.label, kind=_kind(unit), nodes=0 if shipped is None else len(shipped.nodes), flops=unit.cost.flops * iterations,
         bytes_in=unit.cost.bytes_in, bytes_out=unit.cost.bytes_out, peak_memory=unit.cost.peak_memory, iterations=iterations,
     )  # fmt: skip
+
+
+def _kind(unit: Unit) -> str:
+    if isinstance(unit, Subgraph):
+        return "subgraph"
+    if unit.chunk is None:
+        return "loop (opened)"
+    widest = max((len(gang.parts) for gang in unit.gangs), default=1)
+    return "loop (chunked)" if widest == 1 else f"loop (chunked, up to {widest} side by side)"
+
+
+def _slow_lines(plan: Plan, fleet: Fleet) -> Iterator[str]:
+    """Loops that several providers could run if there were more between them."""
+    gflops, line = fleet.typical_gflops, fleet.typical_line
+    for unit, _ in _flatten(plan, 1):
+        if not isinstance(unit, Loop) or not unit.gangs:
+            continue
+        if best_gang(unit, [gflops] * len(unit.gangs[-1].parts), line)[0] is not None:
+            continue
+        alone = seconds_of(unit.cost, gflops)
+        gang = min(unit.gangs, key=lambda gang: gang_seconds(gang, gflops, line))
+        seconds = gang_seconds(gang, gflops, line)
+        yield (
+            f"{unit.label}: one machine alone is faster: {len(gang.parts)} side by side would take {seconds:.3g} s an iteration, "
+            f"one {alone:.3g} s; the line between providers ({line.rate / 1e6:.3g} MB/s, {line.latency * 1e3:.3g} ms) "
+            f"is too slow by {seconds / alone:.1f} times"
+        )
 
 
 def _notes(
