@@ -119,7 +119,7 @@ class Connection:
 
         async def put(sha: str) -> None:
             async with places:
-                await blobs.put(cache.path(sha), sha)
+                await blobs.put(cache.path(sha), sha, new=True)
 
         await asyncio.gather(*(put(sha) for sha in wanted))
 

@@ -33,6 +33,8 @@ ASK_FIRST = 1024 * 1024
 """Bytes from which an upload first asks whether the coordinator has the blob: below, asking costs more than
 sending.
 """
+READ = 8 * 1024 * 1024
+"""Bytes of a file read at a time, on a thread."""
 HASHED = 4 * 1024 * 1024
 """Bytes hashed at a time, on a thread."""
 ATTEMPTS = 4
@@ -83,15 +85,15 @@ class BlobClient:
             raise MessageError("the coordinator does not tell a blob's size", expected="Content-Length")
         return int(length)
 
-    async def put(self, data: bytes | Path, sha: str) -> None:
+    async def put(self, data: bytes | Path, sha: str, *, new: bool = False) -> None:
         """Store the bytes, or the file's bytes, under their SHA-256. Does nothing when the coordinator has
-        them.
+        them; it is not asked about what is probably `new` to it.
 
         Raises `BlobError` where bytes and name do not match, `StorageFullError`, `TokenError`,
         `ForbiddenBlobError`, or `UnreachableError` after several attempts.
         """
         size = data.stat().st_size if isinstance(data, Path) else len(data)
-        if size >= ASK_FIRST and await self.has(sha):
+        if size >= ASK_FIRST and not new and await self.has(sha):
             return
 
         async def send() -> None:
@@ -261,10 +263,11 @@ async def _chunks(data: bytes) -> AsyncIterator[memoryview]:
         yield view[start : start + CHUNK]
 
 
-async def _file_chunks(path: Path) -> AsyncIterator[bytes]:
+async def _file_chunks(path: Path) -> AsyncIterator[memoryview]:
     with path.open("rb") as file:
-        while chunk := await asyncio.to_thread(file.read, 4 * CHUNK):
-            yield chunk
+        while data := await asyncio.to_thread(file.read, READ):
+            async for chunk in _chunks(data):
+                yield chunk
 
 
 def _digest_of(file: BufferedRandom) -> Digest:
