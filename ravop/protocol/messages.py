@@ -286,33 +286,6 @@ class Output(msgspec.Struct, frozen=True, kw_only=True):
     ref: TensorRef
 
 
-class Complete(Message, frozen=True, kw_only=True):
-    """An attempt's results. → `Completed`."""
-
-    task_id: Count
-    attempt: Count
-    outputs: tuple[Output, ...]
-    seconds: Seconds
-    """Spent computing."""
-    peak_memory: Count = 0
-
-
-class Fail(Message, frozen=True, kw_only=True):
-    """The attempt failed. `node` is the index of the node in the subgraph, where the engine named it. → `Completed`."""
-
-    task_id: Count
-    attempt: Count
-    problem: Problem
-    node: int | None = None
-
-
-class HandBack(Message, frozen=True, kw_only=True):
-    """The provider gives the task back without blame (it is stopping). → `Completed`."""
-
-    task_id: Count
-    attempt: Count
-
-
 class TaskResult(msgspec.Struct, frozen=True, kw_only=True):
     """An attempt's result."""
 
@@ -348,7 +321,7 @@ class JoinableGraphs(Message, frozen=True, kw_only=True):
     """→ `Graphs`: the executing graphs this provider could work on."""
 
 
-FromProvider = Register | Beat | Complete | Fail | HandBack | Report | JoinableGraphs
+FromProvider = Register | Beat | Report | JoinableGraphs
 
 
 # ── coordinator → provider ───────────────────────────────────────────────────────────────────────────────────────────
@@ -371,13 +344,6 @@ class Reported(Message, frozen=True, kw_only=True):
     """Results that count."""
     missing: tuple[Sha, ...] = ()
     """Blobs that are not there. Nothing of the report was taken in: PUT them and report again."""
-
-
-class Completed(Message, frozen=True, kw_only=True):
-    accepted: bool
-    """False: the attempt was late or is unknown; the result was discarded, do not send it again."""
-    missing: tuple[Sha, ...] = ()
-    """Blobs named by the outputs that are not there: PUT them and call again."""
 
 
 class Earlier(msgspec.Struct, frozen=True, kw_only=True, tag="earlier"):
@@ -457,7 +423,7 @@ class Recall(Message, frozen=True, kw_only=True):
     tasks: tuple[HeldTask, ...]
 
 
-ToProvider = Done | Refused | Registered | Beaten | Completed | Reported | Assign | Recall | Graphs
+ToProvider = Done | Refused | Registered | Beaten | Reported | Assign | Recall | Graphs
 
 _ALL: dict[Any, msgspec.msgpack.Decoder[Any]] = {}
 

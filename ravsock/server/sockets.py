@@ -220,9 +220,6 @@ def _provider_handlers(sockets: Sockets, work: Work, providers: Providers) -> di
     answers: dict[type[Message], Callable[[Session, Any], Awaitable[Message]]] = {
         m.Register: register,
         m.Beat: lambda s, msg: work.beat(registered(s), msg),
-        m.Complete: lambda s, msg: work.complete(registered(s), msg),
-        m.Fail: lambda s, msg: work.fail(registered(s), msg),
-        m.HandBack: lambda s, msg: work.hand_back(registered(s), msg),
         m.Report: lambda s, msg: work.report(registered(s), msg),
         m.JoinableGraphs: lambda s, msg: work.joinable(),
     }

@@ -16,11 +16,7 @@ from ravop.errors import error_from_problem
 from ravop.protocol.messages import (
     Beat,
     Beaten,
-    Complete,
-    Completed,
-    Fail,
     Graphs,
-    HandBack,
     HeldTask,
     Register,
     Registered,
@@ -262,26 +258,6 @@ class Work:
         if batch is not None:
             began = max(batch.since, provider.reported) if provider.profile.slots == 1 else batch.since
             self._history.learn(provider.provider_id, runs, now - began, batch.moving)
-
-    async def complete(self, provider: Provider, message: Complete) -> Completed:
-        """A report of one result."""
-        result = msgspec.convert(msgspec.structs.asdict(message), TaskResult)
-        told = await self.report(provider, Report(done=(result,)))
-        return Completed(accepted=told.accepted > 0, missing=told.missing)
-
-    async def fail(self, provider: Provider, message: Fail) -> Completed:
-        """A report of one failure."""
-        had = provider.holds(message.task_id, message.attempt)
-        failure = msgspec.convert(msgspec.structs.asdict(message), TaskFailure)
-        await self.report(provider, Report(failed=(failure,)))
-        return Completed(accepted=had)
-
-    async def hand_back(self, provider: Provider, message: HandBack) -> Completed:
-        """A report of one task given back."""
-        had = provider.holds(message.task_id, message.attempt)
-        held = HeldTask(task_id=message.task_id, attempt=message.attempt)
-        await self.report(provider, Report(returned=(held,)))
-        return Completed(accepted=had)
 
     async def joinable(self) -> Graphs:
         """The executing graphs, newest first, without what only their owners should see."""

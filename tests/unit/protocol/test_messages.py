@@ -14,13 +14,14 @@ from ravop.protocol import messages
 from ravop.protocol.messages import (
     VERSION,
     Activate,
-    Complete,
     Done,
     FromProvider,
     FromRequester,
     Output,
     Refused,
     Register,
+    Report,
+    TaskResult,
     ToProvider,
     ToRequester,
     decode,
@@ -28,6 +29,7 @@ from ravop.protocol.messages import (
 )
 from ravop.protocol.tensors import Inline
 
+OUTPUTS = (Output(name="y", ref=Inline(b"x")),)
 UNIONS = {
     "FromRequester": FromRequester,
     "FromProvider": FromProvider,
@@ -98,9 +100,7 @@ def test_any_bytes_give_a_typed_error_or_a_message(data: bytes) -> None:
 
 @given(st.data())
 def test_damage_gives_a_typed_error_or_a_message(data: st.DataObject) -> None:
-    whole = bytearray(
-        encode(Complete(task_id=7, attempt=1, outputs=(Output(name="y", ref=Inline(b"x")),), seconds=0.1))
-    )
+    whole = bytearray(encode(Report(done=(TaskResult(task_id=7, attempt=1, outputs=OUTPUTS, seconds=0.1),))))
     whole[data.draw(st.integers(0, len(whole) - 1))] = data.draw(st.integers(0, 255))
     try:
         found = decode(bytes(whole), FromProvider)
@@ -131,7 +131,9 @@ def test_fields_are_checked(fields: dict[str, Any]) -> None:
 def test_seconds_are_not_negative_and_are_numbers(seconds: float) -> None:
     with pytest.raises(MessageError):
         decode(
-            _raw(VERSION, "Complete", {"task_id": 1, "attempt": 1, "outputs": [], "seconds": seconds}),
+            _raw(
+                VERSION, "Report", {"done": [{"task_id": 1, "attempt": 1, "outputs": [], "seconds": seconds}]}
+            ),
             FromProvider,
         )
 
@@ -139,7 +141,7 @@ def test_seconds_are_not_negative_and_are_numbers(seconds: float) -> None:
 @pytest.mark.parametrize("task_id", [-1, 2**63, 2**64 - 1])
 def test_numbers_that_no_database_holds_are_refused(task_id: int) -> None:
     with pytest.raises(MessageError):
-        decode(_raw(VERSION, "HandBack", {"task_id": task_id, "attempt": 1}), FromProvider)
+        decode(_raw(VERSION, "Report", {"returned": [{"task_id": task_id, "attempt": 1}]}), FromProvider)
 
 
 @pytest.mark.parametrize("gflops", [float("inf"), float("nan"), -1.0, 1e300])
