@@ -13,7 +13,7 @@ from pathlib import Path
 
 from provider.mailbox import Mailbox
 from provider.wire import Arrived, Broken, Sending, Sent, Taken
-from ravop.errors import CrashedError
+from ravop.errors import CrashedError, UnreachableError
 from ravop.protocol.exchange import Frame
 from ravop.protocol.messages import HeldTask
 from ravop.protocol.parts import Part, largest_messages
@@ -26,7 +26,7 @@ Tell = Callable[[Arrived | Sent | Broken], None]
 
 
 class Post:
-    """One attempt's exchange. `open` it, let `pass_on` go on while the worker runs, `flush` and `close` it.
+    """One attempt's exchange. `open` it, let `pass_on` go on while the worker runs, `finish` and `close` it.
 
     Args:
         seconds: to wait for the other ranks at most.
@@ -48,6 +48,7 @@ class Post:
         """By rank: bytes in the mailbox of a message that is not all there."""
         self._full: set[int] = set()
         """Ranks of which the mailbox has a message that is all there."""
+        self._finished = False
         self._queued = 0
         self._most = QUEUED + sum(expected.values())
         self._room = asyncio.Event()
@@ -59,7 +60,7 @@ class Post:
         self._path = path
 
     async def pass_on(self) -> None:
-        """Join the other ranks and pass messages on, until cancelled.
+        """Join the other ranks and pass messages on, until this one has finished.
 
         Raises `GoneError` where the gang is broken off, `UnreachableError` where the line breaks, `MessageError` for
         what should not come.
@@ -68,6 +69,9 @@ class Post:
         both = [asyncio.create_task(self._send()), asyncio.create_task(self._receive())]
         try:
             await asyncio.gather(*both)
+        except UnreachableError:
+            if not self._finished:
+                raise
         finally:
             for task in both:
                 task.cancel()
@@ -87,13 +91,15 @@ class Post:
                 self._full.remove(rank)
                 self._pour(rank)
 
-    async def flush(self) -> None:
-        """Wait until all that the worker sent is on the line; `pass_on` must go on."""
+    async def finish(self) -> None:
+        """Leave the other ranks when all that the worker sent is on its way; `pass_on` must go on, and ends then."""
         await self._outgoing.join()
+        self._finished = True
+        await self._line.close(done=True)
 
     async def close(self) -> None:
-        """Leave the other ranks and remove the mailbox. `pass_on` must have ended."""
-        await self._line.close()
+        """Remove the mailbox, and break the gang off unless this rank has finished. `pass_on` must have ended."""
+        await self._line.close(done=False)
         if self._path is not None:
             self._box.close()
             with contextlib.suppress(OSError):  # Windows keeps it while the worker has it open

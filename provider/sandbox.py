@@ -263,8 +263,10 @@ async def _run_part(child: Child, run: Run, post: Post, mailbox: Path, stop: asy
         if flushing.done():
             return flushing.result()
         if passing.done():
-            passing.result()  # raises: it ends in no other way
-        raise _broken_off()
+            passing.result()  # raises, unless the reply is there
+        if stop.is_set():
+            raise _broken_off()
+        return await flushing
     finally:
         for task in (passing, flushing, stopping):
             task.cancel()
@@ -285,7 +287,7 @@ async def _flush(asking: asyncio.Task[Ran], post: Post) -> Ran:
     """The worker's reply, when all that it sent before is on its way."""
     reply = await asyncio.shield(asking)
     if reply.problem is None:
-        await post.flush()
+        await post.finish()
     return reply
 
 

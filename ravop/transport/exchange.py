@@ -65,6 +65,8 @@ class Exchange:
                 )
             async with asyncio.timeout(seconds):
                 message = await self._next(self._socket)
+        except UnreachableError:
+            raise
         except (aiohttp.ClientError, OSError) as error:  # OSError: a time-out too
             raise self._unreachable("the ranks of a gang did not come together", error) from error
         if message != GO:
@@ -111,10 +113,10 @@ class Exchange:
         self._received[frame.ranks] = (frame.sequence + 1, 0) if frame.last else (frame.sequence, have)
         return frame
 
-    async def close(self) -> None:
-        """Leave the gang: this rank has all it needs, or cannot go on."""
+    async def close(self, *, done: bool) -> None:
+        """Leave the gang: this rank is done, or cannot go on, which breaks the gang off."""
         if self._socket is not None:
-            await self._socket.close(code=DONE)
+            await self._socket.close(code=DONE if done else GONE)
         if self._http is not None:
             await self._http.close()
 
