@@ -125,8 +125,8 @@ class Coordinator:
         else:
             await respond(send, 404, b"not found: see /api/health\n")
 
-    def _touch(self, graph_id: str) -> None:
-        self._progress.touch(graph_id)
+    def _touch(self, graph_id: str, *, urgent: bool = False) -> None:
+        self._progress.touch(graph_id, urgent=urgent)
 
     async def _gone(self, session: Session) -> None:
         self._progress.unwatch(session.sid)

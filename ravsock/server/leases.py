@@ -32,6 +32,11 @@ from ravsock.store import Recall as StoreRecall
 Send = Callable[[str, Message], Awaitable[None]]
 """Sends a message to a connection and waits for its acknowledgement. Raises `RavenError` when none comes."""
 
+
+class Touch(Protocol):
+    def __call__(self, graph_id: str, *, urgent: bool = False) -> None: ...
+
+
 log = logging.getLogger(__name__)
 
 
@@ -58,11 +63,9 @@ class Wish:
 
 
 class Leases:
-    """`touch(graph_id)` is called whenever a graph's progress may look different."""
+    """`touch(graph_id)` is called whenever a graph's progress may look different, `urgent` when it has ended."""
 
-    def __init__(
-        self, store: Store, writer: Writer, providers: Providers, send: Send, touch: Callable[[str], None]
-    ) -> None:
+    def __init__(self, store: Store, writer: Writer, providers: Providers, send: Send, touch: Touch) -> None:
         self.awake = asyncio.Event()
         """Set when a task became ready, or room for one."""
         self.joint: Joint | None = None
@@ -116,8 +119,9 @@ class Leases:
         """What follows from results or failures, beside what the store has done."""
         listed = list(outcomes)
         self.recall(recall for outcome in listed for recall in outcome.recalls)
+        ended = {outcome.graph_id for outcome in listed if outcome.finished}
         for graph_id in {outcome.graph_id for outcome in listed if outcome.graph_id}:
-            self.touch(graph_id)
+            self.touch(graph_id, urgent=graph_id in ended)
         self.wake()
 
     def recall(self, recalls: Iterable[StoreRecall]) -> None:

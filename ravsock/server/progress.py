@@ -12,6 +12,8 @@ import logging
 import time
 from collections import defaultdict
 from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
 
 import msgspec
 
@@ -34,6 +36,14 @@ changed.
 log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
+class _News:
+    """What a watcher waits for: that something has changed, and that it should hear of it without a pause."""
+
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
+    urgent: asyncio.Event = field(default_factory=asyncio.Event)
+
+
 class Progress:
     """For the event loop's thread only. `ready_jobs` gives the tasks that found no provider lately."""
 
@@ -50,17 +60,19 @@ class Progress:
         self._providers = providers
         self._ready_jobs = ready_jobs
         self._send = send
-        self._changed: dict[str, dict[str, asyncio.Event]] = defaultdict(dict)
+        self._news: dict[str, dict[str, _News]] = defaultdict(dict)
         self._watchers: dict[tuple[str, str], asyncio.Task[None]] = {}
 
-    def touch(self, graph_id: str) -> None:
-        """Something about the graph may look different."""
-        for event in self._changed.get(graph_id, {}).values():
-            event.set()
+    def touch(self, graph_id: str, *, urgent: bool = False) -> None:
+        """Something about the graph may look different; `urgent`: it has ended."""
+        for news in self._news.get(graph_id, {}).values():
+            news.changed.set()
+            if urgent:
+                news.urgent.set()
 
     def touch_all(self) -> None:
         """The fleet has changed."""
-        for graph_id in self._changed:
+        for graph_id in self._news:
             self.touch(graph_id)
 
     async def info(self, graph_id: str, owner: int | None = None, *, detailed: bool = False) -> GraphInfo:
@@ -86,16 +98,16 @@ class Progress:
     def watch(self, sid: str, graph_id: str) -> None:
         """Tell this connection of the graph from now on."""
         if (sid, graph_id) not in self._watchers:
-            event = self._changed[graph_id][sid] = asyncio.Event()
-            self._watchers[sid, graph_id] = asyncio.create_task(self._tell(sid, graph_id, event))
+            news = self._news[graph_id][sid] = _News()
+            self._watchers[sid, graph_id] = asyncio.create_task(self._tell(sid, graph_id, news))
 
     def unwatch(self, sid: str) -> None:
         """The connection is gone."""
         for watched, graph_id in [key for key in self._watchers if key[0] == sid]:
             self._watchers.pop((watched, graph_id)).cancel()
-            self._changed[graph_id].pop(sid, None)
-            if not self._changed[graph_id]:
-                del self._changed[graph_id]
+            self._news[graph_id].pop(sid, None)
+            if not self._news[graph_id]:
+                del self._news[graph_id]
 
     async def _latest(self, graph_id: str, told: GraphInfo | None) -> GraphInfo:
         """While the database does not answer: what was told last, and that it does not."""
@@ -107,16 +119,17 @@ class Progress:
                 raise
             return msgspec.structs.replace(told, waiting=self._health.trouble)
 
-    async def _tell(self, sid: str, graph_id: str, changed: asyncio.Event) -> None:
+    async def _tell(self, sid: str, graph_id: str, news: _News) -> None:
         told: GraphInfo | None = None
         while True:
             try:
                 async with asyncio.timeout(REFRESH_SECONDS):
-                    await changed.wait()
+                    await news.changed.wait()
             except TimeoutError:
                 if told is not None and told.state != states.EXECUTING:
-                    await changed.wait()
-            changed.clear()
+                    await news.changed.wait()
+            news.changed.clear()
+            news.urgent.clear()
             try:
                 info = await self._latest(graph_id, told)
                 if info != told:
@@ -126,4 +139,6 @@ class Progress:
                 log.debug("graph %s could not be shown to %s: %s", graph_id, sid, error)
             except Exception as error:  # noqa: BLE001 — it is told and logged, and tried again
                 self._health.failed("a graph could not be shown", error)
-            await asyncio.sleep(PAUSE_SECONDS)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(PAUSE_SECONDS):
+                    await news.urgent.wait()
