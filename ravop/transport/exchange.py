@@ -60,7 +60,7 @@ class Exchange:
                     self._url + PATH,
                     params=query,
                     heartbeat=BEAT_SECONDS,
-                    max_msg_size=HEADER.size + PIECE,
+                    max_msg_size=HEADER.size + PIECE + 1,  # aiohttp's is the first that is too large
                     timeout=aiohttp.ClientWSTimeout(ws_close=CLOSE_SECONDS),
                 )
             async with asyncio.timeout(seconds):
