@@ -154,6 +154,12 @@ class Sandbox:
         """File number `number` of the last run."""
         return self._folder / output_file(self._runs, number)
 
+    def discard(self) -> None:
+        """Remove the files of the last run: nobody takes them."""
+        for file in self._folder.glob(output_file(self._runs, 0).replace("-0.", "-*.")):
+            with contextlib.suppress(OSError):  # Windows: the worker is just ending
+                file.unlink()
+
     async def close(self) -> None:
         """End the worker and wait until it is gone. When cancelled, it ends all the same; a later call waits
         for it.
@@ -197,7 +203,10 @@ class Sandbox:
             reply = asking.result()
         except BaseException:
             self._end_with(asking)
-            await self.close()
+            try:
+                await self.close()
+            finally:
+                self.discard()
             raise
         if isinstance(reply, Failed):
             raise error_from_problem(reply.problem)

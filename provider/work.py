@@ -98,9 +98,10 @@ class Work:
                 except RavenError as error:
                     blamed = tasks[min(sandbox.place, len(tasks) - 1)]
                     return self._broke(batch, key_of(blamed), error)
+                if ran.problem is not None and ran.problem.code == StorageFullError.code:
+                    sandbox.discard()
+                    return self._unfit(batch, error_from_problem(ran.problem))
                 files = sandbox.outputs(ran)
-            if ran.problem is not None and ran.problem.code == StorageFullError.code:
-                return self._unfit(batch, error_from_problem(ran.problem))
             done = await self._store(batch, tasks, ran, files)
         except (CrashedError, OSError) as error:
             return self._unfit(batch, error)

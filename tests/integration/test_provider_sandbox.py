@@ -276,6 +276,29 @@ async def test_cancelling_ends_the_worker(sandbox: Sandbox, put: PutBlob) -> Non
     await assert_fit(sandbox, put)
 
 
+async def test_a_run_that_is_broken_off_leaves_no_files(sandbox: Sandbox, put: PutBlob, folder: Path) -> None:
+    def files() -> set[Path]:
+        return set((folder / "slot").glob("*.npy"))
+
+    data = encode_tensor(np.eye(200, dtype="float32"))
+    blob = Blob(put(data), len(data))
+    large = task(
+        put(matmul_model(200)),
+        (TaskInput(name="a", ref=blob), TaskInput(name="b", ref=blob)),
+        (output("c", (200, 200)),),
+    )
+    await compute(sandbox, large)
+    kept = files()
+    assert kept
+    computing = asyncio.create_task(compute(sandbox, large, loop_task(put)))
+    await busy(sandbox, computing)
+    assert files() > kept
+    computing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await computing
+    assert files() == kept, "results of an earlier run are still wanted"
+
+
 def foreign_model() -> bytes:
     alien = model(
         [node("Gelu", ["a"], ["c"], domain="com.microsoft")], {"a": (FLOAT, [3])}, {"c": (FLOAT, [3])}
