@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from ravsock.core.deadlines import CHUNK_SECONDS, FIRST_CHUNK_SECONDS, Effort, Pace
+from ravsock.core.deadlines import FIRST_CHUNK_SECONDS, Effort, Pace
 from ravsock.core.fleet import DEFAULT_GFLOPS
 from ravsock.core.placement import LINK
 from ravsock.core.plan import Gang
@@ -28,6 +28,8 @@ MISTAKEN = 1.5
 """A plan may be wrong by so much for gangs and single providers alike; what a gang takes beyond that is its own."""
 TRANSFER_SHARE = 0.05
 """Of a chunk's time that may go into carrying its outputs."""
+CHUNK_SECONDS = 5.0
+"""Longer than one provider's: coming together again takes a tenth of a second."""
 MAX_CHUNK_SECONDS = 90.0
 """So much work at most is lost when a gang is broken off."""
 GROWTH = 8
@@ -61,9 +63,11 @@ class Seen:
     """Measured seconds of an iteration over those expected from the plan."""
     length: int
     """Iterations of the last chunk."""
+    around: float = 0.0
+    """Seconds that a chunk takes beside computing: coming together, fetching inputs, bringing outputs."""
 
     def passed_over(self) -> Seen:
-        return Seen(self.ratio**FORGIVING, self.length)
+        return replace(self, ratio=self.ratio**FORGIVING)
 
 
 @dataclass(frozen=True)
@@ -124,16 +128,19 @@ def choose(
     return _team(chunk, index, chosen, usual)
 
 
-def learn(before: Seen | None, team: Team, seconds: float) -> Seen:
-    """What a team's chunk that took so long adds to what is known.
+def learn(before: Seen | None, team: Team, seconds: float, around: float) -> Seen:
+    """What a team's chunk that took so long, and so much around it, adds to what is known.
 
     The first one loads models and makes connections: where it was slow, the next is as short and tells.
     """
     ratio = min(max(seconds / (team.length * team.expected), 1e-6), 1e6)
     if before is None:
         slow = ratio > 1.0
-        return Seen(1.0 if slow else ratio, max(1, team.length // GROWTH) if slow else team.length)
-    return Seen(math.sqrt(before.ratio * ratio), team.length)
+        return Seen(
+            1.0 if slow else ratio, max(1, team.length // GROWTH) if slow else team.length, max(around, 0.0)
+        )
+    less = min(max(around, 0.0), 1.5 * before.around) if before.around else max(around, 0.0)
+    return Seen(math.sqrt(before.ratio * ratio), team.length, less)
 
 
 def late(team: Team, seconds: float) -> Seen:
@@ -155,12 +162,13 @@ def expected_seconds(gang: Gang, members: Iterable[Member], calibration: float =
 
 
 def chunk_length(left: int, seconds: float, transfer: float, tries: int, seen: Seen | None) -> int:
-    """Iterations of a gang's next chunk: `seconds` is one of them, `transfer` the time to carry the outputs.
+    """Iterations of a gang's next chunk: `seconds` is one of them, `transfer` the time that carrying the outputs should
+    take, as long as nothing was seen.
 
     Worth a few seconds; more where that is little beside the transfer; less after each try that was broken off.
     """
-    first, later = max(FIRST_CHUNK_SECONDS, transfer), max(CHUNK_SECONDS, transfer / TRANSFER_SHARE)
-    target = first if seen is None else later
+    first = max(FIRST_CHUNK_SECONDS, transfer)
+    target = first if seen is None else max(CHUNK_SECONDS, seen.around / TRANSFER_SHARE)
     target = min(target, MAX_CHUNK_SECONDS) / 2.0 ** min(tries, 10)
     fitting = int(min(target / seconds, left)) if seconds > 0 else left
     allowed = fitting if seen is None else min(fitting, GROWTH * seen.length)

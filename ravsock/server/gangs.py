@@ -90,7 +90,7 @@ class Gangs:
         self.past.met(ready.task_id, team.providers)
         loop = asyncio.get_running_loop()
         gang.timer = loop.call_later(JOIN_SECONDS + 2 * team.fetching, self._late, gang)
-        log.info("task %d goes to a gang of %s", ready.task_id, ", ".join(team.providers))
+        log.debug("task %d goes to a gang of %s", ready.task_id, ", ".join(team.providers))
         return gang
 
     # ── what the exchange says ────────────────────────────────────────────────────────────────────
@@ -244,8 +244,14 @@ class Gangs:
                 provider.blobs.add(blob.sha for output in result.outputs for blob in blobs_of(output.ref))
         elapsed = time.monotonic() - gang.since
         taken = seconds if 0 < seconds <= elapsed else elapsed
+        log.info(
+            "a gang did %d iterations of task %d in %.2f s (%.2f s with all around it); %.2f s were expected",
+            gang.team.length, gang.held.task_id, taken, elapsed, gang.team.estimate,
+        )  # fmt: skip
         ranks, before = len(gang.tasks), self.past.seen(gang.ready.model)
-        self.past.saw(gang.ready.model, ranks, teams.learn(before.get(ranks), gang.team, taken))
+        self.past.saw(
+            gang.ready.model, ranks, teams.learn(before.get(ranks), gang.team, taken, elapsed - taken)
+        )
 
     def _was_late(self, gang: Gang) -> None:
         """It took at least so long."""

@@ -122,8 +122,8 @@ async def test_who_leaves_breaks_the_gang_off_and_the_other_goes_on_alone(tmp_pa
         await two.close()
         with pytest.raises(GoneError):
             await mine.receive()
-        await mine.close()
-        await its.close()
+        await mine.close(done=False)
+        await its.close(done=False)
         await until(lambda: one.recalled)
         assert one.recalled == [held(first)]
         one.keep_working()
@@ -217,7 +217,7 @@ async def test_a_cancelled_graph_ends_the_exchange_of_all(tmp_path: Path) -> Non
         for line in lines:
             with pytest.raises(GoneError):
                 await line.receive()
-            await line.close()
+            await line.close(done=False)
         await until(lambda: one.recalled and two.recalled)
 
 
@@ -287,7 +287,7 @@ async def test_only_ranks_of_the_gang_may_exchange(tmp_path: Path) -> None:
         lines = await asyncio.gather(one.join(first), two.join(second))
         assert await refused(one.token) == INVALID, "one connection of each rank"
         for line in lines:
-            await line.close()
+            await line.close(done=False)
 
 
 @pytest.mark.parametrize(
@@ -306,8 +306,8 @@ async def test_what_is_no_frame_ends_the_gang(
         await (socket.send_str(sent) if isinstance(sent, str) else socket.send_bytes(sent))
         with pytest.raises(GoneError):
             await its.receive()
-        await mine.close()
-        await its.close()
+        await mine.close(done=False)
+        await its.close(done=False)
         one.keep_working()
         two.keep_working()
         await check(alice, graph_id)

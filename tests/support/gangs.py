@@ -144,7 +144,7 @@ class PartProvider(FakeProvider):
         try:
             await joined.connect(held, task.part.rank, 20.0)
         except BaseException:
-            await joined.close()
+            await joined.close(done=False)
             raise
         return joined
 
@@ -152,7 +152,7 @@ class PartProvider(FakeProvider):
         self, task: m.Task, inputs: dict[str, np.ndarray]
     ) -> dict[str, np.ndarray]:
         assert task.part is not None
-        joined, loop = await self.join(task), task.part.loop
+        joined, loop, done = await self.join(task), task.part.loop, False
         try:
             (carry,), (stacked,) = loop.carries, loop.stacked
             value, sums = inputs[carry.init], []
@@ -162,9 +162,10 @@ class PartProvider(FakeProvider):
                     await self._step(step, scope, joined)
                 value = scope[carry.body_out]
                 sums.append(scope[stacked.body_out])
+            done = True
             return {carry.final: value, stacked.stacked: np.stack(sums)}
         finally:
-            await joined.close()
+            await joined.close(done=done)
 
     async def _step(self, step: Any, scope: dict[str, np.ndarray], joined: line.Exchange) -> None:
         if isinstance(step, Compute):
