@@ -22,17 +22,32 @@ LONGEST_WAIT = 120.0
 
 
 @contextmanager
-def laboratory(host: str = "127.0.0.1") -> Iterator[tuple[Lab, Process]]:
-    """A coordinator in a new folder, which this process is connected to as a requester. All ends with the `with`."""
+def empty(host: str = "127.0.0.1") -> Iterator[Lab]:
+    """A new folder in which nothing runs yet. All that is started in it ends with the `with`."""
     with tempfile.TemporaryDirectory() as folder:
         lab = Lab(Path(folder), host)
         try:
-            coordinator = lab.coordinator()
-            R.initialize(lab.token("requester", "benchmark"), url=lab.url)
-            yield lab, coordinator
+            yield lab
         finally:
-            R.disconnect()
             lab.close()
+
+
+@contextmanager
+def serving(lab: Lab) -> Iterator[Process]:
+    """A coordinator, which this process is connected to as a requester."""
+    try:
+        coordinator = lab.coordinator()
+        R.initialize(lab.token("requester", "benchmark"), url=lab.url)
+        yield coordinator
+    finally:
+        R.disconnect()
+
+
+@contextmanager
+def laboratory() -> Iterator[tuple[Lab, Process]]:
+    """Both together."""
+    with empty() as lab, serving(lab) as coordinator:
+        yield lab, coordinator
 
 
 def until(true: Callable[[], bool], pause: float = 0.005, longest: float = LONGEST_WAIT) -> float:

@@ -112,8 +112,6 @@ def _train(rank: int, processes: int, port: int, ready: Any, answers: Any) -> No
             optimizer.step()
 
     answers.put(_rate(steps, ready, size))
-    if processes > 1:
-        torch.distributed.destroy_process_group()
 
 
 # ── the machine ─────────────────────────────────────────────────────────────────────────────────────────────
@@ -158,8 +156,8 @@ def _together(work: Callable[..., None], processes: int) -> float:
         return float(sum(answers.get(timeout=LONGEST) for _ in started))
     finally:
         for process in started:
-            process.join(10)
             process.kill()
+            process.join()
 
 
 # ── together ────────────────────────────────────────────────────────────────────────────────────────────────
