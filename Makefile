@@ -1,6 +1,6 @@
 # make run    train the digits network on a coordinator and two providers of this machine
 # make test   the whole test suite
-# make bench  the benchmarks, printed as tables
+# make bench  the benchmarks, printed as tables; all of them take most of an hour
 # make lint   ruff, mypy, import-linter
 # make clean  remove what these made, the virtual environment too
 #

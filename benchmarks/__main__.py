@@ -16,6 +16,11 @@ SUITES = {
     "training": "Training steps in the engine, against PyTorch eager",
     "overhead": "The same training through a coordinator and a provider",
     "tasks": "Trivial durable tasks, beside Dask distributed and Ray",
+    "parallel": "One training on two providers, against one and against PyTorch DDP",
+    "network": "Four providers behind slow lines",
+    "recovery": "Killed, frozen and slow machines",
+    "chaos": "A training under 200 kills",
+    "growth": "The database after a million steps",
     "blobs": "Blobs over loopback",
 }
 
