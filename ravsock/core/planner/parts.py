@@ -219,9 +219,6 @@ class PartWriter:
     ) -> Compute:
         context = self._context
         builder = ModelBuilder(context.model, context.is_constant, context.reads)
-        inside = {value for node in nodes for value in node.outputs}
-        taken = dict.fromkeys(v for node in nodes for v in context.reads(node) if v not in inside)
-        inputs = [Wire(builder.take(v), self._name(v)) for v in taken if not context.is_constant(v)]
         for node in nodes:
             builder.node(node)
         given = [(value, self._name(value)) for node in nodes for value in node.outputs if value in needed]
@@ -230,6 +227,9 @@ class PartWriter:
             builder.output(builder.resolve(value), name)
         sha = context.ship(builder.finish())
         self.nodes[sha] = tuple(builder.names)
+        # Of what a node reads, the model takes what its bodies really need.
+        read = {value.name: value for node in nodes for value in context.reads(node)}
+        inputs = [Wire(port.name, self._name(read[port.value])) for port in builder.inputs]
         outputs = tuple(Wire(port.name, port.value) for port in builder.outputs)
         return Compute(subgraph=sha, inputs=tuple(inputs), outputs=outputs)
 

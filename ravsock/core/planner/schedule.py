@@ -22,12 +22,13 @@ def single_seconds(plan: Plan, gflops: float) -> float:
     return sum(_alone(unit, gflops) for unit in plan.units)
 
 
-def gang_seconds(gang: Gang, gflops: float, line: Line) -> float:
+def gang_seconds(loop: Loop, gang: Gang, gflops: float, line: Line) -> float:
     """One iteration by a gang whose slowest machine reaches `gflops`. What a rank gets from the others is the most that
     passes one way."""
     ranks = len(gang.parts)
     passing = gang.bytes * (ranks - 1) / ranks
-    return gang.seconds * DEFAULT_GFLOPS / gflops + gang.exchanges * line.latency + passing / line.rate
+    share = gang.seconds / max(seconds_of(loop.cost, DEFAULT_GFLOPS), 1e-12)
+    return share * seconds_of(loop.cost, gflops) + gang.exchanges * line.latency + passing / line.rate
 
 
 def best_gang(loop: Loop, slots: Sequence[float], line: Line) -> tuple[Gang | None, float]:
@@ -36,7 +37,7 @@ def best_gang(loop: Loop, slots: Sequence[float], line: Line) -> tuple[Gang | No
     best: tuple[Gang | None, float] = None, seconds_of(loop.cost, slots[0])
     for gang in loop.gangs:
         if len(gang.parts) <= len(slots):
-            seconds = gang_seconds(gang, slots[len(gang.parts) - 1], line)
+            seconds = gang_seconds(loop, gang, slots[len(gang.parts) - 1], line)
             if seconds < best[1]:
                 best = gang, seconds
     return best

@@ -49,8 +49,9 @@ def _flatten(plan: Plan, iterations: int) -> Iterator[tuple[Unit, int]]:
 def _unit(unit: Unit, iterations: int) -> UnitSummary:
     shipped = unit if isinstance(unit, Subgraph) else unit.chunk
     return UnitSummary(
-        label=unit.label, kind=_kind(unit), nodes=0 if shipped is None else len(shipped.nodes), flops=unit.cost.flops * iterations,
-        bytes_in=unit.cost.bytes_in, bytes_out=unit.cost.bytes_out, peak_memory=unit.cost.peak_memory, iterations=iterations,
+        label=unit.label, kind=_kind(unit), nodes=0 if shipped is None else len(shipped.nodes),
+        flops=unit.cost.flops * iterations, bytes_in=unit.cost.bytes_in, bytes_out=unit.cost.bytes_out,
+        peak_memory=unit.cost.peak_memory, iterations=iterations,
     )  # fmt: skip
 
 
@@ -66,16 +67,15 @@ def _kind(unit: Unit) -> str:
 def _slow_lines(plan: Plan, fleet: Fleet) -> Iterator[str]:
     """Loops that several providers could run if there were more between them."""
     gflops, line = fleet.typical_gflops, fleet.typical_line
-    for unit, _ in _flatten(plan, 1):
-        if not isinstance(unit, Loop) or not unit.gangs:
+    ganged = [unit for unit, _ in _flatten(plan, 1) if isinstance(unit, Loop) and unit.gangs]
+    for loop in ganged:
+        if best_gang(loop, [gflops] * len(loop.gangs[-1].parts), line)[0] is not None:
             continue
-        if best_gang(unit, [gflops] * len(unit.gangs[-1].parts), line)[0] is not None:
-            continue
-        alone = seconds_of(unit.cost, gflops)
-        gang = min(unit.gangs, key=lambda gang: gang_seconds(gang, gflops, line))
-        seconds = gang_seconds(gang, gflops, line)
+        alone = seconds_of(loop.cost, gflops)
+        gang = min(loop.gangs, key=lambda gang: gang_seconds(loop, gang, gflops, line))
+        seconds = gang_seconds(loop, gang, gflops, line)
         yield (
-            f"{unit.label}: one machine alone is faster: {len(gang.parts)} side by side would take {seconds:.3g} s an iteration, "
+            f"{loop.label}: one machine alone is faster: {len(gang.parts)} side by side would take {seconds:.3g} s an iteration, "
             f"one {alone:.3g} s; the line between providers ({line.rate / 1e6:.3g} MB/s, {line.latency * 1e3:.3g} ms) "
             f"is too slow by {seconds / alone:.1f} times"
         )
