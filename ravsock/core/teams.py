@@ -65,6 +65,8 @@ class Seen:
     """Iterations of the last chunk."""
     around: float = 0.0
     """Seconds that a chunk takes beside computing: coming together, fetching inputs, bringing outputs."""
+    doubt: float = 1.0
+    """So many times slower was the first chunk, which may have been for other reasons."""
 
     def passed_over(self) -> Seen:
         return replace(self, ratio=self.ratio**FORGIVING)
@@ -131,16 +133,14 @@ def choose(
 def learn(before: Seen | None, team: Team, seconds: float, around: float) -> Seen:
     """What a team's chunk that took so long, and so much around it, adds to what is known.
 
-    The first one loads models and makes connections: where it was slow, the next is as short and tells.
+    The first one fetches data, loads models and makes connections: where it was slow, the next one tells.
     """
     ratio = min(max(seconds / (team.length * team.expected), 1e-6), 1e6)
     if before is None:
-        slow = ratio > 1.0
-        return Seen(
-            1.0 if slow else ratio, max(1, team.length // GROWTH) if slow else team.length, max(around, 0.0)
-        )
+        return Seen(min(ratio, 1.0), team.length, doubt=max(ratio, 1.0))
+    known = ratio if before.doubt > 1.0 else before.ratio
     less = min(max(around, 0.0), 1.5 * before.around) if before.around else max(around, 0.0)
-    return Seen(math.sqrt(before.ratio * ratio), team.length, less)
+    return Seen(math.sqrt(known * ratio), team.length, less)
 
 
 def late(team: Team, seconds: float) -> Seen:
@@ -230,7 +230,8 @@ def _team(chunk: Chunk, index: int, members: Sequence[Member], usual: Sequence[s
         2 * chunk.bytes_out / min(m.link for m in members)
     )  # from the leader, and to those who go on from it
     seen = chunk.seen.get(len(gang.parts))
-    length = chunk_length(chunk.left, seconds, transfer, chunk.tries, seen)
+    doubt = 1.0 if seen is None else seen.doubt
+    length = chunk_length(chunk.left, seconds * doubt, transfer, chunk.tries, seen)
     return Team(
         gang=index,
         providers=_in_rank_order([m.provider_id for m in members], usual),
