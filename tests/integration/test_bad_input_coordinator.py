@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+import sqlalchemy as sa
 from coordinators import FakeProvider, branches, expected, serving
 from onnx import TensorProto, helper
 
@@ -172,14 +173,17 @@ async def test_a_full_database_refuses_the_graph_and_takes_it_when_there_is_room
         (R.t([float(number)]) + 1).persist_op("n" * 300 + str(number))
     async with serving(tmp_path) as served, served.requester() as alice:
         activate = await alice.upload(graph)
-        with served.store.write() as connection:
-            pages = connection.exec_driver_sql("PRAGMA page_count").scalar_one()
-            connection.exec_driver_sql(f"PRAGMA max_page_count={pages}")
+        with served.store.read() as connection:
+            most = [connection.exec_driver_sql("PRAGMA page_count").scalar_one()]
+        sa.event.listen(  # whichever connection of the pool is used
+            served.store._engine,
+            "checkout",
+            lambda used, *_: used.execute(f"PRAGMA max_page_count={most[0]}"),
+        )
         with pytest.raises(StorageFullError) as caught:
             await alice.call(activate)
         assert caught.value.problem.hint
-        with served.store.write() as connection:
-            connection.exec_driver_sql("PRAGMA max_page_count=1000000")
+        most[0] = 1_000_000
         await alice.call(activate)
         assert [info.graph_id for info in (await alice.call(m.ListGraphs())).graphs] == [graph.id]
 

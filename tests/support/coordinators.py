@@ -302,10 +302,22 @@ class FakeProvider:
         """From now on by itself."""
 
         async def loop() -> None:
-            while True:
-                await self.work(await self.tasks.get())
+            beating = asyncio.create_task(self._beat())
+            try:
+                while True:
+                    await self.work(await self.tasks.get())
+            finally:
+                beating.cancel()
 
         self._busy = asyncio.create_task(loop())
+
+    async def _beat(self) -> None:
+        """It lives; what it has, and what it had, is told."""
+        with suppress(UnreachableError):
+            while True:
+                await asyncio.sleep(3)
+                had = [m.HeldTask(task_id=t.task_id, attempt=t.attempt) for b in self.batches for t in b]
+                await self.connection.call(m.Beat(holding=tuple(had)))
 
 
 async def load(blobs: BlobClient, ref: TensorRef) -> Array:
