@@ -338,7 +338,7 @@ def loop(draw, pool, depth):
     return [*final, R.mean(ys, axis=0)]
 
 
-@settings(max_examples=6, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data(), latency=st.sampled_from([1e-6, 1e-4, 3e-3]))
 def test_any_body_gives_the_same_when_it_is_shared(check, data, latency):
     graph = Graph("any")
