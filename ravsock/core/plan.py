@@ -100,7 +100,8 @@ class Gang(msgspec.Struct, frozen=True, kw_only=True):
     parts: tuple[PartPlan, ...]
     """By rank."""
     seconds: float
-    """One iteration on reference machines (`DEFAULT_GFLOPS`) with nothing between them: the longest rank's."""
+    """One iteration on reference machines (`DEFAULT_GFLOPS`) with nothing between them: the longest rank's time between
+    two exchanges, summed over them."""
     bytes: int
     """Sent and received in one iteration by the rank that has most."""
     exchanges: int
