@@ -12,10 +12,12 @@ import gang_parts as parts
 import numpy as np
 import psutil
 import pytest
+from coordinators import serving
 from fake_coordinator import FakeCoordinator
 from rich.console import Console
 from subgraphs import output
 
+import ravop as R
 from provider import control
 from provider.display import Display
 from provider.home import Home
@@ -38,14 +40,14 @@ async def coordinator() -> AsyncIterator[FakeCoordinator]:
 
 
 @asynccontextmanager
-async def provider(folder: Path, name: str, url: str) -> AsyncIterator[None]:
+async def provider(folder: Path, name: str, url: str, token: str = "token") -> AsyncIterator[None]:
     home = Home(folder, name)
     home.folder.mkdir(parents=True)
     home.keep_speed(
         f"onnxruntime {version('onnxruntime')}", 1, Measured(matmul_gflops=50.0, conv_gflops=30.0)
     )
     settings = Settings(
-        url=url, token="token", name=name, slots=1, max_memory=256 * 2**20, max_cache=64 * 2**20
+        url=url, token=token, name=name, slots=1, max_memory=256 * 2**20, max_cache=64 * 2**20
     )
     with home.lock():
         daemon = asyncio.create_task(serve(settings, home, Display(Console(quiet=True))))
@@ -160,3 +162,42 @@ async def test_a_part_that_makes_no_sense_is_refused(gang: FakeCoordinator) -> N
     await gang.assign(part_task(gang, 0, parts.part(0, SIDE, 10, LENGTH + 1, LENGTH)), place=0)
     failed = await failure(gang)
     assert failed.problem.code == "message"
+
+
+def two_branches() -> R.Graph:
+    """A loop whose body has two halves, of which each iteration needs the sum."""
+    random = np.random.default_rng(7)
+    weights = [(random.standard_normal((800, 800)) / 40).astype(np.float32) for _ in range(2)]
+    graph = R.Graph(name="two branches")
+    left, right = R.t(weights[0]), R.t(weights[1])
+
+    def half(state: R.Op, matrix: R.Op) -> R.Op:
+        for _ in range(6):
+            state = R.tanh(state @ matrix)
+        return R.mean(state, axis=0)
+
+    def step(state: R.Op, x: R.Op) -> tuple[R.Op, R.Op]:
+        mean = half(state + x, left) + half(state - x, right)
+        return state * 0.5 + mean, R.sum(mean)
+
+    state = R.t(random.standard_normal((800, 800)).astype(np.float32))
+    last, sums = R.scan(step, state, random.standard_normal((12, 800)).astype(np.float32))
+    R.mean(last, axis=0).persist_op("last")
+    sums.persist_op("sums")
+    return graph
+
+
+async def test_a_loop_with_two_branches_is_what_one_session_gives_in_a_gang_or_not(tmp_path: Path) -> None:
+    graph = two_branches()
+    local = R.run_local(graph)
+    async with AsyncExitStack() as stack:
+        served = await stack.enter_async_context(serving(tmp_path / "coordinator"))
+        for name in ("one", "two"):
+            token = served.token("provider", name)
+            await stack.enter_async_context(provider(tmp_path / name, name, served.url, token))
+        alice = await stack.enter_async_context(served.requester())
+        graph_id = await alice.run(graph)
+        ended = await alice.until(lambda info: info.state in ("done", "failed"))
+        assert ended.state == "done", ended.problem
+        for name, value in zip(local, await alice.fetch(graph_id, *local), strict=True):
+            np.testing.assert_allclose(value, local[name], rtol=1e-3, atol=1e-4, err_msg=name)
