@@ -1,10 +1,10 @@
 """200 kills during one training, and freezes and cut connections between them. `python -m benchmarks chaos`.
 
-Four providers and the coordinator are killed with SIGKILL at random (seeded) moments, 1.2 seconds apart on average, and
-started again at once. In between, workers are killed, processes frozen for up to two seconds, and all connections
-of the providers cut in a relay. When 200 kills are done, the rest of the training runs undisturbed. Values that the
-coordinator showed during the disturbances are compared with those of the end, the database is read for steps and
-tasks, and the weights are compared with those of the same training in one session of this process.
+Four providers and the coordinator are killed with SIGKILL at random (seeded) moments and started again at once;
+disturbances are 0.7 seconds apart on average. In between, workers are killed, processes frozen for up to two seconds,
+and all connections of the providers cut in a relay. When 200 kills are done, the rest of the training runs undisturbed.
+Values that the coordinator showed during the disturbances are compared with those of the end, the database is read for
+steps and tasks, and the weights are compared with those of the same training in one session of this process.
 """
 
 from __future__ import annotations
