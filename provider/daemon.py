@@ -18,7 +18,8 @@ from provider.connection import Connection
 from provider.core import events as e
 from provider.core.batches import Stage, key_of
 from provider.core.describe import describe
-from provider.core.lifecycle import State, advance, holding
+from provider.core.lifecycle import advance
+from provider.core.state import State, holding
 from provider.post import Post
 from provider.settings import Settings, software
 from provider.slots import Slots

@@ -20,7 +20,7 @@ from provider.cache import Cache
 from provider.control import listening
 from provider.core.events import Quit
 from provider.core.exits import Exit
-from provider.core.lifecycle import State
+from provider.core.state import State
 from provider.core.tasks import Limits
 from provider.daemon import Daemon
 from provider.display import Display

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from provider.core.batches import Held, Stage
-from provider.core.lifecycle import Link, State, Stop, holding
+from provider.core.state import Link, State, Stop, holding
 
 NO_WORK = "the coordinator has nothing to do for this provider"
 STOPPING: dict[Stop, str] = {

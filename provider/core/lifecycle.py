@@ -1,21 +1,19 @@
 """The daemon's automaton: `advance(state, event) -> (state, instructions)`.
 
-What it holds are batches (see `batches`). Two tables say what may follow what: `LINKS` for the connection,
-`STAGES` for each batch held. A link event absent from its table is a defect of the shell and raises; an event
-about a batch that is not held, or whose stage does not take it, comes from an effect that was ended meanwhile
-and is ignored.
+What it knows is in `state`, what it holds are batches (see `batches`). Two tables say what may follow what: `LINKS`
+for the connection, `STAGES` for each batch held. A link event absent from its table is a defect of the shell and
+raises; an event about a batch that is not held, or whose stage does not take it, comes from an effect that was
+ended meanwhile and is ignored.
 
 The shell performs the instructions and reports what became of them as events (see `events`).
 """
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-import msgspec
-
+from provider.core import events as e
 from provider.core.backoff import backoff
 from provider.core.batches import (
     Held,
@@ -28,39 +26,10 @@ from provider.core.batches import (
     to_compute,
     to_deliver,
 )
-from provider.core.events import (
-    Accepted,
-    Assigned,
-    Broke,
-    Compute,
-    Computed,
-    Connect,
-    Connected,
-    Deliver,
-    Delivered,
-    Drop,
-    Event,
-    HangUp,
-    Instruction,
-    Key,
-    Lost,
-    Prepare,
-    Prepared,
-    Quit,
-    Recalled,
-    Register,
-    Remind,
-    Stalled,
-    Started,
-    StopAsked,
-    Unfit,
-    Vacated,
-    Wait,
-    Waited,
-)  # fmt: skip
 from provider.core.exits import FATAL, Exit
-from provider.core.tasks import Limits, check_task
-from ravop.errors import Problem, RavenError
+from provider.core.state import Link, State, Step, Stop, find, holding
+from provider.core.tasks import check_task
+from ravop.errors import RavenError
 from ravop.protocol.messages import Report
 
 FINISH_SECONDS = 10.0
@@ -79,126 +48,74 @@ TROUBLE_LOSSES = 2
 """Lost connections that one trouble of this machine weighs, for the pause before the next connection."""
 
 
-class Link(enum.Enum):
-    """The connection to the coordinator."""
-
-    OFFLINE = "offline"
-    CONNECTING = "connecting"
-    REGISTERING = "registering"
-    ONLINE = "online"
-    WAITING = "waiting"
-
-
-class Stop(enum.IntEnum):
-    """How urgently the daemon is stopping; each `StopAsked` goes one further."""
-
-    NO = 0
-    FINISHING = 1
-    HANDING_BACK = 2
-    LEAVING = 3
-
-
 LINKS: dict[Link, dict[type[Any], Link]] = {
-    Link.OFFLINE: {Started: Link.CONNECTING},
-    Link.CONNECTING: {Connected: Link.REGISTERING, Lost: Link.WAITING},
-    Link.REGISTERING: {Accepted: Link.ONLINE, Lost: Link.WAITING},
-    Link.ONLINE: {Lost: Link.WAITING},
-    Link.WAITING: {Waited: Link.CONNECTING},
+    Link.OFFLINE: {e.Started: Link.CONNECTING},
+    Link.CONNECTING: {e.Connected: Link.REGISTERING, e.Lost: Link.WAITING},
+    Link.REGISTERING: {e.Accepted: Link.ONLINE, e.Lost: Link.WAITING},
+    Link.ONLINE: {e.Lost: Link.WAITING},
+    Link.WAITING: {e.Waited: Link.CONNECTING},
 }
 STAGES: dict[Stage, dict[type[Any], Stage]] = {
     Stage.PREPARING: {
-        Prepared: Stage.READY,
-        Stalled: Stage.PREPARING,
-        Broke: Stage.DELIVERING,
-        Unfit: Stage.DELIVERING,
+        e.Prepared: Stage.READY,
+        e.Stalled: Stage.PREPARING,
+        e.Broke: Stage.DELIVERING,
+        e.Unfit: Stage.DELIVERING,
     },
     Stage.READY: {},
     Stage.RUNNING: {
-        Vacated: Stage.STORING,
-        Computed: Stage.DELIVERING,
-        Broke: Stage.DELIVERING,
-        Unfit: Stage.DELIVERING,
+        e.Vacated: Stage.STORING,
+        e.Computed: Stage.DELIVERING,
+        e.Broke: Stage.DELIVERING,
+        e.Unfit: Stage.DELIVERING,
     },
-    Stage.STORING: {Computed: Stage.DELIVERING, Unfit: Stage.DELIVERING},
-    Stage.DELIVERING: {Stalled: Stage.DELIVERING, Broke: Stage.DELIVERING, Unfit: Stage.DELIVERING},
+    Stage.STORING: {e.Computed: Stage.DELIVERING, e.Unfit: Stage.DELIVERING},
+    Stage.DELIVERING: {e.Stalled: Stage.DELIVERING, e.Broke: Stage.DELIVERING, e.Unfit: Stage.DELIVERING},
 }
 
 
-class State(msgspec.Struct, frozen=True, kw_only=True):
-    """All that the daemon's decisions depend on."""
-
-    slots: int
-    limits: Limits
-    pace: float
-    """Seconds per FLOP, as measured last."""
-    link: Link = Link.OFFLINE
-    losses: int = 0
-    """Failed attempts to connect in a row."""
-    problem: Problem | None = None
-    """Why the connection was lost, while it is."""
-    pause: float = 0.0
-    """Seconds from the loss to the next attempt."""
-    stop: Stop = Stop.NO
-    held: tuple[Held, ...] = ()
-    """In the order of arrival."""
-    batches: int = 0
-    """How many have come."""
-    troubles: int = 0
-    """Batches in a row that this machine could not work on."""
-    done: int = 0
-    failed: int = 0
-
-
-Step = tuple[State, tuple[Instruction, ...]]
-
-
-def advance(state: State, event: Event) -> Step:
+def advance(state: State, event: e.Event) -> Step:
     """The state after the event, and what to do now. Raises `KeyError` for a link event out of its turn."""
     if type(event) in _LINK_EVENTS:
         state = replace(state, link=LINKS[state.link][type(event)])
     state, instructions = _HANDLERS[type(event)](state, event)
-    if any(isinstance(instruction, Quit) for instruction in instructions):
+    if any(isinstance(instruction, e.Quit) for instruction in instructions):
         return state, instructions
     state, more = _fill_slots(state, getattr(event, "now", None))
     if state.stop and not state.held:
-        more = (*more, Quit(Exit.STOPPED))
+        more = (*more, e.Quit(Exit.STOPPED))
     return state, (*instructions, *more)
 
 
-def holding(state: State) -> tuple[Key, ...]:
-    """The attempts to name in `Register` and `Beat`."""
-    return tuple(key for held in state.held for key in held.keys)
-
-
 # ── the connection ────────────────────────────────────────────────────────────────────────────────────────
-def _connect(state: State, event: Started | Waited) -> Step:
-    return state, (Connect(),)
+def _connect(state: State, event: e.Started | e.Waited) -> Step:
+    return state, (e.Connect(),)
 
 
-def _connected(state: State, event: Connected) -> Step:
-    return state, (Register(holding(state)),)
+def _connected(state: State, event: e.Connected) -> Step:
+    return state, (e.Register(holding(state)),)
 
 
-def _accepted(state: State, event: Accepted) -> Step:
+def _accepted(state: State, event: e.Accepted) -> Step:
     state, drops = _forget(replace(state, losses=0, problem=None), event.drop)
     resumed = tuple(_effect(held) for held in state.held if held.resting)
     awake = tuple(replace(held, resting=False, failures=0) if held.resting else held for held in state.held)
     return replace(state, held=awake), (*drops, *resumed)
 
 
-def _lost(state: State, event: Lost) -> Step:
+def _lost(state: State, event: e.Lost) -> Step:
     state = replace(state, losses=state.losses + 1, problem=event.problem)
     if state.stop:  # the coordinator gives the tasks of a lost provider to others
-        return state, (Quit(Exit.STOPPED),)
+        return state, (e.Quit(Exit.STOPPED),)
     if event.problem.code in FATAL:
-        return state, (Quit(FATAL[event.problem.code], event.problem),)
+        return state, (e.Quit(FATAL[event.problem.code], event.problem),)
     tries = state.losses + TROUBLE_LOSSES * state.troubles
     state = replace(state, pause=backoff(tries, event.jitter))
-    return state, (Wait(state.pause),)
+    return state, (e.Wait(state.pause),)
 
 
 # ── batches ───────────────────────────────────────────────────────────────────────────────────────────────
-def _assigned(state: State, event: Assigned) -> Step:
+def _assigned(state: State, event: e.Assigned) -> Step:
     held = {key.task_id: key for key in holding(state)}
     keys = [key_of(task) for task in event.tasks]
     here = frozenset(key for key in keys if held.get(key.task_id) == key)
@@ -215,7 +132,7 @@ def _assigned(state: State, event: Assigned) -> Step:
     return state, (*drops, _effect(new, REFUSE_SECONDS if unwelcome else 0.0))
 
 
-def _welcome(state: State, new: Held, keys: Sequence[Key]) -> Held:
+def _welcome(state: State, new: Held, keys: Sequence[e.Key]) -> Held:
     """The batch as taken over: to be prepared, or to be given back at once."""
     if state.stop or len(state.held) >= 2 * state.slots + SPARE or len({k.task_id for k in keys}) < len(keys):
         return to_deliver(new, outcome(new))
@@ -227,13 +144,13 @@ def _welcome(state: State, new: Held, keys: Sequence[Key]) -> Held:
     return new
 
 
-def _moved_on(state: State, event: Prepared | Vacated) -> Step:
+def _moved_on(state: State, event: e.Prepared | e.Vacated) -> Step:
     return _update(state, event, lambda held: replace(held, failures=0)), ()
 
 
-def _computed(state: State, event: Computed) -> Step:
+def _computed(state: State, event: e.Computed) -> Step:
     held = find(state, event.batch)
-    if held is None or Computed not in STAGES[held.stage]:
+    if held is None or e.Computed not in STAGES[held.stage]:
         return state, ()
     seconds, done = sum(result.seconds for result in event.done), set(map(key_of, event.done))
     flops = expected_seconds([task for task in held.tasks if key_of(task) in done], 1.0)
@@ -243,7 +160,7 @@ def _computed(state: State, event: Computed) -> Step:
     return _deliver(replace(state, troubles=0), event, outcome(held, event.done, failed))
 
 
-def _broke(state: State, event: Broke) -> Step:
+def _broke(state: State, event: e.Broke) -> Step:
     held = find(state, event.batch)
     if held is None:
         return state, ()
@@ -257,9 +174,9 @@ def _broke(state: State, event: Broke) -> Step:
     return _deliver(state, event, outcome(held, failed=failed))
 
 
-def _unfit(state: State, event: Unfit) -> Step:
+def _unfit(state: State, event: e.Unfit) -> Step:
     held = find(state, event.batch)
-    if held is None or Unfit not in STAGES[held.stage]:
+    if held is None or e.Unfit not in STAGES[held.stage]:
         return state, ()
     if held.trouble is not None:
         return _remove(state, held)  # it cannot even be given back
@@ -267,16 +184,16 @@ def _unfit(state: State, event: Unfit) -> Step:
     return _change(state, event.batch, lambda held: replace(held, trouble=event.problem)), instructions
 
 
-def _stalled(state: State, event: Stalled) -> Step:
+def _stalled(state: State, event: e.Stalled) -> Step:
     online = state.link is Link.ONLINE
     state = _update(state, event, lambda held: replace(held, failures=held.failures + 1, resting=not online))
     held = find(state, event.batch)
-    if held is None or not online or Stalled not in STAGES[held.stage]:
+    if held is None or not online or e.Stalled not in STAGES[held.stage]:
         return state, ()
     return state, (_effect(held, backoff(held.failures, event.jitter)),)
 
 
-def _delivered(state: State, event: Delivered) -> Step:
+def _delivered(state: State, event: e.Delivered) -> Step:
     held = find(state, event.batch)
     if held is None or held.stage is not Stage.DELIVERING or held.report is None:
         return state, ()
@@ -284,19 +201,19 @@ def _delivered(state: State, event: Delivered) -> Step:
     state, drop = _remove(replace(state, done=state.done + done, failed=state.failed + failed), held)
     if held.trouble is None or state.stop or any(other.trouble for other in state.held):
         return state, drop
-    return replace(state, troubles=state.troubles + 1), (*drop, HangUp(held.trouble))
+    return replace(state, troubles=state.troubles + 1), (*drop, e.HangUp(held.trouble))
 
 
-def _recalled(state: State, event: Recalled) -> Step:
+def _recalled(state: State, event: e.Recalled) -> Step:
     return _forget(state, event.keys)
 
 
 # ── stopping ──────────────────────────────────────────────────────────────────────────────────────────────
-def _stop_asked(state: State, event: StopAsked) -> Step:
+def _stop_asked(state: State, event: e.StopAsked) -> Step:
     state = replace(state, stop=Stop(min(state.stop + 1, Stop.LEAVING)))
     if state.stop is Stop.LEAVING or state.link is not Link.ONLINE:
-        return state, (Quit(Exit.STOPPED),)
-    instructions: list[Instruction] = []
+        return state, (e.Quit(Exit.STOPPED),)
+    instructions: list[e.Instruction] = []
     kept = []
     for held in state.held:
         if held.stage not in _COMPUTED and not _may_finish(state, held, event.now):
@@ -304,7 +221,7 @@ def _stop_asked(state: State, event: StopAsked) -> Step:
             instructions.append(_effect(held))
         kept.append(held)
     grace = FINISH_SECONDS + FINISH_GRACE if state.stop is Stop.FINISHING else DELIVER_GRACE
-    return replace(state, held=tuple(kept)), (*instructions, Remind(grace))
+    return replace(state, held=tuple(kept)), (*instructions, e.Remind(grace))
 
 
 def _may_finish(state: State, held: Held, now: float) -> bool:
@@ -314,11 +231,6 @@ def _may_finish(state: State, held: Held, now: float) -> bool:
 
 
 # ── helpers ───────────────────────────────────────────────────────────────────────────────────────────────
-def find(state: State, batch: int) -> Held | None:
-    """The held batch, if it is held."""
-    return next((held for held in state.held if held.number == batch), None)
-
-
 def _change(state: State, batch: int, change: Callable[[Held], Held]) -> State:
     return replace(state, held=tuple(change(held) if held.number == batch else held for held in state.held))
 
@@ -342,27 +254,27 @@ def _deliver(state: State, event: Any, report: Report) -> Step:
     return _change(state, event.batch, lambda _: after), (_effect(after),)
 
 
-def _effect(held: Held, after: float = 0.0) -> Instruction:
+def _effect(held: Held, after: float = 0.0) -> e.Instruction:
     """What has to go on for a batch that is being prepared or delivered."""
     if held.report is None:
-        return Prepare(held.number, to_compute(held), after)
-    return Deliver(held.number, held.report, after)
+        return e.Prepare(held.number, to_compute(held), after)
+    return e.Deliver(held.number, held.report, after)
 
 
 def _remove(state: State, held: Held) -> Step:
     others = tuple(other for other in state.held if other.number != held.number)
-    return replace(state, held=others), (Drop(held.number),)
+    return replace(state, held=others), (e.Drop(held.number),)
 
 
-def _forget(state: State, keys: Iterable[Key]) -> Step:
+def _forget(state: State, keys: Iterable[e.Key]) -> Step:
     """Nobody wants these attempts; a batch goes when nothing of it is wanted."""
     gone = frozenset(keys)
-    drops: list[Instruction] = []
+    drops: list[e.Instruction] = []
     kept = []
     for held in state.held:
         left = [key for key in held.keys if key not in gone]
         if not left:
-            drops.append(Drop(held.number))
+            drops.append(e.Drop(held.number))
         else:
             lost = gone.intersection(held.keys)
             kept.append(replace(held, unwanted=held.unwanted | lost) if lost else held)
@@ -374,7 +286,7 @@ def _fill_slots(state: State, now: float | None) -> Step:
     if now is None or state.stop:
         return state, ()
     free = state.slots - sum(held.stage is Stage.RUNNING for held in state.held)
-    instructions: list[Instruction] = []
+    instructions: list[e.Instruction] = []
     kept = []
     for held in state.held:
         if held.stage is Stage.READY and free > 0:
@@ -383,7 +295,7 @@ def _fill_slots(state: State, now: float | None) -> Step:
                 instructions.append(_effect(held))
             else:
                 held = replace(held, stage=Stage.RUNNING, started=now)
-                instructions.append(Compute(held.number, to_compute(held)))
+                instructions.append(e.Compute(held.number, to_compute(held)))
                 free -= 1
         kept.append(held)
     return replace(state, held=tuple(kept)), tuple(instructions)
@@ -392,19 +304,19 @@ def _fill_slots(state: State, now: float | None) -> Step:
 _COMPUTED = frozenset({Stage.STORING, Stage.DELIVERING})
 _LINK_EVENTS = frozenset(event for row in LINKS.values() for event in row)
 _HANDLERS: dict[type[Any], Callable[[State, Any], Step]] = {
-    Started: _connect,
-    Waited: _connect,
-    Connected: _connected,
-    Accepted: _accepted,
-    Lost: _lost,
-    Assigned: _assigned,
-    Prepared: _moved_on,
-    Vacated: _moved_on,
-    Computed: _computed,
-    Broke: _broke,
-    Unfit: _unfit,
-    Stalled: _stalled,
-    Delivered: _delivered,
-    Recalled: _recalled,
-    StopAsked: _stop_asked,
+    e.Started: _connect,
+    e.Waited: _connect,
+    e.Connected: _connected,
+    e.Accepted: _accepted,
+    e.Lost: _lost,
+    e.Assigned: _assigned,
+    e.Prepared: _moved_on,
+    e.Vacated: _moved_on,
+    e.Computed: _computed,
+    e.Broke: _broke,
+    e.Unfit: _unfit,
+    e.Stalled: _stalled,
+    e.Delivered: _delivered,
+    e.Recalled: _recalled,
+    e.StopAsked: _stop_asked,
 }

@@ -13,17 +13,8 @@ from provider.core import events as e
 from provider.core.backoff import FIRST_SECONDS, MAX_SECONDS, backoff
 from provider.core.batches import Stage, to_compute
 from provider.core.exits import FATAL, MEANING, Exit
-from provider.core.lifecycle import (
-    LINKS,
-    REFUSE_SECONDS,
-    STAGES,
-    Link,
-    State,
-    Stop,
-    advance,
-    find,
-    holding,
-)
+from provider.core.lifecycle import LINKS, REFUSE_SECONDS, STAGES, advance
+from provider.core.state import Link, State, Stop, find, holding
 from provider.core.tasks import Limits
 from ravop.errors import Problem
 from ravop.protocol.messages import (

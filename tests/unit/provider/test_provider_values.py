@@ -16,7 +16,7 @@ from provider import home
 from provider.connection import pieces
 from provider.core.batches import Held, Stage
 from provider.core.describe import NO_WORK, describe
-from provider.core.lifecycle import Link, State, Stop
+from provider.core.state import Link, State, Stop
 from provider.core.tasks import Limits, check_task, node_index
 from provider.home import Control, Home
 from provider.limits import clean_environment
