@@ -17,12 +17,12 @@ from typing import Any
 import msgspec
 
 from provider.child import Child
+from provider.part import run_part
 from provider.post import Post
 from provider.wire import (
     MAILBOX,
     PLACE,
     PROGRESS,
-    Broken,
     Failed,
     Measure,
     Measured,
@@ -37,15 +37,12 @@ from ravop.errors import (
     CrashedError,
     DeadlineError,
     OutOfMemoryError,
-    UnreachableError,
     error_from_problem,
 )
 from ravop.protocol.messages import Task, models_needed
 
 WATCH_SECONDS = 0.05
 MEASURE_SECONDS = 30.0
-BREAK_SECONDS = 2.0
-"""A worker whose part is broken off has so long to be ready for other work."""
 
 
 class Sandbox:
@@ -118,7 +115,7 @@ class Sandbox:
         run = Run(number=self._runs, tasks=(task,))
         child = await self._alive()
         stop = asyncio.Event()
-        asking = asyncio.create_task(_run_part(child, run, post, self._folder / MAILBOX, stop))
+        asking = asyncio.create_task(run_part(child, run, post, self._folder / MAILBOX, stop))
         try:
             peak = await self._watch(child, asking, seconds)
         except asyncio.CancelledError:
@@ -258,46 +255,6 @@ def _fits(run: Run, ran: Ran) -> bool:
 
 def _lacked_memory(ran: Ran) -> bool:
     return ran.problem is not None and ran.problem.code == OutOfMemoryError.code
-
-
-async def _run_part(child: Child, run: Run, post: Post, mailbox: Path, stop: asyncio.Event) -> Ran:
-    """The worker's reply. Whatever else ends this, the worker has ended the run too, or is killed."""
-    post.open(mailbox, child.tell)
-    asking = asyncio.create_task(child.ask(run, Ran, post.heard))
-    passing = asyncio.create_task(post.pass_on())
-    flushing = asyncio.create_task(_flush(asking, post))
-    stopping = asyncio.create_task(stop.wait())
-    try:
-        await asyncio.wait({passing, flushing, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        if flushing.done():
-            return flushing.result()
-        if passing.done():
-            passing.result()  # raises, unless the reply is there
-        if stop.is_set():
-            raise _broken_off()
-        return await flushing
-    finally:
-        for task in (passing, flushing, stopping):
-            task.cancel()
-        if not asking.done():
-            child.tell(Broken(problem=_broken_off().problem))
-            await asyncio.wait({asking}, timeout=BREAK_SECONDS)
-        if not asking.done() or asking.exception() is not None:
-            await child.kill()
-        await asyncio.wait({asking, passing, flushing, stopping})
-        await post.close()
-
-
-def _broken_off() -> UnreachableError:
-    return UnreachableError("the exchange with other ranks is broken off")
-
-
-async def _flush(asking: asyncio.Task[Ran], post: Post) -> Ran:
-    """The worker's reply, when all that it sent before is on its way."""
-    reply = await asyncio.shield(asking)
-    if reply.problem is None:
-        await post.finish()
-    return reply
 
 
 def _succeeded(task: asyncio.Task[Any]) -> bool:
