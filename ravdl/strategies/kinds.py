@@ -6,6 +6,8 @@ Imports nothing of `ravdl.neural_networks`, which imports this.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -53,8 +55,8 @@ class Nesterov:
     momentum: float = 0.9
 
     def __post_init__(self) -> None:
-        _number(self.learning_rate, "learning_rate", "above 0", self.learning_rate > 0)
-        _number(self.momentum, "momentum", "from 0 to below 1", 0 <= self.momentum < 1)
+        _number(self.learning_rate, "learning_rate", "a finite number above 0", lambda v: 0 < v < math.inf)
+        _number(self.momentum, "momentum", "a number from 0 to below 1", lambda v: 0 <= v < 1)
 
     def change(self, difference: Op, memory: Op | None) -> tuple[Op, Op | None]:
         """What to subtract from the weights, and what to remember; `memory` is None only for `Average`."""
@@ -133,6 +135,7 @@ def _one_of(value: object, names: tuple[str, ...], what: str) -> None:
         raise ArgumentError(f"unknown {what}", expected=" or ".join(map(repr, names)), received=repr(value))
 
 
-def _number(value: object, what: str, expected: str, right: bool) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not right:
-        raise ArgumentError(f"{what} is out of range", expected=f"a number {expected}", received=repr(value))
+def _number(value: object, what: str, expected: str, fits: Callable[[float], bool]) -> None:
+    number = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
+    if not number or not fits(float(value)):  # type: ignore[arg-type]
+        raise ArgumentError(f"{what} is out of range", expected=expected, received=repr(value))

@@ -318,6 +318,8 @@ def test_digits_are_learned_as_well_with_bytes() -> None:
         (lambda: LocalSGD(2, 5, transfer="int4"), "unknown transfer"),
         (lambda: LocalSGD(2, 5, outer="average"), "no outer optimizer"),  # type: ignore[arg-type]
         (lambda: Nesterov(0), "learning_rate is out of range"),
+        (lambda: Nesterov(np.inf), "learning_rate is out of range"),
+        (lambda: Nesterov("0.7"), "learning_rate is out of range"),  # type: ignore[arg-type]
         (lambda: Nesterov(0.7, 1), "momentum is out of range"),
         (lambda: DataParallel(0), "shards must be a positive integer"),
         (lambda: DataParallel(True), "shards must be a positive integer"),
