@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import gc
 import ipaddress
 import json
 import logging
@@ -37,6 +38,10 @@ STOP_SECONDS = 5
 EMBEDDED = "embedded.json"
 EMBEDDED_TOKENS = "embedded-tokens.json"
 
+YOUNG_OBJECTS = 50_000
+"""New objects after which Python looks for cycles. Far more than its default: plans are many objects that stay, and a
+batch makes thousands that go without it."""
+
 log = logging.getLogger(__name__)
 
 
@@ -58,6 +63,8 @@ def serve(options: Options) -> None:
     `ArgumentError` for a host or database URL that is none.
     """
     _warn_if_open(options)
+    gc.freeze()
+    gc.set_threshold(YOUNG_OBJECTS)
     with data_folder(options.data, options.database_url) as (store, blobs):
         store.migrate()
         listening = listen(options.host, options.port)

@@ -27,6 +27,21 @@ from ravsock.store.graphs import Known, decode_problem
 from ravsock.store.outcomes import Outcomes
 from ravsock.store.schema import bindings, tasks
 
+_COUNTS = (sa.func.count(), sa.func.count(bindings.c.elements), sa.func.sum(bindings.c.elements))
+_NOTHING = (0, 0, None)
+_COUNTED = sa.select(*_COUNTS).where(
+    bindings.c.graph == sa.bindparam("g"),
+    bindings.c.path == sa.bindparam("p"),
+    bindings.c.name == sa.bindparam("n"),
+)
+"""Of one value: its rows, those of them that are parts, and the elements of these."""
+_ALL_COUNTED = (
+    sa.select(bindings.c.name, *_COUNTS)
+    .where(bindings.c.graph == sa.bindparam("g"), bindings.c.path == "")
+    .group_by(bindings.c.name)
+)
+"""Of every value of the main instance."""
+
 
 class Results(Outcomes):
     def fetch(self, graph_id: str, owner: int | None, name: str) -> TensorRef:
@@ -169,9 +184,13 @@ class _Finder:
     def infos(self) -> list[PersistedInfo]:
         """What is there of each persisted name."""
         made = []
+        counted = {
+            row[0]: row[1:] for row in self._connection.execute(_ALL_COUNTED, {"g": self._known.number})
+        }
         for persisted in self._known.manifest.persisted:
             kind = self._program.value_type(persisted.value)
-            available, done = self._available(Place("", persisted.value))
+            place = Place("", persisted.value)
+            available, done = self._available(place, counted.get(persisted.value, _NOTHING))
             made.append(
                 PersistedInfo(
                     name=persisted.name, dtype=kind.dtype, shape=kind.shape, axes=persisted.axes,
@@ -180,22 +199,21 @@ class _Finder:
             )  # fmt: skip
         return made
 
-    def _available(self, place: Place) -> tuple[int, bool]:
+    def _counted(self, place: Place) -> Sequence[Any]:
+        at = {"g": self._known.number, "p": place.path, "n": place.name}
+        return self._connection.execute(_COUNTED, at).one()
+
+    def _available(self, place: Place, counted: Sequence[Any]) -> tuple[int, bool]:
         """Elements of the first axis that are there, and whether all are."""
-        row = self._connection.execute(
-            sa.select(
-                sa.func.count(), sa.func.count(bindings.c.elements), sa.func.sum(bindings.c.elements)
-            ).where(*self._at(place))
-        ).one()
         shape = self._program.value_type(place.name).shape
-        rows, parts, elements = row
+        rows, parts, elements = counted
         if rows and not parts:
             return (shape[0] or 0) if shape else 1, True
         length = self._length(place)
         return int(elements or 0), length is not None and rows > 0 and int(elements or 0) == length
 
     def _whole(self, place: Place) -> TensorRef | None:
-        if not self._available(place)[1]:
+        if not self._available(place, self._counted(place))[1]:
             return None
         rows = self._connection.execute(self._query(place).order_by(bindings.c.start))
         return series.whole([Part(r.start, r.elements, decode_ref(r.ref)) for r in rows])
