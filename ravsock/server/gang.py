@@ -3,36 +3,31 @@
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
 from dataclasses import dataclass, field
-from typing import TypeVar
 
 from ravop.protocol.messages import HeldTask, Reported, Task, TaskResult
+from ravsock.core.recent import Recent
 from ravsock.core.teams import Seen, Team
 from ravsock.server.exchange import Exchange
 from ravsock.store import ReadyTask
 
-REMEMBERED = 10_000
-"""Attempts that are over, loops whose gangs were timed, and who was in them."""
 Key = tuple[int, int]
 """Task and attempt."""
-K = TypeVar("K")
-V = TypeVar("V")
 
 
 class Past:
     """How gangs did, and who was in them, for as long as this process lives."""
 
     def __init__(self) -> None:
-        self._seen: OrderedDict[str, dict[int, Seen]] = OrderedDict()
-        self._usual: OrderedDict[int, tuple[str, ...]] = OrderedDict()
+        self._seen: Recent[str, dict[int, Seen]] = Recent()
+        self._usual: Recent[int, tuple[str, ...]] = Recent()
 
     def seen(self, model: str) -> dict[int, Seen]:
         """Of a loop's chunk model: by the number of ranks."""
-        return dict(self._seen.get(model, {}))
+        return dict(self._seen.get(model) or {})
 
     def saw(self, model: str, ranks: int, one: Seen) -> None:
-        remember(self._seen, model, self.seen(model) | {ranks: one})
+        self._seen[model] = self.seen(model) | {ranks: one}
 
     def passed_over(self, model: str) -> None:
         """One provider alone got the chunk."""
@@ -42,10 +37,10 @@ class Past:
 
     def usual(self, task_id: int) -> tuple[str, ...]:
         """Who did the loop's last chunk, in rank order."""
-        return self._usual.get(task_id, ())
+        return self._usual.get(task_id) or ()
 
     def met(self, task_id: int, providers: tuple[str, ...]) -> None:
-        remember(self._usual, task_id, providers)
+        self._usual[task_id] = providers
 
 
 @dataclass(eq=False)
@@ -82,10 +77,3 @@ class Gang:
         if found is None:
             found = self.answers[rank] = asyncio.get_running_loop().create_future()
         return found
-
-
-def remember(kept: OrderedDict[K, V], key: K, value: V) -> None:
-    kept[key] = value
-    kept.move_to_end(key)
-    if len(kept) > REMEMBERED:
-        kept.popitem(last=False)

@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
@@ -22,11 +21,12 @@ from ravop.protocol.exchange import DONE
 from ravop.protocol.messages import HeldTask, OutputSpec, Report, Reported, Task, TaskFailure, TaskResult
 from ravop.protocol.tensors import blobs_of
 from ravsock.core import teams
+from ravsock.core.recent import Recent
 from ravsock.core.tasks import check_outputs
 from ravsock.core.teams import Team
 from ravsock.server import clock
 from ravsock.server.exchange import Exchange
-from ravsock.server.gang import Gang, Key, Past, remember
+from ravsock.server.gang import Gang, Key, Past
 from ravsock.server.leases import Leases
 from ravsock.server.providers import Provider, Providers
 from ravsock.server.writer import Writer
@@ -65,7 +65,7 @@ class Gangs:
         self._providers = providers
         self._leases = leases
         self._running: dict[Key, Gang] = {}
-        self._over: OrderedDict[Key, None] = OrderedDict()
+        self._over: Recent[Key, None] = Recent()
 
     async def start(self) -> None:
         """Give back what gangs of an earlier process had: their exchange is lost."""
@@ -327,7 +327,7 @@ class Gangs:
         """At once: nothing of the attempt is taken in any more."""
         gang.over = True
         self._running.pop(gang.key, None)
-        remember(self._over, gang.key, None)
+        self._over[gang.key] = None
         if gang.timer is not None:
             gang.timer.cancel()
         gang.exchange.close(DONE) if told.accepted else gang.exchange.close()

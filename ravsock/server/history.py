@@ -6,41 +6,16 @@ What follows from it is decided in `ravsock.core`. For the event loop's thread o
 from __future__ import annotations
 
 import statistics
-from collections import OrderedDict, defaultdict, deque
-from collections.abc import Callable, Sequence
+from collections import defaultdict, deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
 
 from ravsock.core import deadlines, speeds
 from ravsock.core.deadlines import Effort, Pace
+from ravsock.core.recent import MANY, Recent
 from ravsock.core.speeds import Spread
 
-REMEMBERED = 10_000
-"""Subgraphs, and providers, that something is known of."""
 LAST_RATIOS, LAST_PACES = 50, 9
-
-V = TypeVar("V")
-
-
-class Memory(Generic[V]):
-    """The values that were used last, by name; a new one is made where there is none."""
-
-    def __init__(self, make: Callable[[], V]) -> None:
-        self._make = make
-        self._kept: OrderedDict[str, V] = OrderedDict()
-
-    def __getitem__(self, name: str) -> V:
-        found = self._kept.get(name)
-        if found is None:
-            found = self._kept[name] = self._make()
-            if len(self._kept) > REMEMBERED:
-                self._kept.popitem(last=False)
-        else:
-            self._kept.move_to_end(name)
-        return found
-
-    def get(self, name: str) -> V | None:
-        return self._kept.get(name)
 
 
 @dataclass(frozen=True)
@@ -87,8 +62,8 @@ class _Speed:
 
 class History:
     def __init__(self) -> None:
-        self._subgraphs = Memory(_Subgraph)
-        self._speeds = Memory(_Speed)
+        self._subgraphs: Recent[str, _Subgraph] = Recent(MANY, _Subgraph)
+        self._speeds: Recent[str, _Speed] = Recent(MANY, _Speed)
         self._version = 0
 
     # ── providers ─────────────────────────────────────────────────────────────────────────────────

@@ -6,20 +6,18 @@ What must survive is in the store. For the event loop's thread only.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from ravop.protocol.messages import HeldTask, Profile, ProviderInfo
 from ravsock.core import deadlines
 from ravsock.core.placement import LINK, Node, Running
+from ravsock.core.recent import Recent
 from ravsock.server.history import History
 from ravsock.store import ProviderRow, ReadyTask
 
 RETURN_SECONDS = 30.0
 """A provider that was cut off has so long to come back before its uploads are refused."""
-REMEMBERED = 10_000
-"""Blobs remembered of a provider."""
 REMEMBERED_GONE = 1_000
 """Providers remembered that are not connected."""
 
@@ -64,21 +62,12 @@ class Holding:
         return HeldTask(task_id=self.task_id, attempt=self.attempt)
 
 
-class RecentBlobs:
+class RecentBlobs(Recent[str, None]):
     """The blobs that a provider sent or received lately."""
-
-    def __init__(self) -> None:
-        self._seen: OrderedDict[str, None] = OrderedDict()
 
     def add(self, shas: Iterable[str]) -> None:
         for sha in shas:
-            self._seen[sha] = None
-            self._seen.move_to_end(sha)
-        while len(self._seen) > REMEMBERED:
-            self._seen.popitem(last=False)
-
-    def __contains__(self, sha: object) -> bool:
-        return sha in self._seen
+            self[sha] = None
 
 
 @dataclass
@@ -204,7 +193,7 @@ class Providers:
         self._by_id: dict[str, Provider] = {}
         self._by_sid: dict[str, Provider] = {}
         self._left: dict[int, float] = {}
-        self._gone: OrderedDict[str, Provider] = OrderedDict()
+        self._gone: Recent[str, Provider] = Recent(REMEMBERED_GONE)
 
     def __iter__(self) -> Iterator[Provider]:
         return iter(list(self._by_id.values()))
@@ -220,7 +209,7 @@ class Providers:
         earlier = self._by_id.get(provider.provider_id)
         if earlier is not None:
             self.remove(earlier, provider.heard)
-        before = self._gone.pop(provider.provider_id, None)
+        before = self._gone.pop(provider.provider_id)
         if before is not None:
             provider.blobs, provider.failures = before.blobs, before.failures
             provider.resting_until, provider.resting_why = before.resting_until, before.resting_why
@@ -233,8 +222,6 @@ class Providers:
         if self._by_sid.pop(provider.sid, None) is provider:
             del self._by_id[provider.provider_id]
             self._gone[provider.provider_id] = provider
-            if len(self._gone) > REMEMBERED_GONE:
-                self._gone.popitem(last=False)
             if provider.held:
                 self._left[provider.token_id] = now
 

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,6 +17,7 @@ from ravop.protocol.tensors import Blob
 from ravsock.core import states
 from ravsock.core.plan import GraphPlan, decode_plan, encode_plan
 from ravsock.core.program import Place, Program
+from ravsock.core.recent import Recent
 from ravsock.core.run import Started
 from ravsock.store.advancing import NO_OUTPUTS, Advancing
 from ravsock.store.bindings import Bindings
@@ -48,7 +48,7 @@ class Known:
 class Graphs(Tokens):
     def __init__(self, url: str) -> None:
         super().__init__(url)
-        self._remembered: OrderedDict[int, Known] = OrderedDict()
+        self._remembered: Recent[int, Known] = Recent(REMEMBERED)
 
     # ── look ──────────────────────────────────────────────────────────────────────────────────────
     def graph(self, graph_id: str, owner: int | None = None) -> GraphRow:
@@ -98,8 +98,6 @@ class Graphs(Tokens):
             bound = {binding.input: Blob(binding.sha, binding.size) for binding in manifest.bindings}
             known = Known(number, row.id, row.owner, program, manifest, dict(sizes.all()), bound)
             self._remembered[number] = known
-            if len(self._remembered) > REMEMBERED:
-                self._remembered.popitem(last=False)
         return known
 
     # ── change ────────────────────────────────────────────────────────────────────────────────────

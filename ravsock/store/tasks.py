@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from ravop.protocol.tensors import Blob, blobs_of
 from ravsock.core import states
 from ravsock.core.program import key_of
+from ravsock.core.recent import Recent
 from ravsock.core.tasks import (
     cost_of,
     gangs_of,
@@ -79,7 +80,7 @@ class Tasks(Graphs):
         """
         super().__init__(url)
         self._head = head
-        self._needed: OrderedDict[tuple[int, int], frozenset[Blob]] = OrderedDict()
+        self._needed: Recent[tuple[int, int], frozenset[Blob]] = Recent(REMEMBERED_INPUTS)
 
     # ── ready ─────────────────────────────────────────────────────────────────────────────────────
     def ready(self, limit: int, graph_id: str | None = None) -> list[ReadyTask]:
@@ -154,8 +155,6 @@ class Tasks(Graphs):
                 found[row.id] = blobs = frozenset(blob for part in parts for blob in blobs_of(part.ref))
                 if not row.waiting_for:
                     self._needed[row.id, row.start] = blobs
-        while len(self._needed) > REMEMBERED_INPUTS:
-            self._needed.popitem(last=False)
         return {task: blobs for task, blobs in found.items() if blobs is not None}
 
     # ── held ──────────────────────────────────────────────────────────────────────────────────────
