@@ -54,6 +54,17 @@ class _Packet(socketio.packet.Packet):  # type: ignore[misc]  # the library has 
         return count
 
 
+class _Server(socketio.AsyncServer):  # type: ignore[misc]
+    """Closes connections that send what is no packet, or go on sending after they were told to leave."""
+
+    async def _handle_eio_message(self, eio_sid: str, data: str | bytes) -> None:
+        try:
+            await super()._handle_eio_message(eio_sid, data)
+        except Exception as error:  # noqa: BLE001 — whatever the library makes of it
+            log.info("a connection is closed that sends no packets: %s", str(error)[:200])
+            await self.eio.disconnect(eio_sid)
+
+
 @dataclass(eq=False)
 class Session:
     """A connection that was let in."""
@@ -70,7 +81,7 @@ class Sockets:
     """`sio` is the Socket.IO server; `on_gone(session)` is called when a connection has ended."""
 
     def __init__(self, auth: Authenticator, on_gone: Callable[[Session], Awaitable[None]]) -> None:
-        self.sio: Any = socketio.AsyncServer(
+        self.sio: Any = _Server(
             async_mode="asgi",
             transports=["websocket"],
             ping_interval=PING_SECONDS,

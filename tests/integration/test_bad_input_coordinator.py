@@ -4,9 +4,11 @@ or crash, disks that are full.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from pathlib import Path
 
+import aiohttp
 import numpy as np
 import onnx
 import pytest
@@ -164,6 +166,23 @@ async def test_what_three_providers_cannot_do_fails_with_reason_op_and_line(
         assert told.source.endswith("# the line at fault")
         fetched = await alice.call(m.Fetch(graph_id=graph.id, names=("y",)))
         assert fetched.values[0].problem == told
+
+
+# ── connections that send no packets ─────────────────────────────────────────────────────────────────────────────────
+@pytest.mark.parametrize(
+    "sent", [("4nonsense",), (b"\x92\x01",), ("459-[]",), ('451-["raven"]', b"x")], ids=repr
+)
+async def test_what_is_no_packet_ends_the_connection_and_nothing_else(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, sent: tuple[str | bytes, ...]
+) -> None:
+    async with serving(tmp_path) as served, aiohttp.ClientSession() as http:
+        url = f"{served.url}/socket.io/?EIO=4&transport=websocket"
+        async with http.ws_connect(url) as socket, asyncio.timeout(5):
+            for frame in sent:
+                await (socket.send_str(frame) if isinstance(frame, str) else socket.send_bytes(frame))
+            while (await socket.receive()).type not in (aiohttp.WSMsgType.CLOSE, aiohttp.WSMsgType.CLOSED):
+                pass
+        assert not [record for record in caplog.records if record.levelname not in ("INFO", "DEBUG")]
 
 
 # ── disks that are full ──────────────────────────────────────────────────────────────────────────────────────────────
