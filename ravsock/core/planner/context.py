@@ -30,6 +30,7 @@ class Context:
         self._reads: dict[ir.Node, tuple[ir.Value, ...]] = {}
         self._constant: dict[ir.Node, float] = {}
         self._names = {value.name for value in _all_values(model.graph)}
+        self._givers = {value.name or "": model.graph for value in model.graph.outputs}
 
     def cost(self, node: ir.Node) -> NodeCost:
         found = self._costs.get(node)
@@ -73,6 +74,10 @@ class Context:
             number += 1
         self._names.add(f"{stem}#{number}")
         return f"{stem}#{number}"
+
+    def claim(self, name: str, scope: ir.Graph) -> bool:
+        """Whether a unit of this scope may give a constant under its own `name`: no other scope does."""
+        return self._givers.setdefault(name, scope) is scope
 
     def ship(self, data: bytes) -> str:
         """Keep a model's bytes. → its hash."""

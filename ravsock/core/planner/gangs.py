@@ -39,6 +39,11 @@ class Offer:
     seconds: float
     """One iteration, exchanges included, on machines of the fleet's typical speed."""
 
+    @property
+    def spreads_loops(self) -> bool:
+        """Whether the ranks share the iterations of a loop inside, instead of running branches beside each other."""
+        return bool(self.stage.web.root.placed.spread)
+
 
 def find_gangs(node: ir.Node, positions: Sequence[int], context: Context) -> tuple[Offer, ...]:
     """Gangs worth offering for a loop of which the outputs at `positions` are wanted, the fewest ranks first: for the

@@ -18,10 +18,13 @@ from ravsock.core.planner.body import carry_count, is_plain_scan
 from ravsock.core.planner.build import needed_nodes
 from ravsock.core.planner.context import Context
 from ravsock.core.planner.gangs import SHORT_SECONDS, Offer, find_gangs
+from ravsock.core.planner.schedule import fleet_seconds
 
 LOOP_UNITS = 0.25
 """A loop estimated at this many units or more is a unit of its own. Low, because estimates may be wrong by five times
 and a loop in a unit of its own streams its results."""
+OPENING_COSTS = 1.25
+"""So many times the time of a gang may the units of an opened iteration take: restart points are worth that."""
 
 
 class Kind(enum.Enum):
@@ -127,16 +130,12 @@ def _item(node: ir.Node, scope: Scope, context: Context, open_loop: OpenLoop) ->
     positions = wanted_outputs(node, scope)
     outputs = [graph.outputs[i] for i in positions]
     body, gangs = _body_or_gangs(node, positions, context, open_loop)
-    first = carry_count(node)
-    walked = {first + i for i in range(len(node.inputs) - first)} if body else _walked(gangs)
-    sliced = [
-        value
-        for i, value in enumerate(node.inputs[first:], first)
-        if value is not None and (i in walked or not context.is_constant(value))
-    ]
-    for value in sliced:
-        if context.is_constant(value):
-            scope.names.setdefault(value, [value.name or ""])
+    if not all(context.claim(value.name or "", scope.graph) for value in _named(node, body, gangs, context)):
+        body, gangs = None, ()
+    named = _named(node, body, gangs, context)
+    scope.names |= {value: [value.name or ""] for value in named if value not in scope.names}
+    slices = [value for value in node.inputs[carry_count(node) :] if value is not None]
+    sliced = [value for value in slices if value in named or not context.is_constant(value)]
     reads = tuple(dict.fromkeys([*sliced, *captured_by(node, outputs, context)]))
     return Item(Kind.LOOP, seconds, reads, tuple(node.outputs), node, body=body, gangs=gangs)
 
@@ -144,18 +143,39 @@ def _item(node: ir.Node, scope: Scope, context: Context, open_loop: OpenLoop) ->
 def _body_or_gangs(
     node: ir.Node, positions: Sequence[int], context: Context, open_loop: OpenLoop
 ) -> tuple[Body | None, tuple[Offer, ...]]:
-    """A loop is chunked where its iterations are short and gangs can run them; else opened where that is worth it."""
+    """A loop is chunked where its iterations are short and gangs can run them; else opened where that is worth it.
+
+    Where the gangs only run a loop inside together, that one is rather chunked: its chunks are shorter."""
     (graph,) = bodies_of(node)
+    outputs = [graph.outputs[i] for i in positions]
     short = graph_cost(graph, context.functions).seconds(context.gflops) <= SHORT_SECONDS
     gangs = find_gangs(node, positions, context) if short else ()
-    if gangs:
-        return None, gangs
-    body = open_loop(node, [graph.outputs[i] for i in positions])
-    return body, () if short or body else find_gangs(node, positions, context)
+    if not gangs:
+        body = open_loop(node, outputs)
+        return body, () if short or body else find_gangs(node, positions, context)
+    body = open_loop(node, outputs) if gangs[-1].spreads_loops else None
+    if body is not None and _is_as_fast(body.plan, gangs[-1], context):
+        return body, ()
+    return None, gangs
+
+
+def _is_as_fast(opened: Plan, gang: Offer, context: Context) -> bool:
+    """Whether as many machines as the gang has need hardly longer for an iteration when the loop is opened."""
+    slots = [context.gflops] * gang.stage.ranks
+    return fleet_seconds(opened, slots, gang.stage.line) <= OPENING_COSTS * gang.seconds
+
+
+def _named(node: ir.Node, body: Body | None, gangs: Sequence[Offer], context: Context) -> set[ir.Value]:
+    """Constants that the loop walks along and that must have a name: an opened loop takes their elements, the ranks of a
+    gang do."""
+    first = carry_count(node)
+    walked = range(first, len(node.inputs)) if body else _walked(gangs)
+    values = {node.inputs[position] for position in walked}
+    return {value for value in values if value is not None and context.is_constant(value)}
 
 
 def _walked(gangs: Sequence[Offer]) -> set[int]:
-    """Positions among the loop's inputs of the slices that some rank reads, constants among them."""
+    """Positions among the loop's inputs of the slices that some rank reads."""
     return {
         position
         for offer in gangs
@@ -191,7 +211,7 @@ def _give(value: ir.Value, scope: Scope, context: Context, taken: set[str]) -> s
     if own not in taken and not scope.made_here(value) and not context.is_constant(value):
         return own
     given = scope.names.setdefault(value, [])
-    candidates = [own, *given]
+    candidates = [own, *given] if context.claim(own, scope.graph) else given
     name = next((name for name in candidates if name not in taken), None) or context.fresh(own)
     if name not in given:
         given.append(name)

@@ -64,7 +64,7 @@ class Stage:
         self.web = web
         self.shares = shares
         self.ranks = len(shares.have)
-        self._line = line
+        self.line = line
         self._reads: dict[tuple[ir.Node, int], dict[ir.Value, None]] = {}
         self.timelines: dict[ir.Node, Timeline] = {}
         self._arrange(web.root)
@@ -148,7 +148,7 @@ class Stage:
     def _arrange(self, scope: Scope) -> None:
         for inner in scope.inner.values():
             self._arrange(inner)
-        self.timelines[scope.node] = _Arrangement(self, scope, self._line).timeline()
+        self.timelines[scope.node] = _Arrangement(self, scope, self.line).timeline()
 
     def scopes(self) -> Iterator[Scope]:
         pending = [self.web.root]

@@ -35,8 +35,17 @@ def array(*shape):
     return RNG.normal(size=shape).astype(np.float32) * 0.3
 
 
+def loops(planned):
+    """Those of the main plan and of opened loops, the outer ones first."""
+    pending = list(planned.plan.main.units)
+    for unit in pending:
+        if isinstance(unit, Loop):
+            yield unit
+            pending += unit.body.units if unit.body else ()
+
+
 def gangs(planned):
-    return [gang for u in planned.plan.main.units if isinstance(u, Loop) for gang in u.gangs]
+    return [gang for loop in loops(planned) for gang in loop.gangs]
 
 
 def by_size(planned):
@@ -45,11 +54,11 @@ def by_size(planned):
 
 @pytest.fixture
 def check(check_plan):
-    def run(graph, line=FAST, gflops=1e-4, **options):
-        planned = check_plan(
-            to_bytes(graph.model()), graph.inputs, 1e-2, fleet=fleet(gflops, line), rtol=1e-4, **options
+    def run(graph, line=FAST, gflops=1e-4, unit_seconds=1e-2, **options):
+        machines = fleet(gflops, line)
+        return check_plan(
+            to_bytes(graph.model()), graph.inputs, unit_seconds, fleet=machines, rtol=1e-4, **options
         )
-        return planned
 
     return run
 
@@ -183,7 +192,7 @@ def test_shards_exchange_gradients_alone(check, shards):
     assert all(len(part.loop.carries) == 6 for part in gang.parts), "each rank keeps the whole state"
 
 
-def test_epochs_around_batches_are_spread_inside(check):
+def epochs_graph():
     graph = Graph("epochs")
     batches = graph.input(array(STEPS, BATCH, WIDTH))
     step = shards_step(2)
@@ -196,9 +205,50 @@ def test_epochs_around_batches_are_spread_inside(check):
     (w, _, _), (losses, last) = R.scan(epoch, state(graph), length=2)
     for number, value in enumerate((*w, losses, last)):
         value.persist_op(f"v{number}")
-    gang = by_size(check(graph, Line(1e5, 1e-2), 1e-3))[2]
+    return graph
+
+
+def test_short_epochs_around_batches_are_spread_inside(check):
+    gang = by_size(check(epochs_graph(), Line(1e5, 1e-2), 1e-3, unit_seconds=1.0))[2]
     assert gang.exchanges == STEPS + 1
     assert all(any(isinstance(step, Repeat) for step in part.loop.steps) for part in gang.parts)
+
+
+def test_long_epochs_are_opened_and_their_batches_shared(check):
+    """An epoch is no unit that only ends as a whole: there are restart points within."""
+    epochs, batches = loops(check(epochs_graph(), Line(1e7, 1e-3), 1e-4, unit_seconds=0.1))
+    assert (epochs.label, epochs.gangs) == ("loop of 2", ())
+    assert epochs.body is not None
+    assert (batches.label, len(batches.gangs)) == (f"loop of {STEPS}", 1)
+
+
+def rounds_graph():
+    """Epochs of rounds of two workers that take steps side by side."""
+    graph = Graph("rounds")
+    shards = [graph.input(array(STEPS, 4, BATCH, WIDTH)) for _ in range(2)]
+
+    def alone(w, x):
+        (g,) = R.grad(R.mean((R.tanh(x @ w) - 1.0) ** 2), [w])
+        return w - 0.1 * g, None
+
+    def together(w, batches):
+        ends = [R.scan(alone, w, of_worker)[0] for of_worker in batches]
+        return (ends[0] + ends[1]) / 2, R.mean(w)
+
+    w, means = R.scan(
+        lambda w, _: R.scan(together, w, tuple(shards)), graph.input(array(WIDTH, WIDTH)), length=2
+    )
+    w.persist_op("w")
+    means.persist_op("means")
+    return graph
+
+
+def test_long_rounds_are_shared_and_only_the_epochs_around_opened(check):
+    epochs, rounds = loops(check(rounds_graph(), Line(1e7, 1e-3), 1e-4, unit_seconds=0.1))
+    assert epochs.body is not None
+    assert rounds.label == f"loop of {STEPS}"
+    assert rounds.cost.flops / 1e5 > 0.2, "an iteration is worth more than two units"
+    assert [len(gang.parts) for gang in rounds.gangs] == [2]
 
 
 def test_batch_norm_exchanges_sums(check):
