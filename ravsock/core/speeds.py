@@ -16,6 +16,8 @@ LAST_RUNS = 7
 """So many runs, and no older ones, say how fast a provider is."""
 NOTICEABLE_SECONDS = 0.02
 """Shorter runs say nothing about speed: starting them costs as much."""
+LEAST_SECONDS = 0.001
+"""Work of less says nothing either: what such a run takes is loading, or moving memory."""
 MAX_FACTOR = 1e12
 """No claim is further off than that: estimates must stay numbers."""
 PART_BELIEVED = 0.25
@@ -42,9 +44,11 @@ def believed(reported: float, service: float, moving: float = 0.0) -> float:
     return max(reported, least)
 
 
-def slower(taken: float, expected: float) -> float | None:
-    """How many times slower than expected a run was; None where it was too short to tell."""
-    if max(taken, expected) < NOTICEABLE_SECONDS:
+def slower(taken: float, expected: float, plainly: float) -> float | None:
+    """How many times slower than expected a run was; None where it was too short to tell, or little to compute:
+    `plainly` is what a plain machine should need, whatever this one claims.
+    """
+    if max(taken, expected) < NOTICEABLE_SECONDS or plainly < LEAST_SECONDS:
         return None
     return min(max(max(taken, 1e-12) / max(expected, 1e-12), 1 / MAX_FACTOR), MAX_FACTOR)
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from ravsock.core import deadlines, speeds
 from ravsock.core.deadlines import Effort, Pace
+from ravsock.core.fleet import DEFAULT_GFLOPS
 from ravsock.core.recent import MANY, Recent
 from ravsock.core.speeds import Spread
 
@@ -131,9 +132,11 @@ class History:
         for run in runs:
             groups[run.model].append(run)
         claimed = self._speeds[provider_id].claimed or deadlines.MIN_GFLOPS
-        ratio = speeds.slower(
-            taken, sum(self._should(some, provider_id, claimed) for some in groups.values())
+        expected, plainly = (
+            sum(self._should(some, provider_id, gflops) for some in groups.values())
+            for gflops in (claimed, DEFAULT_GFLOPS)
         )
+        ratio = speeds.slower(taken, expected, plainly)
         if ratio is not None:
             known = self._speeds[provider_id]
             known.ratios.append(ratio)

@@ -82,6 +82,13 @@ def test_tiny_runs_say_nothing_about_speed_but_give_a_pace() -> None:
     assert pace.work / TRUE == pytest.approx(5e-5)
 
 
+def test_what_computes_nothing_says_nothing_about_speed_however_long_it_takes() -> None:
+    history = History()
+    history.claim("a", TRUE)
+    history.learn("a", [Run("zeros", Effort(0.0), 1, 0.1)], service=0.2)
+    assert history.gflops("a") == TRUE
+
+
 def test_a_line_is_known_by_the_median_of_its_last_transfers() -> None:
     history = History()
     assert history.link("a") == 0.0
