@@ -58,7 +58,7 @@ class Coordinator:
             self._sockets.send,
         )  # fmt: skip
         self._progress = Progress(
-            store, self._providers, lambda: self._dispatcher.jobs, self._sockets.send, health
+            store, self._writer, self._providers, lambda: self._dispatcher.jobs, self._sockets.send, health
         )
         self._work = Work(
             store, self._writer, storage, self._providers, self._leases, self._dispatcher, history,

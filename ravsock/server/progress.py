@@ -24,6 +24,7 @@ from ravsock.server import clock
 from ravsock.server.health import Health
 from ravsock.server.leases import Send
 from ravsock.server.providers import Providers
+from ravsock.server.writer import Writer
 from ravsock.store import Store
 
 PAUSE_SECONDS = 0.2
@@ -50,12 +51,14 @@ class Progress:
     def __init__(
         self,
         store: Store,
+        writer: Writer,
         providers: Providers,
         ready_jobs: Callable[[], tuple[placement.Job, ...]],
         send: Send,
         health: Health,
     ) -> None:
         self._store = store
+        self._writer = writer
         self._health = health
         self._providers = providers
         self._ready_jobs = ready_jobs
@@ -78,6 +81,8 @@ class Progress:
     async def info(self, graph_id: str, owner: int | None = None, *, detailed: bool = False) -> GraphInfo:
         """The graph and its progress; `detailed`: also what is persisted. Raises `UnknownGraphError`."""
         info = await asyncio.to_thread(self._store.progress, graph_id, owner, clock.now(), detailed=detailed)
+        if info.state == states.DONE:  # whoever hears this may go away and count on it
+            await self._writer.durable()
         return self._completed(info)
 
     async def infos(self, owner: int | None = None, state: str | None = None) -> tuple[GraphInfo, ...]:

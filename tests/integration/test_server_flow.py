@@ -1,10 +1,12 @@
 """Graphs from activation to results, through a real port, with providers that compute when they are told to."""
 
+import asyncio
+import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
-from coordinators import branches, expected, loop, serving
+from coordinators import WAIT, branches, expected, loop, serving
 
 import ravop as R
 from ravop.errors import (
@@ -35,6 +37,33 @@ async def test_a_graph_is_activated_executed_computed_and_fetched(tmp_path: Path
         assert done.tasks_running == 0
         for index, value in enumerate(await alice.fetch(graph_id, "branch_0", "branch_1", "branch_2")):
             np.testing.assert_allclose(value, expected(index), rtol=1e-5)
+
+
+async def test_the_end_is_told_when_it_is_durable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with serving(tmp_path) as served, served.requester() as alice, served.provider() as provider:
+        graph_id = await alice.run(branches(1))
+        task = await provider.take()
+        outputs = await provider.compute(task)
+        reached, go_on, sync = threading.Event(), threading.Event(), served.store.sync
+
+        def held_up() -> None:
+            reached.set()
+            assert go_on.wait(WAIT)
+            sync()
+
+        monkeypatch.setattr(served.store, "sync", held_up)
+        reporting = asyncio.create_task(provider.deliver(task, outputs))
+        assert await asyncio.to_thread(reached.wait, WAIT)
+        assert served.store.graph(graph_id).state == "done"
+        asking = asyncio.create_task(alice.call(m.GetGraph(graph_id=graph_id)))
+        await asyncio.wait({asking, reporting}, timeout=0.2)
+        assert not asking.done()
+        assert not reporting.done()
+        assert "done" not in {info.state for info in alice.heard}
+        go_on.set()
+        assert (await asking).state == "done"
+        assert (await reporting).accepted == 1
+        await alice.until_state(graph_id, "done")
 
 
 async def test_large_values_travel_as_blobs(tmp_path: Path) -> None:
