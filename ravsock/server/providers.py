@@ -10,7 +10,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from ravop.protocol.messages import HeldTask, Profile, ProviderInfo
-from ravsock.core import deadlines
+from ravsock.core import deadlines, teams
+from ravsock.core.fleet import Line, ProviderSpeed
 from ravsock.core.placement import LINK, Node, Running
 from ravsock.core.recent import Recent
 from ravsock.server.history import History
@@ -145,6 +146,12 @@ class Provider:
             link=self.history.link(self.provider_id) or LINK,
             latency=self.history.latency(self.provider_id),
         )
+
+    def speed(self) -> ProviderSpeed:
+        """What the planner needs to know."""
+        link, latency = self.history.link(self.provider_id), self.history.latency(self.provider_id)
+        line = Line(link, teams.round_trip(latency)) if link else None
+        return ProviderSpeed(self.gflops, self.profile.memory, self.profile.slots, line)
 
     def info(self, now: float, tasks_done: int) -> ProviderInfo:
         """What people are shown."""

@@ -17,7 +17,7 @@ from ravop.protocol.messages import Activated, Fetched, FetchedValue, GraphInfo,
 from ravop.protocol.messages import Providers as ProviderInfos
 from ravop.protocol.tensors import Array, TensorRef, blobs_of, decode_tensor, resolve
 from ravsock.core.fitting import inline_bytes
-from ravsock.core.fleet import Fleet, ProviderSpeed
+from ravsock.core.fleet import Fleet
 from ravsock.core.planner import Planned, plan_graph
 from ravsock.server import clock
 from ravsock.server.admission import check_manifest
@@ -82,8 +82,7 @@ class Service:
         """On a thread of its own: large models take a while."""
         model = check_model(data)
         check_manifest(graph_id, model, manifest)
-        speeds = [ProviderSpeed(p.gflops, p.profile.memory, p.profile.slots) for p in self._providers]
-        return plan_graph(model, manifest, Fleet(tuple(speeds)))
+        return plan_graph(model, manifest, Fleet(tuple(provider.speed() for provider in self._providers)))
 
     async def execute(self, who: Identity, graph_id: str) -> None:
         """Start an active graph, or a failed one from what it has. Raises `GraphStateError`."""
