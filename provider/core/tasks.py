@@ -11,14 +11,12 @@ import numpy as np
 
 from ravop.errors import InvalidModelError, MessageError, OutOfMemoryError, StorageFullError
 from ravop.protocol.messages import Earlier, OutputSpec, Task, blobs_needed
-from ravop.protocol.parts import check_part, largest_messages
-from ravop.protocol.tensors import DTYPES
+from ravop.protocol.parts import DTYPE_NAMES, check_part, largest_messages
 
 MAX_PORTS = 20_000
 """Inputs, and outputs, of one subgraph."""
 MAX_MODEL = 256 * 1024 * 1024
 """Bytes of a subgraph's model: what the worker's check takes at most."""
-_DTYPE_NAMES = frozenset(str(dtype) for dtype in DTYPES)
 _NODE = re.compile(r"n(\d{1,9})")
 
 
@@ -106,10 +104,10 @@ def _check_earlier(ref: Earlier, earlier: Sequence[Task]) -> None:
 
 def _bytes_of(spec: OutputSpec) -> int:
     """Bytes of the output, as far as its shape is known. Raises `MessageError` for a shape that cannot be."""
-    if spec.dtype not in _DTYPE_NAMES or any(size is not None and size < 0 for size in spec.shape):
+    if spec.dtype not in DTYPE_NAMES or any(size is not None and size < 0 for size in spec.shape):
         raise MessageError(
             f"output {spec.name!r} has no possible dtype and shape",
-            expected=", ".join(sorted(_DTYPE_NAMES)),
+            expected=", ".join(sorted(DTYPE_NAMES)),
             received=f"{spec.dtype} {spec.shape}",
         )
     return math.prod(size for size in spec.shape if size is not None) * np.dtype(spec.dtype).itemsize
