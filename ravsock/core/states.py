@@ -42,7 +42,7 @@ TASK: Final[Table] = {
     WAITING: {"release": READY, "run_ahead": LEASED, "open": OPEN, "cancel": CANCELLED},
     READY: {"lease": LEASED, "keep": LEASED, "complete": DONE, "repeat": READY, "cancel": CANCELLED},
     LEASED: {
-        "keep": LEASED, "complete": DONE, "repeat": READY, "hand_back": READY, "expire": READY,
+        "keep": LEASED, "complete": DONE, "repeat": READY, "give_back": READY, "expire": READY,
         "fail": READY, "fall_back": WAITING, "give_up": FAILED, "cancel": CANCELLED,
     },
     OPEN: {"repeat": OPEN, "complete": DONE, "cancel": CANCELLED},
