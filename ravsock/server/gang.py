@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from dataclasses import dataclass, field
 
 from ravop.protocol.messages import HeldTask, Reported, Task, TaskResult
+from ravsock.core import teams
 from ravsock.core.recent import Recent
 from ravsock.core.teams import Seen, Team
 from ravsock.server.exchange import Exchange
@@ -13,6 +15,8 @@ from ravsock.store import ReadyTask
 
 Key = tuple[int, int]
 """Task and attempt."""
+
+log = logging.getLogger(__name__)
 
 
 class Past:
@@ -26,8 +30,26 @@ class Past:
         """Of a loop's chunk model: by the number of ranks."""
         return dict(self._seen.get(model) or {})
 
-    def saw(self, model: str, ranks: int, one: Seen) -> None:
-        self._seen[model] = self.seen(model) | {ranks: one}
+    def done(self, gang: Gang, seconds: float, now: float) -> None:
+        """It did its chunk, and says that it computed for `seconds`."""
+        elapsed = now - gang.since
+        taken = seconds if 0 < seconds <= elapsed else elapsed
+        log.info(
+            "a gang did %d iterations of task %d in %.2f s (%.2f s with all around it); %.2f s were expected",
+            gang.team.length, gang.held.task_id, taken, elapsed, gang.team.estimate,
+        )  # fmt: skip
+        before = self.seen(gang.ready.model).get(len(gang.tasks))
+        self._saw(gang, teams.learn(before, gang.team, taken, elapsed - taken))
+
+    def late(self, gang: Gang, now: float) -> None:
+        """It was broken off after so long, and is slow where that is longer than was expected."""
+        elapsed = now - gang.since
+        if elapsed > gang.team.estimate:
+            self._saw(gang, teams.late(gang.team, elapsed))
+
+    def _saw(self, gang: Gang, one: Seen) -> None:
+        model = gang.ready.model
+        self._seen[model] = self.seen(model) | {len(gang.tasks): one}
 
     def passed_over(self, model: str) -> None:
         """One provider alone got the chunk."""

@@ -20,7 +20,6 @@ from ravop.errors import BlobError, DeadlineError, GraphStateError, Problem, Rol
 from ravop.protocol.exchange import DONE
 from ravop.protocol.messages import HeldTask, OutputSpec, Report, Reported, Task, TaskFailure, TaskResult
 from ravop.protocol.tensors import blobs_of
-from ravsock.core import teams
 from ravsock.core.recent import Recent
 from ravsock.core.tasks import check_outputs
 from ravsock.core.teams import Team
@@ -238,26 +237,12 @@ class Gangs:
                     self._leases.start(self.break_off(gang, f"{name} left without what it reported"))
 
     def _learn(self, gang: Gang, seconds: float, results: Sequence[TaskResult]) -> None:
+        """The members did well; the slowest says that it computed for `seconds`."""
         for name, result in zip(gang.team.providers, results, strict=True):
             if (provider := self._providers.get(name)) is not None:
                 provider.succeeded()
                 provider.blobs.add(blob.sha for output in result.outputs for blob in blobs_of(output.ref))
-        elapsed = time.monotonic() - gang.since
-        taken = seconds if 0 < seconds <= elapsed else elapsed
-        log.info(
-            "a gang did %d iterations of task %d in %.2f s (%.2f s with all around it); %.2f s were expected",
-            gang.team.length, gang.held.task_id, taken, elapsed, gang.team.estimate,
-        )  # fmt: skip
-        ranks, before = len(gang.tasks), self.past.seen(gang.ready.model)
-        self.past.saw(
-            gang.ready.model, ranks, teams.learn(before.get(ranks), gang.team, taken, elapsed - taken)
-        )
-
-    def _was_late(self, gang: Gang) -> None:
-        """It took at least so long."""
-        elapsed = time.monotonic() - gang.since
-        if elapsed > gang.team.estimate:
-            self.past.saw(gang.ready.model, len(gang.tasks), teams.late(gang.team, elapsed))
+        self.past.done(gang, seconds, time.monotonic())
 
     # ── their end ─────────────────────────────────────────────────────────────────────────────────
     async def _failed(self, provider: Provider, failure: TaskFailure) -> None:
@@ -265,7 +250,7 @@ class Gangs:
         if found is None:
             return None
         if failure.problem.code == DeadlineError.code:  # it is the gang that is slow, not this rank
-            self._was_late(found[0])
+            self.past.late(found[0], time.monotonic())
             return await self.break_off(found[0], "its lease ended", provider.provider_id)
         cause = error_from_problem(failure.problem)
         log.info("provider %s failed its part of task %d: %s", provider.provider_id, failure.task_id, cause)
@@ -314,7 +299,7 @@ class Gangs:
             told += [Recall(provider_id=name, task=recall.task) for name in names]
             if gang is not None:
                 if gang.tasks[0].lease_seconds <= time.monotonic() - gang.since:
-                    self._was_late(gang)
+                    self.past.late(gang, time.monotonic())
                 self._end(gang, DISCARDED)
         return told
 
