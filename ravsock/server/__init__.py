@@ -1,6 +1,14 @@
-"""The coordinator's shell: sockets, HTTP, tokens and the loop that hands out tasks, wired around the store
-and the core.
+"""The coordinator's shell: sockets, HTTP, tokens and the loop that hands out tasks, wired around the store and the core.
 
 `coordinator` wires the parts, `run` makes a process of them. Decisions are in `ravsock.core`, the truth in
 `ravsock.store`.
+
+- What comes in: `sockets` (control), `blobs` (bulk), `exchange` (frames between ranks) and `rest` (people), with `auth`,
+  `http` and `connection`. What it means: `service` for requesters, `admission` for their graphs, `work` for providers.
+- What goes out to providers: `dispatcher` in each round asks `muster` for gangs, places what is left, and asks `copies` for
+  second attempts when nothing is left. `leases` keeps what they hold, `gangs` what several hold together (each a `Gang`).
+  `progress` goes out to requesters.
+- What is in memory only: `providers` that are connected, `history` of their speeds.
+- What goes on by itself: `sweeper`, by `clock`; `health` tells people when it fails.
+- Every change: through `writer`, blobs through `storage`.
 """
