@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict, deque
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from heapq import nsmallest
 
@@ -110,15 +110,19 @@ class Assignment:
 
 
 def assign(
-    jobs: Sequence[Job], nodes: Iterable[Node], running: Iterable[Running] = ()
+    jobs: Sequence[Job],
+    nodes: Iterable[Node],
+    running: Iterable[Running] = (),
+    beyond: Mapping[str, int] | None = None,
 ) -> tuple[Assignment, ...]:
     """Places for as many of `jobs` as there is room for, at most `slots` + 1 batches on a provider.
 
     Jobs of one graph are taken in the order given. A provider on which a task failed gets it again only when
     no other connected provider could run it. A batch of tiny tasks is worth `BATCH_SECONDS` at most, and no more than
-    a fair share of what is ready: others may become free meanwhile.
+    a fair share of what is ready: others may become free meanwhile. `beyond`: graphs of which more is ready than these
+    jobs, and how many tasks a batch of theirs may have all the same.
     """
-    fleet = list(nodes)
+    fleet, more = list(nodes), beyond or {}
     load = _Load(fleet)
     places = max(1, sum(node.slots + PREFETCH for node in fleet if not node.resting))
     turns = _Turns(jobs, running)
@@ -128,7 +132,8 @@ def assign(
         node = load.best(job, fleet)
         if node is None:
             continue
-        batch = _batch(job, queue, node, places)
+        most = max(math.ceil((len(queue) + 1) / places), more.get(job.graph_id, 1))
+        batch = _batch(job, queue, node, min(BATCH_TASKS, most))
         made.append(batch.assignment(node))
         turns.count(job)
         load.add(node, batch.work)
@@ -193,14 +198,14 @@ class _Batch:
         return Assignment(node.provider_id, tuple(self.tasks), ahead)
 
 
-def _batch(job: Job, queue: deque[Job], node: Node, places: int) -> _Batch:
-    """The job, and those that follow it in its graph's queue as far as they are as tiny."""
+def _batch(job: Job, queue: deque[Job], node: Node, most: int) -> _Batch:
+    """The job, and those that follow it in its graph's queue as far as they are as tiny. Beyond `most`, it is worth
+    `SHARE_SECONDS` only."""
     travel = moving(job, node)
     batch = _Batch([job.task_id], travel + job.seconds(node.gflops), travel + job.effort.seconds(node.gflops))
     if job.alone or batch.seconds > TINY_SECONDS:
         return batch
     batch.shared = True
-    most = min(BATCH_TASKS, math.ceil((len(queue) + 1) / places))
     seen = {sha for sha, _ in job.inputs}
     while queue and len(batch.tasks) < BATCH_TASKS:
         other = queue[0]

@@ -89,10 +89,11 @@ class Dispatcher:
             return False
         limit = min(LOOK_AHEAD, LOOK_BEYOND + self._appetite * room)
         ready = {task.task_id: task for task in await asyncio.to_thread(self._store.ready, limit)}
+        beyond = dict.fromkeys(_cut(tuple(ready.values()), limit), self._appetite)
         ready, nodes = await self._muster.hand_out(ready, nodes)
         typical = max(node.gflops for node in nodes)
         jobs = [self._job(task, typical) for task in ready.values()]
-        made = placement.assign(jobs, nodes, self._providers.running())
+        made = placement.assign(jobs, nodes, self._providers.running(), beyond)
         placed = {task for assignment in made for task in assignment.tasks}
         self.jobs = tuple(job for job in jobs if job.task_id not in placed)
         self._appetite = _appetite(made)
@@ -220,6 +221,11 @@ class Dispatcher:
             self._leases.rest_after_failure(provider)
             await self._leases.release(provider_id, held)
         return None
+
+
+def _cut(ready: Sequence[ReadyTask], limit: int) -> set[str]:
+    """The graphs of which more may be ready. They take turns, so those of which all was seen are not at the end."""
+    return {task.graph_id for task in ready[len(ready) // 2 :]} if len(ready) == limit else set()
 
 
 def _appetite(made: Sequence[Assignment]) -> int:

@@ -296,7 +296,8 @@ def _check_names(manifest: Manifest, plan: GraphPlan) -> None:
     if unbound := [name for name in plan.inputs if name not in bound]:
         raise ArgumentError("graph inputs without a value", expected="a binding for each", received=unbound)
     wanted = [persisted.value for persisted in manifest.persisted] + list(manifest.metrics.values())
-    if lost := [name for name in wanted if name not in plan.main.outputs]:
+    kept = set(plan.main.outputs)
+    if lost := [name for name in wanted if name not in kept]:
         raise ArgumentError("persisted values that are no outputs of the graph", received=lost)
 
 

@@ -117,6 +117,15 @@ def test_what_nobody_measured_is_batched_with_care() -> None:
     assert len(made.tasks) == placement.BATCH_SECONDS / placement.LEAST_GUESSED // 1
 
 
+def test_where_more_is_ready_than_is_seen_no_share_of_it_is_too_large() -> None:
+    queue, nodes = [tiny(i, work=0.01) for i in range(200)], [node(name) for name in "abcd"]
+    shares = [len(a.tasks) for a in assign(queue, nodes)]
+    assert max(shares) == 25
+    larger = [len(a.tasks) for a in assign(queue, nodes, beyond={"g": 60})]
+    assert larger[:3] == [60, 60, 60]
+    assert [len(a.tasks) for a in assign(queue, nodes, beyond={"another": 60})] == shares
+
+
 def test_very_tiny_tasks_are_not_spread_one_by_one() -> None:
     made = assign([tiny(i) for i in range(30)], [node(name, slots=4) for name in "abcdef"])
     assert len(made) == 1
