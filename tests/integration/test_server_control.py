@@ -137,17 +137,6 @@ async def test_malformed_messages_are_refused_and_the_connection_goes_on(
         assert decode(await client.call(EVENT, encode(m.ListGraphs())), m.Graphs) == m.Graphs(graphs=())
 
 
-@pytest.mark.parametrize("announced", ["5", "9999999999"])
-async def test_attachments_are_not_gathered_for_ever(tmp_path: Path, announced: str) -> None:
-    """A packet that announces several is dropped, and so are the attachments that follow it."""
-    async with serving(tmp_path) as served, raw(served) as client:
-        eio = client.eio
-        await eio.ws.send_str(f'45{announced}-["{EVENT}",{{"_placeholder":true,"num":0}}]')
-        for _ in range(int(announced[:1])):
-            await eio.ws.send_bytes(b"junk")
-        assert decode(await client.call(EVENT, encode(m.ListGraphs())), m.Graphs) == m.Graphs(graphs=())
-
-
 async def test_a_failure_inside_is_told_without_its_details(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
