@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 import pytest
 import sqlalchemy as sa
-from plans import CASES, Bench, chain, epochs, training, wide
+from plans import CASES, Bench, chain, epochs, mapped, training, wide
 
 from ravop.errors import (
     ArgumentError,
@@ -70,6 +70,46 @@ def test_results_are_there_as_soon_as_they_are_computed(bench: Bench) -> None:
     assert 0.2 < info.fraction < 0.6
     assert info.eta is not None
     assert info.eta > 0
+
+
+def test_the_ranges_of_a_loop_are_done_in_any_order(bench: Bench) -> None:
+    case = mapped((3, 1, 4, 2))
+    bench.start(case, "g")
+    expected, kernels = case.expected(), case.workshop.kernels
+    ranges = sorted(task.task_id for task in bench.store.ready(9))
+
+    def finish(number: int, stop: int) -> None:
+        task = bench.lease(ranges[number], stop=stop)
+        assert task is not None
+        assert bench.complete(bench.compute(kernels, task)).accepted
+
+    seen: list[int] = []
+    for number, stop, there in (
+        (2, 2, range(4, 6)),
+        (0, 3, range(3)),
+        (3, 2, range(8, 10)),
+        (2, 4, range(6, 8)),
+    ):
+        finish(number, stop)
+        seen += there
+        info = bench.store.progress("g", bench.owner, bench.now, detailed=True)
+        assert {p.name: (p.available, p.done) for p in info.persisted}["norm_{}"] == (len(seen), False)
+        assert info.metrics["norm"] == pytest.approx(expected["norms"][max(seen)])
+        for element in range(10):
+            if element in seen:
+                assert bench.fetch("g", f"norm_{element}") == pytest.approx(expected["norms"][element])
+            else:
+                with pytest.raises(NotComputedError):
+                    bench.fetch("g", f"norm_{element}")
+        with pytest.raises(NotComputedError):
+            bench.fetch("g", "rows")
+    left = [task.task_id for task in bench.store.ready(9)]
+    assert left == [ranges[1]], "who reads the whole waits for all ranges"
+    finish(1, 1)
+    np.testing.assert_allclose(bench.fetch("g", "rows"), expected["rows"])
+    assert [task.label for task in bench.store.ready(9)] == ["mean"]
+    bench.drive(case)
+    np.testing.assert_allclose(bench.fetch("g", "score"), expected["score"])
 
 
 def test_the_time_left_is_told_from_the_first_task_on_and_not_before(bench: Bench) -> None:

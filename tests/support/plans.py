@@ -149,9 +149,11 @@ class Workshop:
         if unit.body is None:
             inputs = [values[c.init] for c in unit.carries] + [values[s.source] for s in unit.sliced]
             inputs += [values[name] for name in unit.captured]
-            numbers = range(unit.length)
+            numbers = range(unit.first, unit.first + unit.length)
             results = self.iterate(unit.label, len(unit.carries), len(unit.sliced), inputs, numbers)
             names = [c.final for c in unit.carries] + [s.stacked for s in unit.stacked]
+            if unit.first:  # a further range of the loop
+                results = [np.concatenate([values[n], r]) for n, r in zip(names, results, strict=True)]
             return dict(zip(names, results, strict=True))
         for number in range(unit.length):
             inner = self.evaluate(
@@ -424,6 +426,30 @@ def training(length: int = 7, size: int = 3, *, gang: bool = False) -> Case:
     )  # fmt: skip
 
 
+def mapped(ranges: Sequence[int] = (3, 1, 4, 2), size: int = 3) -> Case:
+    """A loop without carries as several units, one for each range of its iterations; then a unit that reads all that
+    it stacks.
+    """
+    shop = Workshop()
+    length = sum(ranges)
+    loop = shop.loop(
+        "map", length, lambda x, k: ([], [x * k, (x * x).sum()]), [], [Sliced(source="xs", body_in="x")],
+        [Stacked(body_out="row", stacked="rows"), Stacked(body_out="norm", stacked="norms")], ["k"],
+    )  # fmt: skip
+    units: list[Unit] = [
+        msgspec.structs.replace(loop, first=sum(ranges[:number]), length=count)
+        for number, count in enumerate(ranges)
+    ]
+    units.append(shop.subgraph("mean", lambda rows, norms: [norms @ rows], ["rows", "norms"], ["score"]))
+    types = {name: float_type(length, size) for name in ("xs", "rows")}
+    types |= {"norms": float_type(length), "k": float_type(), "score": float_type(size)}
+    xs = np.sin(np.arange(length * size, dtype=float)).reshape(length, size)
+    persisted = [one("rows"), one("score"), Persisted(name="norm_{}", value="norms", axes=1, first=(0,))]
+    return make_case(
+        shop, units, types, {"xs": xs, "k": np.array(1.5)}, persisted, steps=length, metrics={"norm": "norms"}
+    )
+
+
 def epochs(count: int = 3, batches: int = 5) -> Case:
     """An opened loop over epochs: a subgraph, a chunked loop over batches, two branches; losses of shape
     (epochs, batches).
@@ -530,5 +556,5 @@ def nested(outer: int = 2, middle: int = 3) -> Case:
 
 CASES: dict[str, Callable[[], Case]] = {
     "chain": chain, "wide": wide, "lattice": lattice, "training": training, "training with blobs": lambda: training(4, 20_000),
-    "epochs": epochs, "nested": nested,
+    "epochs": epochs, "nested": nested, "map": mapped,
 }  # fmt: skip

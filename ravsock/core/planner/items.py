@@ -18,6 +18,7 @@ from ravsock.core.planner.body import carry_count, is_plain_scan
 from ravsock.core.planner.build import needed_nodes
 from ravsock.core.planner.context import Context
 from ravsock.core.planner.gangs import SHORT_SECONDS, Offer, find_gangs
+from ravsock.core.planner.ranges import is_shared
 from ravsock.core.planner.schedule import fleet_seconds
 
 LOOP_UNITS = 0.25
@@ -145,10 +146,13 @@ def _body_or_gangs(
 ) -> tuple[Body | None, tuple[Offer, ...]]:
     """A loop is chunked where its iterations are short and gangs can run them; else opened where that is worth it.
 
-    Where the gangs only run a loop inside together, that one is rather chunked: its chunks are shorter."""
+    Where the gangs only run a loop inside together, that one is rather chunked: its chunks are shorter. Iterations that know
+    nothing of each other need no gangs."""
     (graph,) = bodies_of(node)
     outputs = [graph.outputs[i] for i in positions]
     short = graph_cost(graph, context.functions).seconds(context.gflops) <= SHORT_SECONDS
+    if is_shared(node, context):
+        return None if short else open_loop(node, outputs), ()
     gangs = find_gangs(node, positions, context) if short else ()
     if not gangs:
         body = open_loop(node, outputs)

@@ -109,8 +109,13 @@ def width(plan: Plan, gflops: float = DEFAULT_GFLOPS, line: Line = DEFAULT_LINE)
 
 def sources(plan: Plan) -> list[list[int]]:
     """For each unit the units of the plan that it reads from."""
-    maker = {value: index for index, unit in enumerate(plan.units) for value in outputs_of(unit)}
-    return [sorted({maker[value] for value in inputs_of(unit) if value in maker}) for unit in plan.units]
+    makers: dict[str, list[int]] = {}
+    for index, unit in enumerate(plan.units):
+        for value in outputs_of(unit):
+            makers.setdefault(value, []).append(index)
+    return [
+        sorted({maker for value in inputs_of(unit) for maker in makers.get(value, ())}) for unit in plan.units
+    ]
 
 
 def _alone(unit: Unit, gflops: float) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from ravop.protocol.messages import PlanSummary, UnitSummary
 from ravsock.core.fleet import DEFAULT_GFLOPS, Fleet
@@ -20,7 +20,7 @@ MAX_UNITS = 500
 
 
 def summarise(plan: Plan, flops: float, steps: int, fleet: Fleet) -> PlanSummary:
-    units = [_unit(unit, iterations) for unit, iterations in _flatten(plan, 1)]
+    units = [_line(ranges) for ranges in _rows(plan)]
     slots = fleet.slots
     alone = single_seconds(plan, slots[0]) if slots else None
     together = (
@@ -46,18 +46,33 @@ def _flatten(plan: Plan, iterations: int) -> Iterator[tuple[Unit, int]]:
             yield from _flatten(unit.body, times)
 
 
-def _unit(unit: Unit, iterations: int) -> UnitSummary:
+def _rows(plan: Plan) -> list[list[tuple[Unit, int]]]:
+    """What is one line for people, with the iterations of each: a unit, or the ranges of a loop."""
+    rows: list[list[tuple[Unit, int]]] = []
+    for unit, iterations in _flatten(plan, 1):
+        if isinstance(unit, Loop) and unit.first:
+            rows[-1].append((unit, iterations))
+        else:
+            rows.append([(unit, iterations)])
+    return rows
+
+
+def _line(ranges: Sequence[tuple[Unit, int]]) -> UnitSummary:
+    unit = ranges[0][0]
+    iterations = sum(count for _, count in ranges)
     shipped = unit if isinstance(unit, Subgraph) else unit.chunk
     return UnitSummary(
-        label=unit.label, kind=_kind(unit), nodes=0 if shipped is None else len(shipped.nodes),
+        label=unit.label, kind=_kind(unit, len(ranges)), nodes=0 if shipped is None else len(shipped.nodes),
         flops=unit.cost.flops * iterations, bytes_in=unit.cost.bytes_in, bytes_out=unit.cost.bytes_out,
         peak_memory=unit.cost.peak_memory, iterations=iterations,
     )  # fmt: skip
 
 
-def _kind(unit: Unit) -> str:
+def _kind(unit: Unit, ranges: int) -> str:
     if isinstance(unit, Subgraph):
         return "subgraph"
+    if ranges > 1:
+        return f"loop (in {ranges} ranges)"
     if unit.chunk is None:
         return "loop (opened)"
     widest = max((len(gang.parts) for gang in unit.gangs), default=1)

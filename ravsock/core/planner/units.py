@@ -17,6 +17,7 @@ from ravsock.core.plan import (
     Sliced,
     Stacked,
     Subgraph,
+    Unit,
     ValueType,
     inputs_of,
     outputs_of,
@@ -30,6 +31,7 @@ from ravsock.core.planner.gangs import write_gang
 from ravsock.core.planner.items import Body, Item, Kind, Scope, read_scope, wanted_outputs
 from ravsock.core.planner.labels import label_loop, label_nodes
 from ravsock.core.planner.parts import Ports
+from ravsock.core.planner.ranges import in_ranges
 from ravsock.core.planner.schedule import width
 
 OPEN_UNITS = 2.0
@@ -95,15 +97,18 @@ class _Units:
     def plan(self) -> tuple[Plan, tuple[str, ...]]:
         for value in self._scope.graph.inputs:
             self._type(value)
-        units = [
-            self._loop(g[0], g[0].node) if g[0].kind is Kind.LOOP and g[0].node else self._subgraph(g)
-            for g in self._groups
-        ]
+        units = [unit for group in self._groups for unit in self._make(group)]
         results = tuple(self._scope.results)
         named = {name for unit in units for name in (*inputs_of(unit), *outputs_of(unit))} | set(results)
         named |= {value.name or "" for value in self._scope.graph.inputs}
         values = {name: found for name, found in self._types.items() if name in named}
         return Plan(units=tuple(units), values=values, outputs=tuple(dict.fromkeys(results))), results
+
+    def _make(self, group: Sequence[Item]) -> tuple[Unit, ...]:
+        first = group[0]
+        if first.kind is Kind.LOOP and first.node is not None:
+            return in_ranges(self._loop(first, first.node), self._context)
+        return (self._subgraph(group),)
 
     def _find_leaving(self) -> dict[ir.Value, list[str]]:
         """Under which names values made by ordinary nodes leave their unit."""

@@ -25,6 +25,7 @@ class Interpreter:
     def scope(self, plan, seen):
         """One instance of a scope. `seen` are the values of its own inputs and of outer scopes. → its outputs."""
         values, pending = dict(seen), list(range(len(plan.units)))
+        ranges = {}
         while pending:
             ready = [i for i in pending if set(inputs_of(plan.units[i])) <= values.keys()]
             assert ready, "no unit can start"
@@ -34,6 +35,8 @@ class Interpreter:
             needed = {name: values[name] for name in inputs_of(unit)}
             given = self.loop(unit, needed) if isinstance(unit, Loop) else self.subgraph(unit, needed)
             assert given.keys() == set(outputs_of(unit))
+            if isinstance(unit, Loop) and not unit.carries:
+                given = self.whole(plan, unit, given, ranges)
             assert not given.keys() & values.keys(), "a value was given twice"
             for name, array in given.items():
                 kind = plan.values[name]
@@ -42,6 +45,21 @@ class Interpreter:
                 assert all(want in (None, got) for want, got in zip(kind.shape, array.shape, strict=True))
             values |= given
         return {name: values[name] for name in plan.outputs}
+
+    @staticmethod
+    def whole(plan, unit, given, ranges):
+        """The values of a loop when all its ranges are done; nothing before."""
+        parts = ranges.setdefault(outputs_of(unit), {})
+        assert unit.first not in parts
+        parts[unit.first] = given
+        others = [other for other in plan.units if outputs_of(other) == outputs_of(unit)]
+        assert len({other.chunk and other.chunk.model for other in others}) == 1
+        if len(parts) < len(others):
+            return {}
+        assert [other.first for other in others] == [
+            sum(u.length for u in others[:i]) for i in range(len(others))
+        ]
+        return {name: np.concatenate([parts[first][name] for first in sorted(parts)]) for name in given}
 
     def subgraph(self, unit, values, extra=None):
         feeds = {port.name: values[port.value] for port in unit.inputs} | (extra or {})
@@ -57,7 +75,7 @@ class Interpreter:
         values, start = dict(values), 0
         while start < unit.length:
             stop = self.draw(start + 1, unit.length)
-            extra = {START: np.array([start]), STOP: np.array([stop])}
+            extra = {START: np.array([unit.first + start]), STOP: np.array([unit.first + stop])}
             given = self.subgraph(unit.chunk, values, extra)
             for gang in unit.gangs:
                 self.gang(unit.chunk, gang, values, start, stop, unit.length, given)

@@ -112,6 +112,41 @@ def _bindings(graph):
     return [Binding(input=name, sha="0" * 64, size=1) for name in graph.inputs]
 
 
+def mapping(length=10, width=3):
+    """Rows worked on one by one, and the mean of what came of them; → the graph."""
+    graph = Graph("mapping")
+    rows = graph.input(np.arange(length * width, dtype=np.float32).reshape(length, width))
+    k = graph.input(VECTOR[:width])
+    _, ys = R.scan(lambda _, x: (None, R.tanh(x * k)), None, rows)
+    ys.persist_op("ys")
+    R.mean(ys, axis=0).persist_op("mean")
+    return graph
+
+
+def test_a_loop_without_carries_is_many_units_that_share_a_model(check_plan):
+    graph = mapping()
+    one = units(check_plan(model(graph), graph.inputs, 1e6, fleet=SLOW), Loop)
+    assert one == []
+    planned = check_plan(model(graph), graph.inputs, 5e-3, fleet=SLOW)
+    loops = units(planned, Loop)
+    assert len({loop.chunk.model for loop in loops}) == 1
+    assert sum(loop.length for loop in loops) == 10
+    (line,) = [unit for unit in planned.plan.summary.units if "loop" in unit.kind]
+    assert line.kind == f"loop (in {len(loops)} ranges)"
+    assert line.iterations == 10
+    assert planned.plan.summary.useful_providers == len(loops)
+    assert planned.plan.steps == 10
+
+
+@pytest.mark.parametrize(("length", "ranges"), [(5, 5), (1000, 64)])
+def test_ranges_are_as_long_as_each_other_and_not_too_many(plan, length, ranges):
+    loops = units(plan(model(mapping(length)), 1e-4, SLOW), Loop)
+    assert len(loops) == ranges
+    lengths = [loop.length for loop in loops]
+    assert sum(lengths) == length
+    assert max(lengths) - min(lengths) <= 1
+
+
 def test_parallel_loops_are_parallel_units(check_plan):
     graph = Graph("parallel")
     rows = graph.input(ROWS)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import msgspec
 import pytest
-from plans import Case, chain, epochs, nested, training, wide
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from plans import Case, chain, epochs, mapped, nested, training, wide
 
 from ravop.errors import ArgumentError
 from ravsock.core.plan import GraphPlan, Plan
@@ -82,6 +84,38 @@ def test_ranges_that_the_loop_has_not_are_refused(start: int, stop: int) -> None
         advance(program(training(7)), Finished("", 0, start, stop))
 
 
+@settings(max_examples=60, deadline=None)
+@given(ranges=st.lists(st.integers(1, 4), min_size=1, max_size=5), data=st.data())
+def test_ranges_in_any_order_give_each_element_once_and_release_the_reader_at_the_end(
+    ranges: list[int], data: st.DataObject
+) -> None:
+    ready = program(mapped(ranges))
+    reader = len(ranges)
+    began = {made.unit: made for made in advance(ready, Started()) if isinstance(made, NewTask)}
+    assert {unit: task.state for unit, task in began.items()} == dict.fromkeys(range(reader), "ready") | {
+        reader: "waiting"
+    }
+    at, waiting, steps = [0] * reader, began[reader].waiting_for, 0
+    there: list[int] = []
+    while left := [unit for unit in range(reader) if at[unit] < ranges[unit]]:
+        assert waiting > 0
+        unit = data.draw(st.sampled_from(left))
+        stop = data.draw(st.integers(at[unit] + 1, ranges[unit]))
+        for made in advance(ready, Finished("", unit, at[unit], stop)):
+            match made:
+                case Append(Place("", "norms"), _, start, count, False):
+                    there += range(start, start + count)
+                case Decrement("", released, by, False):
+                    assert released == reader
+                    waiting -= by
+                case Count(_, done, 1):
+                    steps += done
+        at[unit] = stop
+    assert waiting == 0
+    assert sorted(there) == list(range(sum(ranges)))
+    assert steps == sum(ranges)
+
+
 def test_an_opened_loop_begins_its_first_iteration_when_its_inputs_are_there() -> None:
     assert advance(program(epochs(3)), Released("", 1)) == [
         Open("", 1, 0),
@@ -155,6 +189,7 @@ def empty() -> Plan:
         (lambda: msgspec.structs.replace(chain().plan, inputs=()), "nothing gives there"),
         (lambda: with_loop(epochs(), captured=("xs",)), "must list the outer values"),
         (lambda: with_loop(epochs(), body=None), "either a chunk or a body"),
+        (lambda: changed(wide(2).plan, units=(wide(2).plan.main.units[0],) * 2), "two units of a plan give one value"),
         (lambda: with_loop(epochs(), length=0), "at least one iteration"),
         (lambda: with_loop(epochs(), body=empty()), "needs units"),
         (lambda: with_loop(epochs(), stacked=(msgspec.structs.replace(epochs_loop().stacked[0], body_out="?"),)), "nothing"),
