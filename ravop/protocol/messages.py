@@ -122,7 +122,8 @@ class UnitSummary(msgspec.Struct, frozen=True, kw_only=True):
 
     label: Text
     kind: str
-    """`subgraph`, `loop (chunked)` or `loop (opened)`."""
+    """`subgraph`, `loop (opened)`, `loop (chunked)`, `loop (chunked, up to 4 side by side)` where several providers can run
+    an iteration together, or `loop (in 8 ranges)` where they can share the iterations."""
     nodes: Count
     flops: float
     """Floating-point operations over all iterations."""
