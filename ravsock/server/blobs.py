@@ -98,9 +98,10 @@ class BlobEndpoint:
                 "the blob is too large", expected=f"at most {MAX_BLOB:,} bytes", received=length
             )
             return await refuse(request.send, problem.problem, HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
-        owner = None if provider else request.who.token_id
         meter = _Meter()
-        new = await self._storage.receive(request.sha, meter.watch(_body(request.receive)), owner)
+        uploading = meter.watch(_body(request.receive))
+        # a provider's is durable with the result that will name it
+        new = await self._storage.receive(request.sha, uploading, request.who.token_id, durable=not provider)
         if provider:
             self._providers.moved(request.who.token_id, meter.size, meter.seconds)
         return await respond(request.send, HTTPStatus.CREATED if new else HTTPStatus.OK)

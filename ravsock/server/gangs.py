@@ -86,7 +86,7 @@ class Gangs:
         exchange = Exchange(len(tasks), lambda rank, why: self._lost(gang, rank, why))
         gang = Gang(ready, team, tasks, exchange, time.monotonic())
         self._running[gang.key] = gang
-        self.past.met(ready.task_id, team.providers)
+        self.past.met(ready.graph_id, ready.model, team.providers)
         loop = asyncio.get_running_loop()
         gang.timer = loop.call_later(JOIN_SECONDS + 2 * team.fetching, self._late, gang)
         log.debug("task %d goes to a gang of %s", ready.task_id, ", ".join(team.providers))
@@ -199,7 +199,7 @@ class Gangs:
         merged = Result(
             task_id=gang.held.task_id, attempt=gang.held.attempt, provider_id=gang.leader,
             outputs=tuple(output for result in results for output in result.outputs),
-            seconds=max(result.seconds for result in results),
+            seconds=max(result.seconds for result in results), others=gang.team.providers[1:],
         )  # fmt: skip
         try:
             (outcome,) = await self._writer.do(self._store.complete, [merged], clock.now())

@@ -38,8 +38,11 @@ class Storage:
         self._store = store
         self._writer = writer
 
-    async def receive(self, sha: str, chunks: AsyncIterable[bytes], owner: int | None) -> bool:
-        """Keep an upload; whether it is new. `owner`: the requester's token, None for a provider's.
+    async def receive(
+        self, sha: str, chunks: AsyncIterable[bytes], owner: int | None, *, durable: bool = True
+    ) -> bool:
+        """Keep an upload; whether it is new. `owner`: the token of who uploads it, None for the coordinator itself.
+        Unless it is to be `durable`, its record becomes so with the next one that is.
 
         Raises `BlobError` where bytes and name differ, `MessageError` where it is too large,
         `StorageFullError`.
@@ -48,10 +51,8 @@ class Storage:
         with self.blobs.writer(sha) as file:
             await _pour(chunks, file)
             size = await asyncio.to_thread(file.commit)
-        if owner is None:  # durable with the result that will name it
-            await self._writer.apply(self._record, sha, size, owner)
-        else:
-            await self._writer.do(self._record, sha, size, owner)
+        record = self._writer.do if durable else self._writer.apply
+        await record(self._record, sha, size, owner)
         return not present
 
     async def keep(self, sha: str, data: bytes, owner: int | None = None) -> None:
@@ -62,7 +63,7 @@ class Storage:
         async def whole() -> AsyncIterable[bytes]:
             yield data
 
-        await self.receive(sha, whole(), owner)
+        await self.receive(sha, whole(), owner, durable=owner is not None)
         return None
 
     async def fitted(self, refs: Sequence[TensorRef], owner: int | None = None) -> list[TensorRef]:

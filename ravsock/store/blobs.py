@@ -17,8 +17,8 @@ _PER_QUERY = 500
 
 class Blobs(Results):
     def record_blob(self, sha: str, size: int, owner: int | None, now: float) -> None:
-        """Note that the bytes are stored, durably. `owner`: the requester that uploaded them; None for a
-        provider's result and for what the coordinator made itself."""
+        """Note that the bytes are stored, durably. `owner`: the token that uploaded them; None for what the
+        coordinator made itself."""
         with self.write() as connection:
             connection.execute(
                 self.upsert(blobs, ("sha",), ("touched",)), {"sha": sha, "size": size, "touched": now}

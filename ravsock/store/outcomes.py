@@ -28,6 +28,12 @@ from ravsock.store.values import Failure, Outcome, Recall, Result
 _CREDIT = sa.update(providers).where(providers.c.id == sa.bindparam("by")).values(
     tasks_done=providers.c.tasks_done + sa.bindparam("n"), last_seen=sa.bindparam("at")
 )  # fmt: skip
+_TOKENS = sa.select(providers.c.id, providers.c.token).where(
+    providers.c.id.in_(sa.bindparam("names", expanding=True))
+)
+_OWNED = sa.select(blob_owners.c.sha, blob_owners.c.owner).where(
+    blob_owners.c.sha.in_(sa.bindparam("shas", expanding=True))
+)
 _TOUCH = (
     sa.update(blobs)
     .where(blobs.c.sha.in_(sa.bindparam("shas", expanding=True)))
@@ -48,7 +54,7 @@ class Outcomes(Returns):
             rows = self._locked(connection, [result.task_id for result in results])
             named = [(r, shas) for r in results if (shas := _blobs(r)) and claimed(rows, r)]
             welcome = {sha: rows[result.task_id].owner for result, shas in named for sha in shas}
-            present = self._touch(connection, welcome, now)
+            present = self._touch(connection, self._theirs(connection, welcome, named), now)
             taking = _Taking(present, _missing(named, present))
             outcomes = [self._take(connection, taking, rows, result, now) for result in results]
             self._give_back(connection, taking.back)
@@ -102,6 +108,26 @@ class Outcomes(Returns):
             for h in beaten
         ]
         return recalls + self._fall_back(connection, [(row, other) for other in beaten if not other.copy])
+
+    def _theirs(
+        self, connection: sa.Connection, welcome: dict[str, int], named: Sequence[tuple[Result, set[str]]]
+    ) -> dict[str, int]:
+        """Those that the providers who name them uploaded, or the owner of the graph has: to know a blob's name is
+        not to have it.
+        """
+        if not welcome:
+            return {}
+        names = {name for result, _ in named for name in (result.provider_id, *result.others)}
+        tokens = dict(connection.execute(_TOKENS, {"names": sorted(names)}).all())
+        rows = connection.execute(_OWNED, {"shas": sorted(welcome)}).all()
+        owners: dict[str, set[int]] = defaultdict(set)
+        for sha, owner in rows:
+            owners[sha].add(owner)
+        theirs: dict[str, int] = {}
+        for result, shas in named:
+            mine = {tokens.get(name) for name in (result.provider_id, *result.others)}
+            theirs |= {sha: welcome[sha] for sha in shas if owners[sha] & (mine | {welcome[sha]})}
+        return theirs
 
     def _touch(self, connection: sa.Connection, wanted: dict[str, int], now: float) -> dict[str, int]:
         """Sizes of the blobs of `wanted` that are there; each now belongs to the owner of the graph that

@@ -167,4 +167,5 @@ blob_owners = Table(
     Column("sha", String(64), ForeignKey("blobs.sha", ondelete="CASCADE"), primary_key=True),
     Column("owner", Number, ForeignKey("tokens.id"), primary_key=True),
 )
-"""Which requesters may read a blob: they uploaded it, or a graph of theirs gave it."""
+"""Which requesters may read a blob: they uploaded it, or a graph of theirs gave it. And which providers uploaded it, and
+so may name it in a result."""

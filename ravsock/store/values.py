@@ -79,6 +79,8 @@ class ReadyTask(msgspec.Struct, frozen=True, kw_only=True):
     failed_on: tuple[str, ...]
     gangs: tuple[Gang, ...] = ()
     """Ways to run a chunk of it on several providers at once."""
+    ports: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    """Where there are any: the ports of the chunk's model that need blobs, and which ones of `inputs`."""
 
 
 class Lease(msgspec.Struct, frozen=True, kw_only=True):
@@ -118,6 +120,8 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     provider_id: str
     outputs: tuple[Output, ...]
     seconds: float = 0.0
+    others: tuple[str, ...] = ()
+    """Who computed it with `provider_id`, where it is a gang's: their uploads count as its own."""
 
 
 class Failure(msgspec.Struct, frozen=True, kw_only=True):

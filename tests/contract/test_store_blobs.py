@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 
+import msgspec
 import numpy as np
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -65,6 +66,28 @@ def test_providers_read_what_the_tasks_they_hold_need(bench: Bench) -> None:
     carried = {b.sha for i in again.inputs for b in blobs_of(i.ref)} - inputs
     assert carried
     assert all(bench.store.may_read(bob, sha) for sha in carried)
+
+
+def test_to_know_the_name_of_a_blob_is_not_to_have_it(bench: Bench) -> None:
+    """A result names what its provider uploaded, or what the graph's owner has; else it would hand it to the owner."""
+    ann = Identity(token_id=bench.owner, role="requester", name="ann")
+    eve = requester(bench, "eve")
+    mallory = bench.store.authenticate(bench.store.create_token("provider", "mallory", bench.now))
+    bench.store.register_provider("m1", mallory.token_id, PROFILE, bench.now)
+    case = training(4, 20_000)
+    bench.start(case, "g")
+    task = bench.lease(bench.store.ready(1)[0].task_id, "m1", stop=2)
+    assert task is not None
+    result = bench.compute(case.workshop.kernels, task, "m1")  # uploaded by bob's p1
+    shas = {blob.sha for output in result.outputs for blob in blobs_of(output.ref)}
+    for sha in shas:
+        bench.upload(bench.blobs[sha], eve.token_id)
+    assert shas
+    assert set(bench.complete(result).missing) == shas
+    assert not any(bench.store.may_read(ann, sha) for sha in shas)
+    together = msgspec.structs.replace(result, others=("p1",))
+    assert bench.complete(together).accepted
+    assert all(bench.store.may_read(ann, sha) for sha in shas)
 
 
 def test_admins_read_everything(bench: Bench) -> None:

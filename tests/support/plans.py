@@ -262,7 +262,7 @@ class Bench:
             data = encode_tensor(value)
             ref = reference(data)
             if isinstance(ref, Blob):
-                self.upload(data, None)
+                self.upload(data, self.provider_token)
             outputs.append(Output(name=name, ref=ref))
         return Result(
             task_id=task.task_id, attempt=task.attempt, provider_id=provider, outputs=tuple(outputs)
