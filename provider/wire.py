@@ -16,7 +16,8 @@ import msgspec
 from msgspec import Meta
 
 from ravop.errors import MessageError, Problem
-from ravop.protocol.messages import MAX_BATCH, Count, Name, Seconds, Sha, Task
+from ravop.protocol.fields import Count, Name, Seconds, Sha
+from ravop.protocol.messages import MAX_BATCH, Task
 from ravop.protocol.parts import Rank
 from ravop.protocol.tensors import INLINE_LIMIT
 

@@ -16,6 +16,7 @@ import msgspec
 from msgspec import Meta
 
 from ravop.errors import MessageError, Problem, VersionError
+from ravop.protocol.fields import Count, Gflops, Id, Name, Seconds, Sha, Text
 from ravop.protocol.parts import Compute, Part, Repeat, Step
 from ravop.protocol.tensors import Blob, TensorRef, blobs_of
 
@@ -25,16 +26,6 @@ MAX_MESSAGE = 8 * 1024 * 1024
 """Bytes of one encoded message. Tensors larger than `tensors.INLINE_LIMIT` travel as blobs."""
 MAX_BATCH = 1024
 """Tasks in one `Assign`."""
-
-Id = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.:-]{1,80}$")]
-Name = Annotated[str, Meta(min_length=1, max_length=400)]
-Text = Annotated[str, Meta(max_length=20_000)]
-Sha = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")]
-Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]
-"""What a database can hold."""
-Seconds = Annotated[float, Meta(ge=0)]
-Gflops = Annotated[float, Meta(ge=0, le=1e9)]
-"""10⁹ floating-point operations a second."""
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True, tag=True, tag_field="t", forbid_unknown_fields=True):

@@ -19,6 +19,7 @@ import numpy as np
 from msgspec import Meta
 
 from ravop.errors import MessageError
+from ravop.protocol.fields import Count, Name, Sha
 from ravop.protocol.tensors import DTYPES
 
 MAX_RANKS = 64
@@ -28,10 +29,7 @@ MAX_DEPTH = 16
 """Loops inside each other."""
 MAX_PAYLOAD = 2**31 - 1
 """Bytes of one message between ranks."""
-Name = Annotated[str, Meta(min_length=1, max_length=400)]
-Sha = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")]
 Rank = Annotated[int, Meta(ge=0, lt=MAX_RANKS)]
-Length = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 
 
 class Wire(msgspec.Struct, frozen=True):
@@ -54,7 +52,7 @@ class Shared(msgspec.Struct, frozen=True, kw_only=True):
 
     name: Name
     dtype: str
-    shape: tuple[Length, ...]
+    shape: tuple[Count, ...]
 
 
 class Exchange(msgspec.Struct, frozen=True, kw_only=True, tag="exchange"):
@@ -91,7 +89,7 @@ class PartStack(msgspec.Struct, frozen=True, kw_only=True):
 class Repeat(msgspec.Struct, frozen=True, kw_only=True, tag="repeat"):
     """A loop. Values of the scopes around it can be read in it; what it makes inside ends with each iteration."""
 
-    length: Length
+    length: Count
     carries: tuple[PartCarry, ...] = ()
     sliced: tuple[PartSlice, ...] = ()
     stacked: tuple[PartStack, ...] = ()
@@ -111,8 +109,8 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
 
     rank: Rank
     ranks: Annotated[int, Meta(ge=2, le=MAX_RANKS)]
-    start: Length
-    stop: Length
+    start: Count
+    stop: Count
     loop: Repeat
 
 
