@@ -203,7 +203,7 @@ class Advancing:
     def _flush(self) -> list[Event]:
         for name, statement in _BULK.items():
             if rows := self._statements.pop(name, None):
-                self._connection.execute(statement, rows)
+                self._bindings.database.many(self._connection, statement, rows)
         self._bindings.flush()
         events = [*self._flush_decrements(), *self._flush_countdowns()]
         if self._dropped:
@@ -226,7 +226,7 @@ class Advancing:
             elif self._connection.execute(_DECREMENT_OPENED, row).scalar_one() == 0:
                 events.append(Released(todo.path, todo.unit))
         if plain:
-            self._connection.execute(_DECREMENT, plain)
+            self._bindings.database.many(self._connection, _DECREMENT, plain)
         self._decrements.clear()
         return events
 

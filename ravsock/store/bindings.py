@@ -59,7 +59,7 @@ class Bindings:
     """The values of graph `number`, seen and changed by one transaction."""
 
     def __init__(self, database: Database, connection: sa.Connection, number: int) -> None:
-        self._connection, self._number = connection, number
+        self.database, self._connection, self._number = database, connection, number
         self._upsert = database.upsert(
             bindings, ("graph", "path", "name", "start"), ("elements", "has_blobs", "ref")
         )
@@ -129,7 +129,8 @@ class Bindings:
             if rows:
                 self._connection.execute(statement, rows)
         if self._put:
-            self._connection.execute(self._upsert, [self._encoded(*item) for item in self._put.items()])
+            rows = [self._encoded(*item) for item in self._put.items()]
+            self.database.many(self._connection, self._upsert, rows)
         self._gone, self._gone_parts, self._put = [], [], {}
 
     def drop(self, paths: Sequence[str]) -> None:

@@ -97,7 +97,7 @@ class Leasing(Tasks):
                 for one in batch
             ]  # fmt: skip
             if made:
-                connection.execute(_LEASE, made)
+                self.many(connection, _LEASE, made)
             return self._shipped(connection, batches)
 
     def copy(self, leases: Sequence[Lease], now: float) -> list[tuple[Task, ...]]:
