@@ -75,7 +75,10 @@ async def until(condition: Callable[[], object]) -> None:
             await asyncio.sleep(0.005)
 
 
-async def check(alice: Requester, graph_id: str) -> None:
+async def finish(alice: Requester, graph_id: str, *providers: PartProvider) -> None:
+    """These compute the rest, and the result is right."""
+    for provider in providers:
+        provider.keep_working()
     await alice.until_state(graph_id, "done")
     total, first, last = await alice.fetch(graph_id, "total", "sum_1", f"sum_{LENGTH}")
     np.testing.assert_array_equal(total, np.full(4, LENGTH, np.float32))
@@ -84,10 +87,7 @@ async def check(alice: Requester, graph_id: str) -> None:
 
 async def test_two_providers_compute_a_loop_together(tmp_path: Path) -> None:
     async with together(tmp_path) as (_, alice, one, two):
-        one.keep_working()
-        two.keep_working()
-        graph_id = await alice.run(loop(LENGTH))
-        await check(alice, graph_id)
+        await finish(alice, await alice.run(loop(LENGTH)), one, two)
     mine, its = ([task.part for task in p.done if task.part] for p in (one, two))
     assert len(mine) == len(its) >= 2, "chunk after chunk"
     assert [(a.start, a.stop) for a in mine] == [(b.start, b.stop) for b in its]
@@ -109,9 +109,7 @@ async def test_both_are_busy_and_answered_when_the_chunk_is_recorded(tmp_path: P
         assert (await waiting).accepted
         assert (await again).accepted, "a report that is sent again does no harm"
         assert not (await one.deliver(first, mine)).accepted
-        one.keep_working()
-        two.keep_working()
-        await check(alice, graph_id)
+        await finish(alice, graph_id, one, two)
 
 
 async def test_who_leaves_breaks_the_gang_off_and_the_other_goes_on_alone(tmp_path: Path) -> None:
@@ -126,8 +124,7 @@ async def test_who_leaves_breaks_the_gang_off_and_the_other_goes_on_alone(tmp_pa
         await its.close(done=False)
         await until(lambda: one.recalled)
         assert one.recalled == [held(first)]
-        one.keep_working()
-        await check(alice, graph_id)
+        await finish(alice, graph_id, one)
         assert not blamed(served)
 
 
@@ -141,8 +138,7 @@ async def test_one_that_joins_later_takes_part_in_the_next_chunk(tmp_path: Path)
             await one.work(alone)
             assert all(task.part for task in await parts(one, two)), "no gang"
             await two.close()
-            one.keep_working()
-            await check(alice, graph_id)
+            await finish(alice, graph_id, one)
 
 
 async def test_the_rank_that_fails_is_blamed_and_the_chunk_goes_to_one(tmp_path: Path) -> None:
@@ -160,9 +156,7 @@ async def test_the_rank_that_fails_is_blamed_and_the_chunk_goes_to_one(tmp_path:
         alone = await one.take()
         assert (alone.task_id, alone.part) == (first.task_id, None)
         await one.work(alone)
-        one.keep_working()
-        two.keep_working()
-        await check(alice, graph_id)
+        await finish(alice, graph_id, one, two)
 
 
 async def test_a_wrong_output_is_blamed_on_its_rank(tmp_path: Path) -> None:
@@ -175,9 +169,7 @@ async def test_a_wrong_output_is_blamed_on_its_rank(tmp_path: Path) -> None:
         assert not (await two.deliver(second, wrong)).accepted
         assert not (await waiting).accepted
         assert blamed(served) == ["two"]
-        one.keep_working()
-        two.keep_working()
-        await check(alice, graph_id)
+        await finish(alice, graph_id, one, two)
 
 
 async def test_a_rank_whose_blob_is_missing_uploads_it_while_the_other_waits(tmp_path: Path) -> None:
@@ -191,9 +183,7 @@ async def test_a_rank_whose_blob_is_missing_uploads_it_while_the_other_waits(tmp
         assert not waiting.done()
         assert (await two.deliver(second, its)).accepted
         assert (await waiting).accepted
-        one.keep_working()
-        two.keep_working()
-        await check(alice, graph_id)
+        await finish(alice, graph_id, one, two)
 
 
 async def test_a_part_given_back_leaves_the_chunk_to_others(tmp_path: Path) -> None:
@@ -202,9 +192,7 @@ async def test_a_part_given_back_leaves_the_chunk_to_others(tmp_path: Path) -> N
         _, second = await parts(one, two)
         await two.hand_back(second)
         await until(lambda: one.recalled)
-        one.keep_working()
-        two.keep_working()
-        await check(alice, graph_id)
+        await finish(alice, graph_id, one, two)
         assert not blamed(served)
 
 
@@ -242,7 +230,7 @@ async def test_after_a_restart_gangs_are_void(tmp_path: Path) -> None:
             registered = await returning.connect(holding=(held(task),))
             assert registered.drop == (held(task),)
             returning.keep_working()
-        await check(alice, graph_id)
+        await finish(alice, graph_id)
         await one.close()
         await two.close()
 
@@ -256,9 +244,7 @@ async def test_one_that_never_comes_to_the_exchange_is_not_waited_for(
         first, _ = await parts(one, two)
         with pytest.raises(GoneError):
             await one.join(first)
-        one.keep_working()
-        two.keep_working()
-        await check(alice, graph_id)
+        await finish(alice, graph_id, one, two)
         assert not blamed(served)
 
 
@@ -308,9 +294,7 @@ async def test_what_is_no_frame_ends_the_gang(
             await its.receive()
         await mine.close(done=False)
         await its.close(done=False)
-        one.keep_working()
-        two.keep_working()
-        await check(alice, graph_id)
+        await finish(alice, graph_id, one, two)
 
 
 def bearer(token: str) -> dict[str, str]:
