@@ -23,6 +23,9 @@ from ravop.client.api import connected, fleet
 from ravop.errors import ArgumentError, RavenError
 from ravop.graph import Op
 
+LOOPBACK = 300e6
+"""Bytes per second to a coordinator on the same machine, where nothing was measured yet."""
+
 
 @dataclass(frozen=True)
 class Start:
@@ -125,9 +128,7 @@ def decided(
         return (Sequential(), alone) if asked is None else (asked, "")
     try:
         step = step_cost(recipe, samples, batch_size)
-    except (
-        RavenError
-    ):  # weights of another kind than floats; or what will be told when the step itself is traced
+    except RavenError:  # weights that are no floats; or what will be told when the step itself is traced
         return asked or Sequential(), ""
     if asked is not None:
         return asked, told(asked, step, _machines()) + _short_epochs(asked, samples.count, batch_size)
@@ -150,10 +151,6 @@ def _machines() -> list[Machine]:
         for provider in found.providers
         if provider.gflops > 0 and not provider.resting
     ]
-
-
-LOOPBACK = 300e6
-"""Bytes per second to a coordinator on the same machine, where nothing was measured yet."""
 
 
 RUNS: dict[type[Strategy], Callable[[Any, Recipe, Samples, int, bool], Run]] = {
