@@ -123,9 +123,7 @@ class Cache:
                 return
 
     def _remove(self, sha: str) -> None:
-        with contextlib.suppress(
-            OSError
-        ):  # Windows keeps files that a worker still maps: a later start removes it
+        with contextlib.suppress(OSError):  # Windows keeps what a worker still maps: a later start removes it
             self.path(sha).unlink()
         self.size -= self._sizes.pop(sha, 0)
         self._unverified.discard(sha)

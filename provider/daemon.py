@@ -13,6 +13,7 @@ import random
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from provider.bridge import Bridge
 from provider.cache import Cache
 from provider.connection import Connection
 from provider.core import events as e
@@ -20,7 +21,6 @@ from provider.core.batches import Stage, key_of
 from provider.core.describe import describe
 from provider.core.lifecycle import advance
 from provider.core.state import State, holding
-from provider.post import Post
 from provider.settings import Settings, software
 from provider.slots import Slots
 from provider.status import Doing, Status
@@ -220,11 +220,11 @@ class Daemon:
         except RavenError as error:
             await connection.close(error)
 
-    def _exchange(self, task: Task) -> Post:
+    def _exchange(self, task: Task) -> Bridge:
         """With the other ranks of the task's gang. Raises `MessageError` for a task without a part."""
         if task.part is None:
             raise MessageError("only a task with a part has something to exchange", received=task.label)
-        return Post(self._settings.url, self._settings.token, key_of(task), task.part, task.lease_seconds)
+        return Bridge(self._settings.url, self._settings.token, key_of(task), task.part, task.lease_seconds)
 
     async def _hang_up(self, problem: Problem) -> None:
         if self._connection is not None:

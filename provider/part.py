@@ -1,4 +1,4 @@
-"""Runs a task's part in a worker, while `Post` passes its messages on: whichever of the two ends, the other ends too.
+"""Runs a task's part in a worker, while `Bridge` passes its messages on: whichever of the two ends, the other ends too.
 
 Limits on memory and time are `sandbox`'s, which is the only caller.
 """
@@ -8,8 +8,8 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+from provider.bridge import Bridge
 from provider.child import Child
-from provider.post import Post
 from provider.wire import Broken, Ran, Run
 from ravop.errors import UnreachableError
 
@@ -17,15 +17,15 @@ BREAK_SECONDS = 2.0
 """A worker whose part is broken off has so long to be ready for other work."""
 
 
-async def run_part(child: Child, run: Run, post: Post, mailbox: Path, stop: asyncio.Event) -> Ran:
-    """The worker's reply. When this ends in any other way, the worker has ended the run too, or is killed. Closes `post`.
+async def run_part(child: Child, run: Run, bridge: Bridge, mailbox: Path, stop: asyncio.Event) -> Ran:
+    """The worker's reply. When this ends in any other way, the worker has ended the run too, or is killed. Closes `bridge`.
 
-    Raises `UnreachableError` where `stop` is set, `CrashedError`, and what `Post.pass_on` raises.
+    Raises `UnreachableError` where `stop` is set, `CrashedError`, and what `Bridge.pass_on` raises.
     """
-    post.open(mailbox, child.tell)
-    asking = asyncio.create_task(child.ask(run, Ran, post.heard))
-    passing = asyncio.create_task(post.pass_on())
-    flushing = asyncio.create_task(_flush(asking, post))
+    bridge.open(mailbox, child.tell)
+    asking = asyncio.create_task(child.ask(run, Ran, bridge.heard))
+    passing = asyncio.create_task(bridge.pass_on())
+    flushing = asyncio.create_task(_flush(asking, bridge))
     stopping = asyncio.create_task(stop.wait())
     try:
         await asyncio.wait({passing, flushing, stopping}, return_when=asyncio.FIRST_COMPLETED)
@@ -45,16 +45,16 @@ async def run_part(child: Child, run: Run, post: Post, mailbox: Path, stop: asyn
         if not asking.done() or asking.exception() is not None:
             await child.kill()
         await asyncio.wait({asking, passing, flushing, stopping})
-        await post.close()
+        await bridge.close()
 
 
 def _broken_off() -> UnreachableError:
     return UnreachableError("the exchange with other ranks is broken off")
 
 
-async def _flush(asking: asyncio.Task[Ran], post: Post) -> Ran:
+async def _flush(asking: asyncio.Task[Ran], bridge: Bridge) -> Ran:
     """The worker's reply, when all that it sent before is on its way."""
     reply = await asyncio.shield(asking)
     if reply.problem is None:
-        await post.finish()
+        await bridge.finish()
     return reply

@@ -16,9 +16,9 @@ from typing import Any
 
 import msgspec
 
+from provider.bridge import Bridge
 from provider.child import Child
 from provider.part import run_part
-from provider.post import Post
 from provider.wire import (
     MAILBOX,
     PLACE,
@@ -105,17 +105,17 @@ class Sandbox:
         # What former subgraphs left in the process counts too: try once more without it.
         return await self._run(run, seconds)
 
-    async def run_part(self, task: Task, seconds: float, post: Post) -> Ran:
-        """Compute a task with a part, while `post` passes its messages on. Cancelling breaks the run off, and the
-        worker lives on. Closes `post`.
+    async def run_part(self, task: Task, seconds: float, bridge: Bridge) -> Ran:
+        """Compute a task with a part, while `bridge` passes its messages on. Cancelling breaks the run off, and the
+        worker lives on. Closes `bridge`.
 
-        Raises as `run`, and what `Post.pass_on` raises.
+        Raises as `run`, and what `Bridge.pass_on` raises.
         """
         self._runs += 1
         run = Run(number=self._runs, tasks=(task,))
         child = await self._alive()
         stop = asyncio.Event()
-        asking = asyncio.create_task(run_part(child, run, post, self._folder / MAILBOX, stop))
+        asking = asyncio.create_task(run_part(child, run, bridge, self._folder / MAILBOX, stop))
         try:
             peak = await self._watch(child, asking, seconds)
         except asyncio.CancelledError:

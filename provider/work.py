@@ -12,13 +12,13 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from provider.bridge import Bridge
 from provider.cache import Cache
 from provider.connection import Connection
 from provider.core import events as e
 from provider.core.batches import failure, key_of
 from provider.core.exits import PASSING
 from provider.core.tasks import node_index
-from provider.post import Post
 from provider.sandbox import Sandbox
 from provider.slots import Slots
 from provider.supply import Supply, needed
@@ -53,7 +53,7 @@ class Work:
         slots: Slots,
         blobs: BlobClient,
         connection: Callable[[], Connection | None],
-        exchange: Callable[[Task], Post],
+        exchange: Callable[[Task], Bridge],
         post: Callable[[e.Event], None],
     ) -> None:
         self._cache = cache

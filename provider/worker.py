@@ -92,9 +92,8 @@ def _receive(messages: queue.SimpleQueue[ToWorker]) -> None:
     except EOFError:
         pass
     finally:
-        signal.raise_signal(
-            signal.SIGTERM
-        )  # ends the process at once, also in the middle of the engine's work
+        # This ends the process at once, also in the middle of the engine's work.
+        signal.raise_signal(signal.SIGTERM)
 
 
 def _read(size: int) -> bytes:

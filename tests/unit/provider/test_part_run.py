@@ -31,7 +31,7 @@ SIDE, LENGTH = 8, 12
 replace = msgspec.structs.replace
 
 
-class Post:
+class Mail:
     """One rank's mail, through queues in this process."""
 
     def __init__(self, boxes: dict[tuple[int, int], queue.SimpleQueue[bytearray]], rank: int) -> None:
@@ -45,7 +45,7 @@ class Post:
         return self._boxes[rank, self._rank].get(timeout=10)
 
 
-class Sends(Post):
+class Sends(Mail):
     """The mail of a rank whose only fellow has sent `payload` already."""
 
     def __init__(self, payload: bytes) -> None:
@@ -74,7 +74,7 @@ def run_gang(start: int, stop: int) -> list[parts.Values]:
 
     def rank(number: int) -> parts.Values:
         part = parts.part(number, SIDE, start, stop, LENGTH)
-        return PartRun(part, sessions(), Post(boxes, number)).run(parts.inputs_of(number, values))
+        return PartRun(part, sessions(), Mail(boxes, number)).run(parts.inputs_of(number, values))
 
     with ThreadPoolExecutor(2) as pool:
         return list(pool.map(rank, (0, 1)))

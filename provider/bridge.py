@@ -1,4 +1,4 @@
-"""`Post`: the daemon's part in an exchange between ranks: from the worker's mailbox to the line, and back.
+"""`Bridge`: the daemon's part in an exchange between ranks: from the worker's mailbox to the line, and back.
 
 The worker computes what strangers wrote: what it says is checked here, as is what other ranks send (`ravop.transport`).
 """
@@ -25,7 +25,7 @@ QUEUED = 64 * 1024 * 1024
 Tell = Callable[[Arrived | Sent | Broken], None]
 
 
-class Post:
+class Bridge:
     """One attempt's exchange. `open` it, let `pass_on` go on while the worker runs, `finish` and `close` it.
 
     Args:
