@@ -8,7 +8,7 @@ their gradients, and the sum of these and the optimizer's update are anybody's. 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Container
+from collections.abc import Collection, Container, Iterable, Iterator, Mapping
 
 import onnx_ir as ir
 
@@ -41,6 +41,8 @@ def _label(
     branch: dict[ir.Node, int] = {}
     joined: dict[ir.Node, int] = {}
     """Nodes after a join that are anybody's → bytes from which a branch can make what they give."""
+    homes: dict[ir.Value, set[int]] = {}
+    """What nobody owns → the branches that read it."""
     count = 0
     for node in body.nodes:
         if node in walls or node in loose:
@@ -54,6 +56,10 @@ def _label(
                 sizes[branch[maker]] = sizes.get(branch[maker], 0) + nbytes(value)
             elif maker in joined:
                 common = max(common, min(joined[maker], nbytes(value)))
+        free = [value for value in body.reads[node] if body.maker[value] in loose]
+        if not sizes and common >= 0:
+            # Cheap ends of branches are nobody's: what such a value is mixed with a mean of goes where it is read.
+            sizes = {number: size for number, size in _only_homes(free, homes) if size > common}
         # A mean that comes back to a branch is part of it; a branch that comes to a sum is one more addend.
         if len(sizes) == 1 and common < max(sizes.values()):
             branch[node] = next(iter(sizes))
@@ -62,7 +68,19 @@ def _label(
         else:
             branch[node] = count
             count += 1
+        if node in branch:
+            for value in free:
+                homes.setdefault(value, set()).add(branch[node])
     return branch
+
+
+def _only_homes(
+    values: Iterable[ir.Value], homes: Mapping[ir.Value, Collection[int]]
+) -> Iterator[tuple[int, int]]:
+    """Of values that one branch alone reads so far: that branch, and their bytes."""
+    for value in values:
+        if len(readers := homes.get(value, ())) == 1:
+            yield next(iter(readers)), nbytes(value)
 
 
 def _is_light(body: Body, line: Line, node: ir.Node) -> bool:

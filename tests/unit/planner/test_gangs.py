@@ -321,6 +321,26 @@ def test_strategies_are_gangs(check, strategy):
     assert 2 in by_size(check(graph, gflops=1e-2))
 
 
+def test_branches_that_begin_with_something_cheap_are_found(plan):
+    """A first convolution costs less than sending its result, and is nobody's; the shards must not fall together for that."""
+    graph = Graph("images", seed=2)
+    network = NeuralNetwork(Adam(), CrossEntropy, seed=2)
+    for layer in (
+        Conv2D(16, 3, input_shape=(1, 8, 8)), BatchNormalization(), Activation("relu"), Conv2D(32, 3), BatchNormalization(),
+        Activation("relu"), Flatten(), Dense(3), Activation("softmax"),
+    ):  # fmt: skip
+        network.add(layer)
+    network.fit(
+        array(2048, 1, 8, 8), RNG.integers(0, 3, 2048), 1, 512, save_model=True, strategy=DataParallel(2)
+    )
+    planned = plan(to_bytes(graph.model()), 1e-2, fleet(20.0, Line()))
+    steps = [loop for loop in loops(planned) if loop.gangs][-1]
+    gang = steps.gangs[0]
+    assert gang.exchanges <= 8, "sums of the batch, and the gradients"
+    assert gang.bytes < 3e6, "and nothing that is as large as a batch"
+    assert gang.seconds < 0.7 * (steps.cost.flops / 20e9 + steps.cost.seconds_overhead)
+
+
 # ── what is offered ──────────────────────────────────────────────────────────────────────────────────────────────────
 def shards_graph():
     graph = Graph("shards")
