@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from ravsock.core.deadlines import FIRST_CHUNK_SECONDS, Effort, Pace
 from ravsock.core.fleet import DEFAULT_GFLOPS
 from ravsock.core.placement import LINK
-from ravsock.core.plan import Gang
+from ravsock.core.plan import Gang, PartPlan
 
 ROUND_TRIP = 0.001
 """Seconds that ranks on one machine wait for each other."""
@@ -53,6 +53,12 @@ class Member:
     round_trip: float = ROUND_TRIP
     lacking: int = 0
     """Bytes of the chunk's inputs that it does not have."""
+    lacks: Mapping[str, int] = field(default_factory=dict)
+    """The same by port of the chunk's model, where it lacks any."""
+
+    def needs(self, part: PartPlan) -> int:
+        """Bytes that it would have to fetch for a part."""
+        return sum(self.lacks[port] for port in part.inputs if port in self.lacks)
 
 
 @dataclass(frozen=True)
@@ -116,10 +122,11 @@ def choose(
     if chunk.tries >= MAX_TRIES or chunk.failed:
         return None
     teams = [
-        (_whole(chunk, _seconds(chunk, gang, chosen), chosen), index, chosen)
+        (chunk.left * _seconds(chunk, gang, ranks) + _fetching(gang, ranks), index, ranks)
         for index, gang in enumerate(chunk.gangs)
         if most is None or len(gang.parts) <= most
         if (chosen := _best(gang, members, usual)) is not None
+        for ranks in [_ranked(gang, chosen, usual)]
     ]
     if not teams:
         return None
@@ -127,7 +134,7 @@ def choose(
     alone = [m for m in members if m.memory >= chunk.peak_memory]
     if alone and _rather_alone(chunk, whole, alone):
         return None
-    return _team(chunk, index, chosen, usual)
+    return _team(chunk, index, chosen)
 
 
 def learn(before: Seen | None, team: Team, seconds: float, around: float) -> Seen:
@@ -185,24 +192,25 @@ def _rather_alone(chunk: Chunk, whole: float, alone: Sequence[Member]) -> bool:
         ratio = min((seen.ratio for seen in chunk.seen.values()), default=1.0)
         ratio = min(max(ratio, 1.0), MISTAKEN)
         effort = Effort(effort.work * ratio, effort.overhead * ratio)
-    single = min(_whole(chunk, effort.seconds(m.gflops), [m]) for m in alone)
+    single = min(chunk.left * effort.seconds(m.gflops) + m.lacking / m.link for m in alone)
     return single <= whole * WORTH_IT
 
 
-def _whole(chunk: Chunk, seconds: float, members: Sequence[Member]) -> float:
-    """All iterations that are left, and what must be carried there first."""
-    return chunk.left * seconds + _fetching(members)
-
-
-def _fetching(members: Sequence[Member]) -> float:
-    return max(m.lacking / m.link for m in members)
+def _fetching(gang: Gang, ranks: Sequence[Member]) -> float:
+    """Seconds until all have what they need."""
+    return max(m.needs(part) / m.link for m, part in zip(ranks, gang.parts, strict=True))
 
 
 def _seconds(chunk: Chunk, gang: Gang, members: Sequence[Member]) -> float:
     seen = chunk.seen.get(len(gang.parts))
     if seen is not None:
         return seen.ratio * expected_seconds(gang, members)
-    return expected_seconds(gang, members, _calibration(chunk))
+    planned = expected_seconds(gang, members, _calibration(chunk))
+    if not chunk.seen:
+        return planned
+    # what made other gangs slower than planned makes this one slower too
+    nearest = min(chunk.seen, key=lambda ranks: (abs(ranks - len(gang.parts)), ranks))
+    return max(planned, chunk.seen[nearest].ratio * expected_seconds(gang, members))
 
 
 def _calibration(chunk: Chunk) -> float:
@@ -223,29 +231,33 @@ def _best(gang: Gang, members: Sequence[Member], usual: Sequence[str]) -> list[M
     return min(whole, key=lambda chosen: expected_seconds(gang, chosen), default=None)
 
 
-def _team(chunk: Chunk, index: int, members: Sequence[Member], usual: Sequence[str]) -> Team:
+def _ranked(gang: Gang, members: Sequence[Member], usual: Sequence[str]) -> list[Member]:
+    """By rank: who needs least for a part gets it, and where that is equal, who had the rank before."""
+    pairs = sorted(
+        (member.needs(part), usual[rank : rank + 1] != (member.provider_id,), rank, place)
+        for rank, part in enumerate(gang.parts)
+        for place, member in enumerate(members)
+    )
+    ranks: dict[int, int] = {}
+    for _, _, rank, place in pairs:
+        if rank not in ranks and place not in ranks.values():
+            ranks[rank] = place
+    return [members[ranks[rank]] for rank in range(len(gang.parts))]
+
+
+def _team(chunk: Chunk, index: int, ranks: Sequence[Member]) -> Team:
     gang = chunk.gangs[index]
-    seconds = _seconds(chunk, gang, members)
-    transfer = (
-        2 * chunk.bytes_out / min(m.link for m in members)
-    )  # from the leader, and to those who go on from it
+    seconds = _seconds(chunk, gang, ranks)
+    # from the leader, and to those who go on from it
+    transfer = 2 * chunk.bytes_out / min(m.link for m in ranks)
     seen = chunk.seen.get(len(gang.parts))
     doubt = 1.0 if seen is None else seen.doubt
     length = chunk_length(chunk.left, seconds * doubt, transfer, chunk.tries, seen)
     return Team(
         gang=index,
-        providers=_in_rank_order([m.provider_id for m in members], usual),
+        providers=tuple(m.provider_id for m in ranks),
         length=length,
-        expected=expected_seconds(gang, members),
+        expected=expected_seconds(gang, ranks),
         estimate=length * seconds,
-        fetching=_fetching(members),
+        fetching=_fetching(gang, ranks),
     )
-
-
-def _in_rank_order(providers: Sequence[str], usual: Sequence[str]) -> tuple[str, ...]:
-    """Whoever had a rank keeps it: it has that rank's share of the data."""
-    ranks: list[str | None] = [
-        name if name in providers else None for name in [*usual, *[""] * len(providers)][: len(providers)]
-    ]
-    others = iter([name for name in providers if name not in ranks])
-    return tuple(name if name is not None else next(others) for name in ranks)

@@ -89,9 +89,14 @@ class Copies:
             job=job,
             elapsed=now - batch.since,
             expected=batch.estimate,
-            waits=batch.waits + batch.moving,
+            waits=batch.waits + self._moving(provider, batch),
             spread=self._history.spread(ready[0].model),
         )
+
+    def _moving(self, provider: Provider, batch: Batch) -> float:
+        """Seconds that its line may need: nothing is late because of a line of which nothing was seen."""
+        known = self._history.link(provider.provider_id)
+        return batch.moving if known else batch.moving * LINK / deadlines.SLOW_LINK
 
     def _wish(
         self, provider: Provider, leased: Leased, batch: Batch, holdings: list[Holding], now: float

@@ -24,7 +24,7 @@ class Past:
 
     def __init__(self) -> None:
         self._seen: Recent[str, dict[int, Seen]] = Recent()
-        self._usual: Recent[int, tuple[str, ...]] = Recent()
+        self._usual: Recent[tuple[str, str], tuple[str, ...]] = Recent()
 
     def seen(self, model: str) -> dict[int, Seen]:
         """Of a loop's chunk model: by the number of ranks."""
@@ -57,12 +57,12 @@ class Past:
             seen = self._seen[model]
             self._seen[model] = {ranks: one.passed_over() for ranks, one in seen.items()}
 
-    def usual(self, task_id: int) -> tuple[str, ...]:
-        """Who did the loop's last chunk, in rank order."""
-        return self._usual.get(task_id) or ()
+    def usual(self, graph_id: str, model: str) -> tuple[str, ...]:
+        """Who did the last chunk of a graph's loop, in rank order; maybe in another iteration of a loop around it."""
+        return self._usual.get((graph_id, model)) or ()
 
-    def met(self, task_id: int, providers: tuple[str, ...]) -> None:
-        self._usual[task_id] = providers
+    def met(self, graph_id: str, model: str, providers: tuple[str, ...]) -> None:
+        self._usual[graph_id, model] = providers
 
 
 @dataclass(eq=False)

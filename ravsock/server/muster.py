@@ -77,7 +77,7 @@ class Muster:
             failed=bool(task.failed_on),
         )
         members = [_member(task, node) for node in free]
-        usual = self._gangs.past.usual(task.task_id)
+        usual = self._gangs.past.usual(task.graph_id, task.model)
         team = teams.choose(chunk, members, usual, self._share(task, ready, able))
         if team is None:
             self._gangs.past.passed_over(task.model)
@@ -118,13 +118,16 @@ def _lease(task: ReadyTask, team: Team) -> Lease:
 
 
 def _member(task: ReadyTask, node: Node) -> Member:
+    sizes = {sha: size for sha, size in task.inputs if sha not in node.holds}
+    lacks = {port: sum(sizes.get(sha, 0) for sha in shas) for port, shas in task.ports}
     return Member(
         provider_id=node.provider_id,
         gflops=node.gflops,
         memory=node.memory,
         link=node.link,
         round_trip=teams.round_trip(node.latency),
-        lacking=sum(size for sha, size in task.inputs if sha not in node.holds),
+        lacking=sum(sizes.values()),
+        lacks={port: size for port, size in lacks.items() if size},
     )
 
 

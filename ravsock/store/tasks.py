@@ -81,6 +81,9 @@ class Tasks(Graphs):
         super().__init__(url)
         self._head = head
         self._needed: Recent[tuple[int, int], frozenset[Blob]] = Recent(REMEMBERED_INPUTS)
+        self._ports: Recent[tuple[int, int], tuple[tuple[str, tuple[str, ...]], ...]] = Recent(
+            REMEMBERED_INPUTS
+        )
 
     # ── ready ─────────────────────────────────────────────────────────────────────────────────────
     def ready(self, limit: int, graph_id: str | None = None) -> list[ReadyTask]:
@@ -116,7 +119,29 @@ class Tasks(Graphs):
             flops=task.flops, seconds_overhead=task.seconds_overhead, bytes_out=task.bytes_out,
             peak_memory=task.peak_memory, inputs=inputs, start=row.start, length=task.length,
             tries=row.tries, failed_on=tuple(row.failed_on.split()), gangs=task.gangs,
+            ports=self._blobs_by_port(connection, row) if task.gangs else (),
         )  # fmt: skip
+
+    def _blobs_by_port(self, connection: sa.Connection, row: Any) -> tuple[tuple[str, tuple[str, ...]], ...]:
+        """The inputs of a task's model that need blobs, and which; remembered until the task moves on."""
+        found = self._ports.get((row.id, row.start))
+        if found is None:
+            program = self._known(connection, row.graph).program
+            places = {
+                need.name: need.place
+                for need in needs(program, row.path, row.unit, row.start, row.start)
+                if need.place
+            }
+            bindings = Bindings(self, connection, row.graph)
+            bindings.prefetch(places.values())
+            ports = {
+                name: tuple(blob.sha for part in bindings.parts(place) for blob in blobs_of(part.ref))
+                for name, place in places.items()
+            }
+            self._ports[row.id, row.start] = found = tuple(
+                (name, shas) for name, shas in ports.items() if shas
+            )
+        return found
 
     def _kind(self, connection: sa.Connection, row: Any) -> _Kind:
         """What the task has in common with all of its unit, made once."""

@@ -124,6 +124,49 @@ def test_ranks_keep_their_place() -> None:
     assert team.providers == ("a", "b"), "whoever replaces one takes its rank"
 
 
+def sharded(ranks: int, seconds: float) -> Gang:
+    """Each rank reads a share of the data of its own, and all read the weights."""
+    parts = tuple(
+        PartPlan(
+            loop=Repeat(length=100, steps=()), inputs=("weights", f"data{rank}"), outputs=(), peak_memory=0
+        )
+        for rank in range(ranks)
+    )
+    return Gang(parts=parts, seconds=seconds, bytes=0, exchanges=1, nodes={})
+
+
+def holding(name: str, *ports: str, size: int = 10_000_000, link: float = 1e6) -> Member:
+    """A provider that has these of `weights`, `data0`, `data1` and `data2`."""
+    lacks = {port: size for port in ("weights", "data0", "data1", "data2") if port not in ports}
+    return member(name, lacking=sum(lacks.values()), lacks=lacks, link=link)
+
+
+def test_ranks_go_to_those_who_hold_their_data() -> None:
+    members = [holding("a", "data2", "weights"), holding("b"), holding("c", "data0")]
+    team = choose(chunk(sharded(3, 0.7)), members, usual=("a", "b", "c"))
+    assert team is not None
+    assert team.providers == ("c", "b", "a")
+    assert team.fetching == 20.0, "of the one who has nothing: the weights, and its share of the data"
+
+
+def test_a_loop_with_little_left_is_not_moved_to_one_who_would_have_to_fetch_it_all() -> None:
+    members = [holding("a", "data0", "weights"), holding("b", "data1", "weights")]
+    team = choose(chunk(sharded(2, 1.1), left=1), members)
+    assert team is not None
+    assert (team.providers, team.fetching) == (("a", "b"), 0.0)
+
+
+def test_what_slows_one_gang_down_slows_the_others_down_too() -> None:
+    slow = Seen(ratio=1.4, length=4)
+    team = choose(chunk(TWO, FOUR, seen={4: slow}), FLEET)
+    assert team is not None
+    assert team.gang == 1, "and so two are no better"
+    slower = Seen(ratio=1.4 * 1.1 / 0.6 * 1.1, length=4)
+    team = choose(chunk(TWO, FOUR, seen={4: slower, 2: Seen(ratio=1.0, length=4)}), FLEET)
+    assert team is not None
+    assert team.gang == 0, "where they were seen to be"
+
+
 def test_memory_bounds_who_takes_part_and_who_may_be_alone() -> None:
     big = gang(2, 1.9, memory=2 << 30)
     large = [*FLEET, member("y", memory=4 << 30), member("z", memory=4 << 30)]
