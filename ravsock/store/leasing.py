@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import starmap
 from typing import Any
 
 import msgspec
@@ -23,6 +24,7 @@ from ravsock.core.plan import Gang, Subgraph
 from ravsock.core.program import Place
 from ravsock.core.tasks import Need, cost_of, gangs_of, label_of, length_of, model_of, needs, output_specs
 from ravsock.store.bindings import Bindings
+from ravsock.store.rows import TaskRow
 from ravsock.store.schema import graphs, tasks
 from ravsock.store.tasks import IDS, WITH_GRAPH, Tasks, by_graph
 from ravsock.store.values import Lease
@@ -86,7 +88,7 @@ class Leasing(Tasks):
         """
         with self.write() as connection:
             wanted = {"ids": [task for lease in leases for task in lease.tasks]}
-            rows = {row.id: row for row in connection.execute(_LEASABLE, wanted)}
+            rows = {row.id: row for row in map(TaskRow._make, connection.execute(_LEASABLE, wanted))}
             batches = [self._batch(connection, lease, rows, now) for lease in leases]
             made = [
                 {
@@ -105,7 +107,7 @@ class Leasing(Tasks):
         have two attempts already, are a gang's, wait for another task, or are this provider's own."""
         with self.write() as connection:
             wanted = {"ids": [task for lease in leases for task in lease.tasks]}
-            rows = {row.id: row for row in connection.execute(_COPYABLE, wanted)}
+            rows = {row.id: row for row in map(TaskRow._make, connection.execute(_COPYABLE, wanted))}
             batches: list[list[Shipment]] = []
             made: list[dict[str, Any]] = []
             for lease in leases:
@@ -166,7 +168,7 @@ class Leasing(Tasks):
             found = (
                 connection.execute(_AHEAD, {"g": number, "p": path, "units": possible}) if possible else ()
             )
-            rows = {row.unit: row for row in found}
+            rows = {row.unit: row for row in starmap(TaskRow, found)}
             waiting = {unit: row.waiting_for for unit, row in rows.items()}
             for unit in ahead.followers(scope, units, waiting, most):
                 self._note_outputs(connection, rows[unit], len(batch), earlier)

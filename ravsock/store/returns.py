@@ -16,6 +16,7 @@ from ravop.protocol.messages import HeldTask, Task
 from ravsock.core import ahead, failures, states
 from ravsock.core.tasks import failed_model, label_of
 from ravsock.store.leasing import Leasing, Shipment
+from ravsock.store.rows import TaskRow
 from ravsock.store.schema import graphs, tasks
 from ravsock.store.tasks import IDS, WITH_GRAPH, Holder, holders
 from ravsock.store.values import Failure, Held, Outcome, Recall, Release, Result
@@ -72,7 +73,7 @@ class Returns(Leasing):
         wanted = {"ids": sorted(set(ids))}
         if not self.is_sqlite:
             connection.execute(_GRAPHS, wanted)
-        return {row.id: row for row in connection.execute(_TASKS, wanted)}
+        return {row.id: row for row in map(TaskRow._make, connection.execute(_TASKS, wanted))}
 
     # ── failures ──────────────────────────────────────────────────────────────────────────────────
     def fail(self, reports: Sequence[Failure], now: float) -> list[Outcome]:
