@@ -1,5 +1,5 @@
-"""Machines that vanish, freeze and come back in the middle of a training: the result is that of one
-machine.
+"""Machines that freeze, are missing or come back in the middle of a training: the result is that of one machine. Those
+that are killed are in `test_chaos`.
 """
 
 from __future__ import annotations
@@ -22,19 +22,6 @@ def connect(lab: Lab) -> None:
 def providers(lab: Lab, count: int) -> dict[str, Process]:
     token = lab.token("provider", "volunteers")
     return {name: lab.provider(token, name) for name in (f"p{number}" for number in range(1, count + 1))}
-
-
-def test_a_provider_killed_in_the_middle(lab: Lab) -> None:
-    lab.coordinator()
-    volunteers = providers(lab, 2)
-    connect(lab)
-    graph = training()
-    R.activate()
-    R.execute()
-    wait_until_step(graph, STEPS // 5)
-    volunteers[busy_provider()].kill()
-    R.track_progress()
-    assert_equals_local("losses", "first", "second", "third")
 
 
 def test_a_provider_frozen_in_the_middle_and_thawed_too_late(lab: Lab) -> None:
