@@ -30,6 +30,7 @@ from ravop.protocol.tensors import blobs_of
 from ravsock.core import deadlines, states
 from ravsock.server import clock
 from ravsock.server.dispatcher import Dispatcher
+from ravsock.server.doubts import Doubts
 from ravsock.server.gangs import Gangs
 from ravsock.server.history import History, Run
 from ravsock.server.leases import Leases, needed
@@ -73,6 +74,7 @@ class Work:
         self._history = history
         self._gangs = gangs
         self._progress = progress
+        self._doubts = Doubts(providers, leases)
 
     async def register(
         self, sid: str, identity: Identity, message: Register
@@ -159,7 +161,8 @@ class Work:
         provider.heard = time.monotonic()
         name = provider.provider_id
         message, joint = await self._gangs.report(provider, message)
-        if joint.missing or not (message.done or message.failed or message.returned):
+        message, again = self._doubts.sift(provider, message)
+        if joint.missing or not (message.done or message.failed or message.returned or again):
             return joint
         done = [
             Result(
@@ -182,7 +185,8 @@ class Work:
             for failure in message.failed
         ]
         returned = [
-            Release(task_id=held.task_id, attempt=held.attempt, provider_id=name) for held in message.returned
+            Release(task_id=held.task_id, attempt=held.attempt, provider_id=name)
+            for held in (*message.returned, *again)
         ]
         try:
             outcomes = await self._writer.apply(self._take_in, done, failed, returned, clock.now())

@@ -168,6 +168,53 @@ async def test_what_three_providers_cannot_do_fails_with_reason_op_and_line(
         assert fetched.values[0].problem == told
 
 
+# ── results with NaN ─────────────────────────────────────────────────────────────────────────────────────────────────
+async def spoil(provider: FakeProvider, task: m.Task) -> m.Reported:
+    """Deliver NaN."""
+    nothing = [np.full([size or 1 for size in spec.shape], np.nan, np.float32) for spec in task.outputs]
+    outputs = [await provider.output(spec.name, nan) for spec, nan in zip(task.outputs, nothing, strict=True)]
+    return await provider.deliver(task, tuple(outputs))
+
+
+async def test_nan_of_one_provider_is_checked_by_another_and_refuted(tmp_path: Path) -> None:
+    async with serving(tmp_path) as served, served.requester() as alice, served.provider("broken") as broken:
+        graph_id = await alice.run(branches(1))
+        task = await broken.take()
+        async with served.provider("sound") as sound:
+            assert not (await spoil(broken, task)).accepted
+            assert not (await spoil(broken, task)).accepted, "a report that is sent again changes nothing"
+            await sound.work(await sound.take())
+            await alice.until_state(graph_id, "done")
+            (value,) = await alice.fetch(graph_id, "branch_0")
+            np.testing.assert_allclose(value, expected(0), rtol=1e-5)
+            told = {p.provider_id: p.resting for p in (await alice.call(m.ListProviders())).providers}
+            assert "1 failures" in told["broken"]
+            assert not told["sound"]
+
+
+async def test_nan_that_two_providers_give_is_a_value_and_not_doubted_again(tmp_path: Path) -> None:
+    graph = R.Graph(name="logarithms", rules={"unit_seconds": 0.0})
+    for number in range(3):
+        R.matmul(R.log(R.t(-np.eye(8) - number)), R.t(np.ones((8, 8)))).persist_op(f"nan_{number}")
+    async with (
+        serving(tmp_path) as served, served.requester() as alice, served.provider("a") as a,
+        served.provider("b") as b,
+    ):  # fmt: skip
+        a.keep_working()
+        b.keep_working()
+        await alice.run(graph)
+        done = await alice.until_state(graph.id, "done")
+        assert len(a.done) + len(b.done) == done.tasks_done + 1
+        (value,) = await alice.fetch(graph.id, "nan_0")
+        assert np.isnan(value).all()
+
+
+async def test_nan_of_the_only_provider_is_accepted(tmp_path: Path) -> None:
+    async with serving(tmp_path) as served, served.requester() as alice, served.provider("only") as only:
+        await alice.run(branches(1))
+        assert (await spoil(only, await only.take())).accepted
+
+
 # ── connections that send no packets ─────────────────────────────────────────────────────────────────────────────────
 LEAVE = "1"
 """How Engine.IO tells the other side to close."""
