@@ -17,10 +17,10 @@ from ravsock.core.placement import LINK, Job, Node
 from ravsock.core.stragglers import Leased
 from ravsock.server import clock
 from ravsock.server.history import History
-from ravsock.server.leases import Wish
+from ravsock.server.leases import Wish, wish_for
 from ravsock.server.providers import Batch, Holding, Provider, Providers
 from ravsock.server.writer import Writer
-from ravsock.store import Lease, ReadyTask, Store
+from ravsock.store import Store
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +59,7 @@ class Copies:
             batch.copied = True
             other = self._providers.get(copy.provider_id)
             if other is not None:
-                wishes.append(self._wish(other, leased[copy.number], batch, holdings, now))
+                wishes.append(_twin(other, batch, holdings, now))
         if wishes:
             leases = [wish.lease for wish in wishes]
             copied = await self._writer.apply(self._store.copy, leases, clock.now())
@@ -98,27 +98,13 @@ class Copies:
         known = self._history.link(provider.provider_id)
         return batch.moving if known else batch.moving * LINK / deadlines.SLOW_LINK
 
-    def _wish(
-        self, provider: Provider, leased: Leased, batch: Batch, holdings: list[Holding], now: float
-    ) -> Wish:
-        ready: tuple[ReadyTask, ...] = tuple(h.ready for h in holdings if h.ready is not None)
-        transfer = sum(size for sha, size in leased.job.inputs if sha not in provider.blobs)
-        transfer += sum(task.bytes_out for task in ready)
-        estimate = leased.job.effort.seconds(provider.gflops)
-        lasts = deadlines.lease_seconds(
-            estimate, transfer, max(task.tries for task in ready) + 1, leased.spread
-        )
-        lease = Lease(
-            provider_id=provider.provider_id,
-            deadline=clock.now() + lasts,
-            tasks=tuple(task.task_id for task in ready),
-        )
-        link = self._history.link(provider.provider_id) or LINK
-        twin = Batch(
-            graph_id=batch.graph_id, owner=batch.owner, since=now, moving=transfer / link, copied=True
-        )
-        shares = [h.estimate / (batch.estimate or 1.0) for h in holdings]
-        return Wish(lease, ready, tuple(share * estimate for share in shares), twin)
+
+def _twin(other: Provider, batch: Batch, holdings: Sequence[Holding], now: float) -> Wish:
+    """The same tasks for another provider."""
+    ready = [h.ready for h in holdings if h.ready is not None]
+    whole = batch.work / other.gflops
+    seconds = [whole * h.estimate / (batch.estimate or 1.0) for h in holdings]
+    return wish_for(other, ready, seconds, now, copied=True)
 
 
 def _by_batch(provider: Provider) -> dict[Batch, list[Holding]]:

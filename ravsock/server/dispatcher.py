@@ -21,12 +21,12 @@ from ravsock.server.copies import Copies
 from ravsock.server.gangs import Gangs
 from ravsock.server.health import Health
 from ravsock.server.history import History
-from ravsock.server.leases import Leases, Send, Wish, needed
+from ravsock.server.leases import Leases, Send, Wish, needed, wish_for
 from ravsock.server.muster import Muster
 from ravsock.server.providers import Batch, Holding, Provider, Providers
 from ravsock.server.storage import Storage
 from ravsock.server.writer import Writer
-from ravsock.store import Lease, ReadyTask, Store
+from ravsock.store import ReadyTask, Store
 
 LOOK_BEYOND = 16
 """Ready tasks looked at beyond what there is room for: some fit nowhere."""
@@ -167,7 +167,7 @@ class Dispatcher:
         provider = self._providers.get(assignment.provider_id)
         if provider is None:
             return None
-        stop, each, spread = None, [], self._history.spread(ready[0].model)
+        stop, each = None, []
         for task in ready:
             seconds = self._effort(task).seconds(provider.gflops)
             if task.length is not None:
@@ -175,27 +175,8 @@ class Dispatcher:
                 seconds, stop = seconds * chunk, task.start + chunk
             each.append(seconds)
         now = time.monotonic()
-        incoming = {sha: size for task in ready for sha, size in task.inputs if sha not in provider.blobs}
-        transfer = sum(incoming.values()) + sum(task.bytes_out for task in ready)
         waits = provider.backlog(now) / provider.profile.slots
-        lasts = deadlines.lease_seconds(
-            sum(each) * (1 + assignment.ahead / len(ready)),
-            transfer,
-            max(task.tries for task in ready) + 1,
-            spread,
-        )
-        lease = Lease(
-            provider_id=provider.provider_id,
-            deadline=clock.now() + lasts + deadlines.patience(waits),
-            tasks=assignment.tasks,
-            stop=stop,
-            ahead=assignment.ahead,
-        )
-        link = self._history.link(provider.provider_id) or placement.LINK
-        batch = Batch(
-            graph_id=ready[0].graph_id, owner=ready[0].owner, since=now, moving=transfer / link, waits=waits
-        )
-        return Wish(lease, tuple(ready), tuple(each), batch)
+        return wish_for(provider, ready, each, now, waits=waits, ahead=assignment.ahead, stop=stop)
 
     async def _deliver(self, provider_id: str, batch: Batch, tasks: tuple[Task, ...]) -> None:
         held = [HeldTask(task_id=task.task_id, attempt=task.attempt) for task in tasks]

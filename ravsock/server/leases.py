@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -23,6 +23,7 @@ from ravop.protocol.messages import (
     blobs_needed,
     models_needed,
 )
+from ravsock.core import deadlines
 from ravsock.server import clock
 from ravsock.server.providers import Batch, Holding, Provider, Providers
 from ravsock.server.writer import Writer
@@ -60,6 +61,33 @@ class Wish:
     seconds: tuple[float, ...]
     """That each of them should take."""
     batch: Batch
+
+
+def wish_for(
+    provider: Provider, ready: Sequence[ReadyTask], seconds: Sequence[float], now: float,
+    *, waits: float = 0.0, ahead: int = 0, stop: int | None = None, copied: bool = False,
+) -> Wish:  # fmt: skip
+    """To give the provider these tasks, which should take `seconds` each when it begins in `waits` seconds."""
+    incoming = {sha: size for task in ready for sha, size in task.inputs if sha not in provider.blobs}
+    transfer = sum(incoming.values()) + sum(task.bytes_out for task in ready)
+    lasts = deadlines.lease_seconds(
+        sum(seconds) * (1 + ahead / len(ready)),
+        transfer,
+        max(task.tries for task in ready) + 1,
+        provider.history.spread(ready[0].model),
+    )
+    lease = Lease(
+        provider_id=provider.provider_id,
+        deadline=clock.now() + lasts + deadlines.patience(waits),
+        tasks=tuple(task.task_id for task in ready),
+        stop=stop,
+        ahead=ahead,
+    )
+    batch = Batch(
+        graph_id=ready[0].graph_id, owner=ready[0].owner, since=now, moving=transfer / provider.link,
+        waits=waits, copied=copied,
+    )  # fmt: skip
+    return Wish(lease, tuple(ready), tuple(seconds), batch)
 
 
 class Leases:

@@ -101,6 +101,11 @@ class Provider:
         """As measured."""
         return self.history.gflops(self.provider_id)
 
+    @property
+    def link(self) -> float:
+        """Bytes a second of its line, as measured; what is assumed of any line where nothing was."""
+        return self.history.link(self.provider_id) or LINK
+
     def works_for_others(self, graph_id: str) -> bool:
         """Whether it holds a task of another graph."""
         return any(batch.graph_id != graph_id for batch in self.batches)
@@ -143,7 +148,7 @@ class Provider:
             graph_id=self.graph_id,
             resting=now < self.resting_until,
             holds=self.blobs,
-            link=self.history.link(self.provider_id) or LINK,
+            link=self.link,
             latency=self.history.latency(self.provider_id),
         )
 
