@@ -4,7 +4,8 @@
 `ravsock.store`.
 
 - What comes in: `sockets` (control), `blobs` (bulk), `exchange` (frames between ranks) and `rest` (people), with `auth`,
-  `http` and `connection`. What it means: `service` for requesters, `admission` for their graphs, `work` for providers.
+  `http` and `connection`. What it means: `service` for requesters, `admission` for their graphs, `work` for providers,
+  `doubts` about what these report.
 - What goes out to providers: `dispatcher` in each round asks `muster` for gangs, places what is left, and asks `copies` for
   second attempts when nothing is left. `leases` keeps what they hold, `gangs` what several hold together (each a `Gang`).
   `progress` goes out to requesters.
