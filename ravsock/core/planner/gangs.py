@@ -18,8 +18,9 @@ from ravsock.core.planner.body import Body
 from ravsock.core.planner.context import Context
 from ravsock.core.planner.parts import PartWriter, Ports
 from ravsock.core.planner.placing import count_branches, place
-from ravsock.core.planner.sharing import Web, share
+from ravsock.core.planner.sharing import share
 from ravsock.core.planner.staging import Stage
+from ravsock.core.planner.web import Web
 
 MAX_WIDTH = 16
 FIRST_GAIN = 1.25

@@ -27,8 +27,8 @@ from ravop.protocol.parts import (
 from ravsock.core.plan import PartPlan
 from ravsock.core.planner.body import carry_count
 from ravsock.core.planner.build import ModelBuilder
-from ravsock.core.planner.sharing import Scope
 from ravsock.core.planner.staging import Border, Message, Stage
+from ravsock.core.planner.web import Scope
 
 
 @dataclass(frozen=True)

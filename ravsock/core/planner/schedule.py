@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Sequence
 
 from ravsock.core.fleet import DEFAULT_GFLOPS, DEFAULT_LINE, Line
@@ -11,6 +10,8 @@ from ravsock.core.planner.cluster import HOP_SECONDS, WIRE
 
 MAX_SLOTS = 64
 """More are not looked at: hardly a plan can use them."""
+_A_WHILE = 0.01
+"""As a share of the time that the plan takes on as many machines as it can use."""
 
 
 def seconds_of(cost: Cost, gflops: float) -> float:
@@ -85,9 +86,10 @@ def fleet_seconds(plan: Plan, slots: Sequence[float], line: Line = DEFAULT_LINE)
 
 
 def width(plan: Plan, gflops: float = DEFAULT_GFLOPS, line: Line = DEFAULT_LINE) -> int:
-    """How many machines of this speed the plan keeps busy at once when each unit starts as soon as it can."""
+    """How many machines of this speed the plan keeps busy at once, for a while, when each unit starts as soon as it
+    can."""
     before, finish = sources(plan), [0.0] * len(plan.units)
-    running: list[tuple[float, int]] = []
+    events: list[tuple[float, int]] = []
     for index, unit in enumerate(plan.units):
         start = max((finish[p] for p in before[index]), default=0.0)
         finish[index] = start + max(_alone(unit, 1.0), 1e-9)
@@ -95,16 +97,18 @@ def width(plan: Plan, gflops: float = DEFAULT_GFLOPS, line: Line = DEFAULT_LINE)
         if isinstance(unit, Loop) and unit.gangs:
             gang, _ = best_gang(unit, [gflops] * MAX_SLOTS, line)
             inner = 1 if gang is None else len(gang.parts)
-        running.append((start, inner))
-    ends: list[tuple[float, int]] = []
-    busy = most = 0
-    for (start, inner), end in sorted(zip(running, finish, strict=True)):
-        while ends and ends[0][0] <= start:
-            busy -= heapq.heappop(ends)[1]
-        busy += inner
-        heapq.heappush(ends, (end, inner))
-        most = max(most, busy)
-    return most
+        events += [(start, inner), (finish[index], -inner)]
+    lasting: dict[int, float] = {}
+    busy, since = 0, 0.0
+    for moment, change in sorted(events):
+        lasting[busy] = lasting.get(busy, 0.0) + moment - since
+        busy, since = busy + change, moment
+    total = 0.0
+    for count in sorted(lasting, reverse=True):
+        total += lasting[count]
+        if total >= _A_WHILE * since:
+            return count
+    return 0
 
 
 def sources(plan: Plan) -> list[list[int]]:

@@ -15,7 +15,8 @@ import onnx_ir as ir
 from ravop.graph.cost import nbytes
 from ravsock.core.fleet import Line
 from ravsock.core.planner.body import carry_count
-from ravsock.core.planner.sharing import Scope, Shares, Web
+from ravsock.core.planner.sharing import Shares
+from ravsock.core.planner.web import Scope, Web
 
 
 @dataclass(frozen=True)
