@@ -16,6 +16,8 @@ from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack
 from typing import Any
 
+from tenacity import retry, retry_if_exception_type, stop_after_attempt
+
 from provider.cache import Cache
 from provider.control import listening
 from provider.core.events import Quit
@@ -29,11 +31,13 @@ from provider.sandbox import Sandbox
 from provider.settings import Settings, sends_in_the_clear, software
 from provider.slots import Slots
 from provider.wire import Measured, Ready
-from ravop.errors import ComputeError
+from ravop.errors import ComputeError, CrashedError
 from ravop.protocol.messages import Profile
 
 FLOP_SHARE = 0.3
 """Of the measured speed, that a subgraph may reach: only for the first guess of a task's duration."""
+TRIES = 3
+"""How often a worker may die, by whatever hand, before the provider says that the engine does not work here."""
 
 log = logging.getLogger(__name__)
 
@@ -94,10 +98,11 @@ async def serve(settings: Settings, home: Home, display: Display) -> Quit:
         return await daemon.run()
 
 
+@retry(retry=retry_if_exception_type(CrashedError), stop=stop_after_attempt(TRIES), reraise=True)
 async def speed(sandbox: Sandbox, home: Home, threads: int, again: bool = False) -> tuple[Ready, Measured]:
     """What the engine is, and how fast: measured once for each version and number of threads, or `again`.
 
-    Raises `ComputeError` where the engine does not work here.
+    A worker that dies is started again. Raises `ComputeError` where the engine does not work here.
     """
     ready = await sandbox.start()
     measured = None if again else home.speed(ready.engine, threads)
