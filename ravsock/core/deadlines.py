@@ -111,10 +111,17 @@ def chunk_length(left: int, estimate: float, pace: Pace | None = None, tries: in
     The first chunk is short, so that something is seen soon; chunks grow until one is worth `CHUNK_SECONDS`. Each of the
     `tries` that came to nothing halves it, so that a loop gets on even where no provider stays for long.
     """
-    target = FIRST_CHUNK_SECONDS if pace is None else CHUNK_SECONDS
-    fitting = int(min(target / estimate, left)) if estimate > 0 else left
-    allowed = fitting if pace is None else min(fitting, GROWTH * pace.length)
-    return max(1, min(allowed, left) >> min(tries, 62))
+    if pace is None:
+        length = iterations(left, estimate, FIRST_CHUNK_SECONDS)
+    else:
+        length = iterations(left, estimate, CHUNK_SECONDS, GROWTH * pace.length)
+    return max(1, length >> min(tries, 62))
+
+
+def iterations(left: int, seconds: float, worth: float, most: int | None = None) -> int:
+    """How many of the `left` iterations, of `seconds` each, are `worth` so many seconds: at least 1, at most `most`."""
+    fitting = int(min(worth / seconds, left)) if seconds > 0 else left
+    return max(1, min(fitting, left if most is None else most))
 
 
 def rest_seconds(failures: int) -> float:

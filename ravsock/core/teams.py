@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from ravsock.core.deadlines import FIRST_CHUNK_SECONDS, Effort, Pace
+from ravsock.core.deadlines import FIRST_CHUNK_SECONDS, Effort, Pace, iterations
 from ravsock.core.fleet import DEFAULT_GFLOPS
 from ravsock.core.placement import LINK
 from ravsock.core.plan import Gang, PartPlan
@@ -177,9 +177,7 @@ def chunk_length(left: int, seconds: float, transfer: float, tries: int, seen: S
     first = max(FIRST_CHUNK_SECONDS, transfer)
     target = first if seen is None else max(CHUNK_SECONDS, seen.around / TRANSFER_SHARE)
     target = min(target, MAX_CHUNK_SECONDS) / 2.0 ** min(tries, 10)
-    fitting = int(min(target / seconds, left)) if seconds > 0 else left
-    allowed = fitting if seen is None else min(fitting, GROWTH * seen.length)
-    return max(1, min(allowed, left))
+    return iterations(left, seconds, target, None if seen is None else GROWTH * seen.length)
 
 
 def _rather_alone(chunk: Chunk, whole: float, alone: Sequence[Member]) -> bool:

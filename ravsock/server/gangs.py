@@ -26,7 +26,7 @@ from ravsock.core.teams import Team
 from ravsock.server import clock
 from ravsock.server.exchange import Exchange
 from ravsock.server.gang import Gang, Key, Past
-from ravsock.server.leases import Leases
+from ravsock.server.leases import RETURN_SECONDS, Leases
 from ravsock.server.providers import Provider, Providers
 from ravsock.server.writer import Writer
 from ravsock.store import (
@@ -45,8 +45,6 @@ JOIN_SECONDS = 20.0
 """Time for all ranks to come to the exchange, beside that for what they must fetch first."""
 LOST_SECONDS = 2.0
 """A rank that left the exchange has so long to say why, before its gang is broken off."""
-RETURN_SECONDS = 10.0
-"""A provider that gives its part back gets no work for so long."""
 DISCARDED = Reported()
 V = TypeVar("V")
 

@@ -30,6 +30,8 @@ from ravsock.server.writer import Writer
 from ravsock.store import Failure, Lease, Outcome, ReadyTask, Release, Store
 from ravsock.store import Recall as StoreRecall
 
+RETURN_SECONDS = 10.0
+"""A provider that gives something back gets no work for so long."""
 Send = Callable[[str, Message], Awaitable[None]]
 """Sends a message to a connection and waits for its acknowledgement. Raises `RavenError` when none comes."""
 
