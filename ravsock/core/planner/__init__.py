@@ -1,7 +1,8 @@
 """The planner: splits a graph into the units that are shipped. Pure.
 
 `items` reads a scope, `cluster` groups its items, `units` makes subgraphs and loops of the groups, `build` and `chunk`
-write their models, `schedule` and `summary` say what to expect. Callers use `plan_graph` alone.
+write their models; several providers share a loop's iterations by `gangs`, or by `ranges` where these are independent;
+`schedule` and `summary` say what to expect. Callers use `plan_graph` alone.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Ways to run a loop's iterations on several machines at once: the door to `placing`, `sharing`, `staging` and `parts`.
+"""Ways to run a loop's iterations on several machines at once: the door to `placing`, `web`, `sharing`, `staging` and `parts`.
 
 A way is worth offering when it is faster, exchanges included, than each way for fewer machines. Nothing here knows of
 training: parallel branches in a loop's body are all it looks for.
