@@ -16,6 +16,7 @@ from functools import cached_property, lru_cache
 from typing import NamedTuple
 
 from ravop.errors import ArgumentError
+from ravop.protocol.messages import OutputSpec
 from ravsock.core.fleet import DEFAULT_GFLOPS
 from ravsock.core.plan import GraphPlan, Loop, Plan, Subgraph, Unit, ValueType, inputs_of, outputs_of
 
@@ -86,6 +87,8 @@ class Program:
         self.plan = plan
         self.inputs = frozenset(plan.inputs)
         self.scopes: dict[Key, Scope] = {}
+        self.specs: dict[tuple[Key, int], tuple[OutputSpec, ...]] = {}
+        """What `tasks.output_specs` has found of subgraphs, which always give the same."""
         self._homes: dict[str, Key] = dict.fromkeys(plan.inputs, ())
         self.counts_units = not any(isinstance(unit, Loop) for unit in plan.main.units)
         """A graph without loops: its steps are its units."""
@@ -96,7 +99,7 @@ class Program:
         return self.scopes[key_of(path)]
 
     def unit(self, path: str, unit: int) -> Unit:
-        return self.scope(path).plan.units[unit]
+        return self.scopes[key_of(path)].plan.units[unit]
 
     def loop(self, path: str, unit: int) -> Loop:
         loop = self.unit(path, unit)

@@ -16,7 +16,7 @@ from ravop.errors import ComputeError, MessageError, Problem
 from ravop.protocol.messages import Output, OutputSpec
 from ravop.protocol.tensors import INLINE_LIMIT, Blob, Inline, TensorRef, tensor_header
 from ravsock.core.plan import START, STOP, Cost, Gang, Loop, Port, Subgraph, ValueType
-from ravsock.core.program import Place, Program, iteration_of
+from ravsock.core.program import Place, Program, iteration_of, key_of
 
 HEADER = 256
 """Bytes of an `.npy` header, at most, for a tensor of few axes."""
@@ -115,13 +115,17 @@ def _chunk_values(program: Program, path: str, loop: Loop, ports: list[Port], st
 
 def output_specs(program: Program, path: str, unit: int, start: int, stop: int) -> tuple[OutputSpec, ...]:
     """What the task's model must give."""
-    found = program.unit(path, unit)
+    found, key = program.unit(path, unit), (key_of(path), unit)
+    if key in program.specs:
+        return program.specs[key]
     stacked = {s.stacked for s in found.stacked} if isinstance(found, Loop) else set()
     specs = []
     for port in model_of(program, path, unit).outputs:
         value = program.value_type(port.value)
         shape = (stop - start, *value.shape[1:]) if port.value in stacked else value.shape
         specs.append(OutputSpec(name=port.name, dtype=value.dtype, shape=shape))
+    if isinstance(found, Subgraph):
+        program.specs[key] = tuple(specs)
     return tuple(specs)
 
 

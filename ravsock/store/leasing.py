@@ -21,7 +21,7 @@ from ravop.protocol.parts import Part
 from ravop.protocol.tensors import Inline, TensorRef, encode_tensor
 from ravsock.core import ahead, states
 from ravsock.core.plan import Gang, Subgraph
-from ravsock.core.program import Place
+from ravsock.core.program import Place, Scope
 from ravsock.core.tasks import Need, cost_of, gangs_of, label_of, length_of, model_of, needs, output_specs
 from ravsock.store.bindings import Bindings
 from ravsock.store.rows import TaskRow
@@ -29,8 +29,8 @@ from ravsock.store.schema import graphs, tasks
 from ravsock.store.tasks import IDS, WITH_GRAPH, Tasks, by_graph
 from ravsock.store.values import Lease
 
-LOOK_AT = 4
-"""Waiting tasks looked at for each that may run ahead: some wait for something else as well."""
+LOOK_AT = (1, 4)
+"""Waiting tasks looked at for each that may run ahead: first few, then more, since some wait for something else as well."""
 _LEASABLE = WITH_GRAPH.where(
     IDS, tasks.c.state == states.READY, graphs.c.state == states.EXECUTING
 ).with_for_update(of=tasks, skip_locked=True)
@@ -164,15 +164,9 @@ class Leasing(Tasks):
                 scopes[one.row.graph, one.row.path].append(one.row.unit)
         for (number, path), units in scopes.items():
             scope = self._known(connection, number).program.scope(path)
-            possible = ahead.candidates(scope, units, LOOK_AT * most)
-            found = (
-                connection.execute(_AHEAD, {"g": number, "p": path, "units": possible}) if possible else ()
-            )
-            rows = {row.unit: row for row in starmap(TaskRow, found)}
-            waiting = {unit: row.waiting_for for unit, row in rows.items()}
-            for unit in ahead.followers(scope, units, waiting, most):
-                self._note_outputs(connection, rows[unit], len(batch), earlier)
-                batch.append(Shipment(rows[unit], _next(rows[unit]), 1, seconds, earlier))
+            for row in _following(connection, scope, {"g": number, "p": path}, units, most):
+                self._note_outputs(connection, row, len(batch), earlier)
+                batch.append(Shipment(row, _next(row), 1, seconds, earlier))
                 most -= 1
 
     def _note_outputs(
@@ -226,6 +220,20 @@ class Leasing(Tasks):
         )  # fmt: skip
         made = (task,) if one.gang is None else _ranks(task, one.gang, row.start, one.stop)
         return tuple(msgspec.structs.replace(t, sizes=_sizes(t, known.model_sizes)) for t in made)
+
+
+def _following(
+    connection: sa.Connection, scope: Scope, here: dict[str, Any], units: Sequence[int], most: int
+) -> list[TaskRow]:
+    """Up to `most` tasks of the instance `here` that wait for nothing but what `units` and those before them give."""
+    for many in LOOK_AT:
+        possible = ahead.candidates(scope, units, many * most)
+        found = connection.execute(_AHEAD, {**here, "units": possible}) if possible else ()
+        rows = {row.unit: row for row in starmap(TaskRow, found)}
+        following = ahead.followers(scope, units, {unit: row.waiting_for for unit, row in rows.items()}, most)
+        if len(following) == most or len(possible) < many * most:
+            break
+    return [rows[unit] for unit in following]
 
 
 def _ranks(task: Task, gang: Gang, start: int, stop: int) -> tuple[Task, ...]:

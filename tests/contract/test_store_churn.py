@@ -210,9 +210,10 @@ class Churn(RuleBasedStateMachine):
     def restart(self) -> None:
         """The coordinator was killed: a new one knows only the database."""
         held = self.bench.store.held_by()
-        self.bench.store._remembered.clear()
-        self.bench.store._needed.clear()
-        self.bench.store._engine.dispose()
+        store = self.bench.store
+        for remembered in (store._remembered, store._needed, store._ports):
+            remembered._kept.clear()
+        store._engine.dispose()
         assert self.bench.store.held_by() == held
         assert {(h.task_id, h.attempt, h.provider_id) for h in held} == {
             (a.id, a.task.attempt, a.provider) for a in self.attempts if a.leased
