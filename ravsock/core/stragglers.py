@@ -36,6 +36,8 @@ class Leased:
     """Seconds that its run should take there."""
     waits: float = 0.0
     """Seconds until it should have begun and have had its inputs."""
+    slack: float = 0.0
+    """Seconds that it may take besides: its provider's line may be slow."""
     spread: Spread = field(default=UNKNOWN)
 
 
@@ -48,7 +50,7 @@ class Copy:
 def late_after(task: Leased) -> float:
     """Seconds after which it is late."""
     factor = LATE * task.spread.high if task.spread.known else LATE_UNKNOWN
-    return task.waits + max(factor * task.expected, task.expected + LEAST_SECONDS)
+    return task.waits + task.slack + max(factor * task.expected, task.expected + LEAST_SECONDS)
 
 
 def seconds_left(task: Leased) -> float:

@@ -26,8 +26,8 @@ TRY_ALONE_SECONDS = 1.0
 may bring."""
 MISTAKEN = 1.5
 """A plan may be wrong by so much for gangs and single providers alike; what a gang takes beyond that is its own."""
-TRANSFER_SHARE = 0.05
-"""Of a chunk's time that may go into carrying its outputs."""
+AROUND_SHARE = 0.03
+"""Of a chunk's time that may go into all around it."""
 CHUNK_SECONDS = 5.0
 """Longer than one provider's: coming together again takes a tenth of a second."""
 MAX_CHUNK_SECONDS = 90.0
@@ -174,10 +174,19 @@ def chunk_length(left: int, seconds: float, transfer: float, tries: int, seen: S
 
     Worth a few seconds; more where that is little beside the transfer; less after each try that was broken off.
     """
-    first = max(FIRST_CHUNK_SECONDS, transfer)
-    target = first if seen is None else max(CHUNK_SECONDS, seen.around / TRANSFER_SHARE)
-    target = min(target, MAX_CHUNK_SECONDS) / 2.0 ** min(tries, 10)
-    return iterations(left, seconds, target, None if seen is None else GROWTH * seen.length)
+    if seen is None:
+        return iterations(left, seconds, _halved(max(FIRST_CHUNK_SECONDS, transfer), tries))
+    # no iteration is cut: rather one more than too large a share of the time around them
+    around = _halved(seen.around / AROUND_SHARE, tries)
+    enough = math.ceil(around / seconds) if seconds > 0 else left
+    usual, longest = (
+        iterations(left, seconds, _halved(t, tries)) for t in (CHUNK_SECONDS, MAX_CHUNK_SECONDS)
+    )
+    return max(1, min(max(usual, enough), longest, GROWTH * seen.length))
+
+
+def _halved(target: float, tries: int) -> float:
+    return min(target, MAX_CHUNK_SECONDS) / 2.0 ** min(tries, 10)
 
 
 def _rather_alone(chunk: Chunk, whole: float, alone: Sequence[Member]) -> bool:

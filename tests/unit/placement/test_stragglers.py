@@ -66,7 +66,11 @@ def test_lateness_is_judged_by_how_runs_spread() -> None:
     wild = Leased(1, "a", leased().job, 0.0, 10.0, spread=Spread(20, 1.0, 5.0))
     queued = Leased(1, "a", leased().job, 0.0, 10.0, waits=7.0, spread=STEADY)
     assert (late_after(leased()), late_after(wild), late_after(unknown)) == (15.0, 75.0, 40.0)
-    assert late_after(queued) == 22.0
+    far = Leased(1, "a", leased().job, 0.0, 10.0, waits=7.0, slack=100.0, spread=STEADY)
+    assert (late_after(queued), late_after(far)) == (22.0, 122.0)
+    assert copies([far], [BUSY, node("b")]) == (), (
+        "its line may be slow: nothing says that another ends sooner"
+    )
     assert next_look([wild, queued]) == 22.0
     assert next_look([]) is None
 

@@ -209,7 +209,10 @@ def test_chunks_are_long_where_their_outputs_are_slow_to_carry() -> None:
     assert 19 <= first.estimate <= 21, "as long as up and down should take"
     known = choose(chunk(gang(2, 1.0), seen={2: Seen(1.0, 1000, around=4.0)}), far)
     assert known is not None
-    assert 3.9 <= teams.TRANSFER_SHARE * known.estimate <= 4.1
+    assert 85 <= known.estimate <= teams.MAX_CHUNK_SECONDS
+    near = choose(chunk(gang(2, 10.0), seconds=20.0, seen={2: Seen(1.0, 9, around=0.8)}), far)
+    assert near is not None
+    assert (near.length, near.estimate) == (3, pytest.approx(30.0, rel=0.01)), "two would be too little"
     huge = choose(chunk(gang(2, 1.0), seen={2: Seen(1.0, 1000, around=40.0)}), far)
     assert huge is not None
     assert huge.estimate <= teams.MAX_CHUNK_SECONDS
