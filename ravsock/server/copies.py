@@ -59,7 +59,7 @@ class Copies:
             batch.copied = True
             other = self._providers.get(copy.provider_id)
             if other is not None:
-                wishes.append(_twin(other, batch, holdings, now))
+                wishes.append(_twin(other, leased[copy.number].job.effort, holdings, now))
         if wishes:
             leases = [wish.lease for wish in wishes]
             copied = await self._writer.apply(self._store.copy, leases, clock.now())
@@ -78,7 +78,7 @@ class Copies:
             task_id=holdings[0].task_id,
             graph_id=batch.graph_id,
             owner=batch.owner,
-            effort=Effort(batch.work),
+            effort=self._effort(provider, holdings),
             peak_memory=max((task.peak_memory for task in ready), default=0),
             inputs=tuple({sha: size for task in ready for sha, size in task.inputs}.items()),
             failed_on=frozenset(name for task in ready for name in task.failed_on),
@@ -89,22 +89,31 @@ class Copies:
             job=job,
             elapsed=now - batch.since,
             expected=batch.estimate,
-            waits=batch.waits + batch.moving,
-            slack=self._slack(provider, batch),
+            waits=batch.waits + self._moving(provider, batch),
             spread=self._history.spread(ready[0].model),
         )
 
-    def _slack(self, provider: Provider, batch: Batch) -> float:
-        """Nothing is late because of a line of which nothing was seen."""
+    def _effort(self, provider: Provider, holdings: Sequence[Holding]) -> Effort:
+        """Of all that is held, on any provider. What was estimated for this one says how many iterations there are."""
+        work = overhead = 0.0
+        for holding in holdings:
+            if (task := holding.ready) is not None:
+                one = deadlines.effort(task.flops, task.seconds_overhead, self._history.pace(task.model))
+                count = holding.estimate / max(one.seconds(provider.gflops), 1e-12)
+                work, overhead = work + one.work * count, overhead + one.overhead * count
+        return Effort(work, overhead)
+
+    def _moving(self, provider: Provider, batch: Batch) -> float:
+        """Seconds that its line may need: nothing is late because of a line of which nothing was seen."""
         known = self._history.link(provider.provider_id)
-        return 0.0 if known else batch.moving * LINK / deadlines.SLOW_LINK
+        return batch.moving if known else batch.moving * LINK / deadlines.SLOW_LINK
 
 
-def _twin(other: Provider, batch: Batch, holdings: Sequence[Holding], now: float) -> Wish:
-    """The same tasks for another provider."""
+def _twin(other: Provider, effort: Effort, holdings: Sequence[Holding], now: float) -> Wish:
+    """The same tasks, which are of this effort together, for another provider."""
     ready = [h.ready for h in holdings if h.ready is not None]
-    whole = batch.work / other.gflops
-    seconds = [whole * h.estimate / (batch.estimate or 1.0) for h in holdings]
+    whole, expected = effort.seconds(other.gflops), sum(h.estimate for h in holdings)
+    seconds = [whole * h.estimate / (expected or 1.0) for h in holdings]
     return wish_for(other, ready, seconds, now, copied=True)
 
 

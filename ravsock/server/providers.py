@@ -38,8 +38,6 @@ class Batch:
     """Seconds until it should begin, when it was given."""
     estimate: float = 0.0
     """Seconds that all of its tasks should take."""
-    work: float = 0.0
-    """The same in GFLOPS-seconds, at the speed that the provider was taken for."""
     left: int = 0
     """Tasks of which nothing was heard."""
     copied: bool = False
@@ -122,7 +120,6 @@ class Provider:
         batch = holding.batch
         batch.left += 1
         batch.estimate += holding.estimate
-        batch.work += holding.estimate * self.gflops
         self._batches[batch] = None
 
     def drop(self, task_id: int) -> None:

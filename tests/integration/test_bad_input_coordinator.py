@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 import pytest
 import sqlalchemy as sa
-from coordinators import FakeProvider, branches, expected, serving
+from coordinators import FakeProvider, branches, expected, loop, serving
 from onnx import TensorProto, helper
 
 import ravop as R
@@ -168,6 +168,19 @@ async def test_what_three_providers_cannot_do_fails_with_reason_op_and_line(
         assert fetched.values[0].problem == told
 
 
+async def test_who_claims_much_and_answers_nothing_is_not_waited_for(tmp_path: Path) -> None:
+    huge = {"gflops": 1e9, "slots": 1024, "memory": 1 << 62}
+    async with (
+        serving(tmp_path) as served, served.requester() as alice, served.provider("boaster", **huge) as boaster,
+    ):  # fmt: skip
+        graph_id = await alice.run(loop(1000))
+        await boaster.take()
+        async with served.provider("modest") as modest:
+            modest.keep_working()
+            await alice.until_state(graph_id, "done")
+            assert boaster.recalled
+
+
 # ── results with NaN ─────────────────────────────────────────────────────────────────────────────────────────────────
 async def spoil(provider: FakeProvider, task: m.Task) -> m.Reported:
     """Deliver NaN."""
@@ -193,20 +206,16 @@ async def test_nan_of_one_provider_is_checked_by_another_and_refuted(tmp_path: P
 
 
 async def test_nan_that_two_providers_give_is_a_value_and_not_doubted_again(tmp_path: Path) -> None:
-    graph = R.Graph(name="logarithms", rules={"unit_seconds": 0.0})
-    for number in range(3):
-        R.matmul(R.log(R.t(-np.eye(8) - number)), R.t(np.ones((8, 8)))).persist_op(f"nan_{number}")
-    async with (
-        serving(tmp_path) as served, served.requester() as alice, served.provider("a") as a,
-        served.provider("b") as b,
-    ):  # fmt: skip
-        a.keep_working()
-        b.keep_working()
-        await alice.run(graph)
-        done = await alice.until_state(graph.id, "done")
-        assert len(a.done) + len(b.done) == done.tasks_done + 1
-        (value,) = await alice.fetch(graph.id, "nan_0")
-        assert np.isnan(value).all()
+    async with serving(tmp_path) as served, served.requester() as alice, served.provider("first") as first:
+        await alice.run(branches(2))
+        task, another = await first.take(), await first.take()
+        async with served.provider("second") as second:
+            assert not (await spoil(first, task)).accepted
+            again = await second.take()
+            assert again.task_id == task.task_id
+            assert (await spoil(second, again)).accepted
+            assert (await spoil(first, another)).accepted
+            await alice.until(lambda info: info.state == "done")
 
 
 async def test_nan_of_the_only_provider_is_accepted(tmp_path: Path) -> None:
