@@ -89,7 +89,8 @@ class Copies:
             job=job,
             elapsed=now - batch.since,
             expected=batch.estimate,
-            waits=batch.waits + self._moving(provider, batch),
+            waits=batch.waits + batch.moving,
+            slack=self._slack(provider, batch),
             spread=self._history.spread(ready[0].model),
         )
 
@@ -103,10 +104,10 @@ class Copies:
                 work, overhead = work + one.work * count, overhead + one.overhead * count
         return Effort(work, overhead)
 
-    def _moving(self, provider: Provider, batch: Batch) -> float:
-        """Seconds that its line may need: nothing is late because of a line of which nothing was seen."""
+    def _slack(self, provider: Provider, batch: Batch) -> float:
+        """Nothing is late because of a line of which nothing was seen."""
         known = self._history.link(provider.provider_id)
-        return batch.moving if known else batch.moving * LINK / deadlines.SLOW_LINK
+        return 0.0 if known else batch.moving * LINK / deadlines.SLOW_LINK
 
 
 def _twin(other: Provider, effort: Effort, holdings: Sequence[Holding], now: float) -> Wish:
