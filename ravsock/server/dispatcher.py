@@ -185,10 +185,11 @@ class Dispatcher:
             return await self._leases.release(provider_id, held)
         self._leases.touch(batch.graph_id)
         try:
-            tasks = await self._storage.fitted_tasks(tasks)
-            batch.blobs = frozenset().union(batch.blobs, *map(needed, tasks))
+            fitted = await self._storage.fitted_tasks(tasks)
+            if fitted is not tasks:
+                batch.blobs = batch.blobs.union(*map(needed, fitted))
             sent = time.monotonic()
-            await self._send(provider.sid, Assign(tasks=tasks))
+            await self._send(provider.sid, Assign(tasks=fitted))
             if len(tasks) <= SMALL_MESSAGE:
                 self._history.answered(provider_id, time.monotonic() - sent)
         except MessageError as error:

@@ -33,7 +33,7 @@ from ravsock.server.dispatcher import Dispatcher
 from ravsock.server.doubts import Doubts
 from ravsock.server.gangs import Gangs
 from ravsock.server.history import History, Run
-from ravsock.server.leases import Leases, needed
+from ravsock.server.leases import RETURN_SECONDS, Leases, needed
 from ravsock.server.progress import Progress
 from ravsock.server.providers import Batch, Holding, Provider, Providers
 from ravsock.server.storage import Storage
@@ -42,8 +42,6 @@ from ravsock.store import Failure, Held, Identity, Outcome, Release, Result, Sto
 
 LOST_SECONDS = 2 * deadlines.BEAT_SECONDS
 """A task that a provider does not name so long after it was sent, it does not have."""
-HAND_BACK_SECONDS = 10.0
-"""A provider that hands a task back gets none for so long."""
 JOINABLE = 100
 """Graphs shown to a provider that asks."""
 
@@ -216,7 +214,7 @@ class Work:
         if message.failed and any(provider.holds(f.task_id, f.attempt) for f in message.failed):
             self._leases.rest_after_failure(provider)
         elif message.returned and not message.failed:
-            self._leases.rest(provider, HAND_BACK_SECONDS, "after handing a task back")
+            self._leases.rest(provider, RETURN_SECONDS, "after handing a task back")
         for failure in message.failed:
             problem = error_from_problem(failure.problem)
             log.info("provider %s failed task %d: %s", provider.provider_id, failure.task_id, problem)
@@ -224,12 +222,13 @@ class Work:
         for result, outcome in zip(message.done, outcomes, strict=False):
             if outcome.accepted:
                 provider.succeeded()
-                provider.blobs.add(blob.sha for output in result.outputs for blob in blobs_of(output.ref))
                 good.append((result, outcome))
             elif outcome.problem is not None:
                 why = outcome.problem.text()
                 log.warning("a result of provider %s is wrong: %s", provider.provider_id, why)
                 self._leases.rest_after_failure(provider)
+        given = [output.ref for result, _ in good for output in result.outputs]
+        provider.blobs.add(blob.sha for ref in given for blob in blobs_of(ref))
         self._learn(provider, good, now)
         settled: list[TaskResult | TaskFailure | HeldTask] = [
             *message.done,
