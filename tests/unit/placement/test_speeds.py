@@ -4,10 +4,13 @@ import math
 import random
 
 import pytest
+from plans import PROFILE
 
 from ravsock.core import speeds
 from ravsock.core.deadlines import Effort
+from ravsock.core.fleet import Fleet, Line
 from ravsock.server.history import History, Run
+from ravsock.server.providers import Provider
 
 TRUE = 10.0
 
@@ -99,6 +102,16 @@ def test_a_line_is_known_by_the_median_of_its_last_transfers() -> None:
     for seconds in (0.05, 0.05, 0.4):
         history.answered("a", seconds)
     assert history.latency("a") == 0.05
+
+
+def test_the_planner_is_told_of_lines_as_they_were_measured() -> None:
+    history = History()
+    provider = Provider("far", 1, "sid", PROFILE, None, 0.0, history)
+    assert provider.speed().line is None, "nothing is assumed of a line"
+    history.moved("far", 10_000_000, 5.0)
+    history.answered("far", 0.1)
+    assert provider.speed().line == Line(rate=2e6, latency=0.1)
+    assert Fleet((provider.speed(),)).typical_line.seconds(2e6) == pytest.approx(1.1)
 
 
 def test_a_spread_tells_the_median_and_the_slowest_tenth() -> None:
