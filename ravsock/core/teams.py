@@ -178,7 +178,8 @@ def chunk_length(left: int, seconds: float, transfer: float, tries: int, seen: S
         return iterations(left, seconds, _halved(max(FIRST_CHUNK_SECONDS, transfer), tries))
     # no iteration is cut: rather one more than too large a share of the time around them
     around = _halved(seen.around / AROUND_SHARE, tries)
-    enough = math.ceil(around / seconds) if seconds > 0 else left
+    enough = max(1, math.ceil(around / seconds)) if seconds > 0 else left
+    enough = left // max(1, round(left / enough))  # and no short rest remains
     usual, longest = (
         iterations(left, seconds, _halved(t, tries)) for t in (CHUNK_SECONDS, MAX_CHUNK_SECONDS)
     )

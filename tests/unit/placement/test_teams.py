@@ -213,6 +213,9 @@ def test_chunks_are_long_where_their_outputs_are_slow_to_carry() -> None:
     near = choose(chunk(gang(2, 10.0), seconds=20.0, seen={2: Seen(1.0, 9, around=0.8)}), far)
     assert near is not None
     assert (near.length, near.estimate) == (3, pytest.approx(30.0, rel=0.01)), "two would be too little"
+    rest = choose(chunk(gang(2, 10.0), seconds=20.0, left=4, seen={2: Seen(1.0, 9, around=0.8)}), far)
+    assert rest is not None
+    assert rest.length == 4, "one would remain"
     huge = choose(chunk(gang(2, 1.0), seen={2: Seen(1.0, 1000, around=40.0)}), far)
     assert huge is not None
     assert huge.estimate <= teams.MAX_CHUNK_SECONDS
