@@ -14,7 +14,7 @@ from typing import Protocol
 import numpy as np
 
 from ravop.engine import Session
-from ravop.errors import ComputeError
+from ravop.errors import ComputeError, MessageError
 from ravop.protocol.parts import Compute, Exchange, Part, Repeat, Shared, Step, payload_size
 from ravop.protocol.tensors import Array
 
@@ -49,8 +49,8 @@ class PartRun:
     def run(self, inputs: Mapping[str, Array]) -> Values:
         """The values that the part's loop gives.
 
-        Raises `ComputeError` where the engine fails, a value is not what the part says, or another rank sends
-        something else than it should.
+        Raises `ComputeError` where the engine fails or a value is not what the part says, `MessageError` where another
+        rank sends something else than it should.
         """
         return self._repeat(self._part.loop, dict(inputs), range(self._part.start, self._part.stop))
 
@@ -138,7 +138,7 @@ def _bytes_of(shared: Shared, value: Array) -> memoryview:
 def _unpacked(rank: int, shared: Sequence[Shared], payload: bytearray) -> Values:
     """The values in a message of `rank`, without a copy where the machine can read them in their place."""
     if len(payload) != payload_size(shared):
-        raise ComputeError(
+        raise MessageError(
             f"rank {rank} sent a message of another length",
             expected=f"{payload_size(shared):,} bytes",
             received=f"{len(payload):,} bytes",

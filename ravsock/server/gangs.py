@@ -16,7 +16,15 @@ from typing import TypeVar
 
 import msgspec
 
-from ravop.errors import BlobError, DeadlineError, GraphStateError, Problem, RoleError, error_from_problem
+from ravop.errors import (
+    BlobError,
+    DeadlineError,
+    GraphStateError,
+    MessageError,
+    Problem,
+    RoleError,
+    error_from_problem,
+)
 from ravop.protocol.exchange import DONE
 from ravop.protocol.messages import HeldTask, OutputSpec, Report, Reported, Task, TaskFailure, TaskResult
 from ravop.protocol.tensors import blobs_of
@@ -250,6 +258,11 @@ class Gangs:
         if failure.problem.code == DeadlineError.code:  # it is the gang that is slow, not this rank
             self.past.late(found[0], time.monotonic())
             return await self.break_off(found[0], "its lease ended", provider.provider_id)
+        if (
+            failure.problem.code == MessageError.code
+        ):  # it heard nonsense: who tells of it is not at fault, as a rule
+            why = f"{provider.provider_id} cannot read what it hears: {failure.problem.message}"
+            return await self.break_off(found[0], why, provider.provider_id)
         cause = error_from_problem(failure.problem)
         log.info("provider %s failed its part of task %d: %s", provider.provider_id, failure.task_id, cause)
         self._leases.rest_after_failure(provider)

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from coordinators import Requester, Served, loop, serving
 from gangs import PartProvider, add_gangs, frame
 
-from ravop.errors import ComputeError
+from ravop.errors import ComputeError, MessageError
 from ravop.protocol import messages as m
 from ravop.protocol.exchange import GONE, PATH, PIECE
 from ravop.protocol.tensors import Blob
@@ -157,6 +157,17 @@ async def test_the_rank_that_fails_is_blamed_and_the_chunk_goes_to_one(tmp_path:
         assert (alone.task_id, alone.part) == (first.task_id, None)
         await one.work(alone)
         await finish(alice, graph_id, one, two)
+
+
+async def test_who_hears_nonsense_is_not_blamed_and_one_gets_the_chunk_in_the_end(tmp_path: Path) -> None:
+    async with together(tmp_path) as (served, alice, one, two):
+        graph_id = await alice.run(loop(LENGTH))
+        for _ in range(teams.MAX_TRIES):
+            first, _ = await parts(one, two)
+            await one.fail(first, MessageError("rank 1 sent a message of another length").problem)
+        await finish(alice, graph_id, one, two)
+        assert not blamed(served)
+        assert any(task.part is None for task in one.done + two.done if task.task_id == first.task_id)
 
 
 async def test_a_wrong_output_is_blamed_on_its_rank(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from provider.engine.parts import PartRun
 from ravop.engine import Session
-from ravop.errors import ComputeError
+from ravop.errors import ComputeError, MessageError
 from ravop.protocol.parts import (
     Compute,
     Exchange,
@@ -160,7 +160,7 @@ def test_values_of_every_dtype_and_shape_arrive_as_they_were_sent() -> None:
 @pytest.mark.parametrize("payload", [b"", bytes(SIDE * 4 - 1), bytes(SIDE * 4 + 1)])
 def test_a_message_of_another_length_is_refused_with_the_rank_that_sent_it(payload: bytes) -> None:
     inputs = parts.inputs_of(0, parts.problem(SIDE, LENGTH))
-    with pytest.raises(ComputeError, match="rank 1"):
+    with pytest.raises(MessageError, match="rank 1"):
         run_alone(parts.part(0, SIDE, 0, LENGTH, LENGTH), inputs, payload)
 
 
