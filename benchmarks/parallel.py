@@ -39,8 +39,8 @@ from ravdl.strategies import DataParallel, LocalSGD, Sequential, Strategy
 from ravop.engine import Session
 
 BATCH = 128
-BATCHES = 96
-"""In an epoch: about ten seconds of one core, 150 MB."""
+BATCHES = 192
+"""In an epoch: about ten seconds of one core, 300 MB."""
 EPOCHS = 1_000
 """More than are ever reached."""
 SYNC_EVERY = 24
