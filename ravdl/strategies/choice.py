@@ -196,6 +196,8 @@ def told(how: Strategy, step: Step, machines: Sequence[Machine]) -> str:
     else:
         name, best = f"DataParallel({how.shards})", in_shards(step, machines, how.shards)
     text = f"as asked, {_compared(name, best, one)}"
+    if math.isinf(best.total):
+        return f"{text}; the lines are not measured yet"
     if best.total < one.total:
         return text
     text += "; one machine alone would be faster: Sequential()"

@@ -5,7 +5,7 @@ One function a strategy, in `RUNS`; each takes what does not depend on the state
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ from ravdl.neural_networks.layers import Layer
 from ravdl.neural_networks.loop import Trained, in_batches, train
 from ravdl.neural_networks.training import Measures, Recipe, State
 from ravdl.strategies.choice import Machine, chosen, is_trifle, refuses_shards, step_cost, told
-from ravdl.strategies.kinds import DataParallel, LocalSGD, Sequential, Strategy
+from ravdl.strategies.kinds import DataParallel, LocalSGD, Nesterov, Sequential, Strategy
 from ravdl.strategies.local import LocalTraining
 from ravdl.strategies.parallel import step_in_shards
 from ravdl.strategies.shards import cut_in_shards
@@ -131,7 +131,12 @@ def decided(
     except RavenError:  # weights that are no floats; or what will be told when the step itself is traced
         return asked or Sequential(), ""
     if asked is not None:
-        return asked, told(asked, step, _machines()) + _short_epochs(asked, samples.count, batch_size)
+        said = (
+            told(asked, step, _machines()),
+            _short_epochs(asked, samples.count, batch_size),
+            _running_statistics(asked, recipe.layers),
+        )
+        return asked, ". ".join(filter(None, said))
     return chosen(step, [] if is_trifle(step) else _machines(), recipe.layers)
 
 
@@ -140,7 +145,18 @@ def _short_epochs(how: Strategy, samples: int, batch_size: int) -> str:
     if not isinstance(how, LocalSGD):
         return ""
     steps = samples // (batch_size * how.workers)
-    return "" if steps >= how.sync_every else f". Workers meet after each epoch, that is every {steps} steps"
+    return "" if steps >= how.sync_every else f"Workers meet after each epoch, that is every {steps} steps"
+
+
+def _running_statistics(how: Strategy, layers: Sequence[Layer]) -> str:
+    """Says so where what is averaged does not belong to the weights that result."""
+    keepers = [layer.name for layer in layers if any(not spec.trainable for spec in layer.weights())]
+    if not isinstance(how, LocalSGD) or not isinstance(how.outer, Nesterov) or not keepers:
+        return ""
+    return (
+        f"The running statistics of {keepers[0]} are those of the workers' weights, which Nesterov moves on from: "
+        "outer=Average() predicts better with such layers"
+    )
 
 
 def _machines() -> list[Machine]:

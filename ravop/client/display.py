@@ -20,7 +20,7 @@ from rich.progress import (
     TextColumn,
     TransferSpeedColumn,
 )
-from rich.table import Table
+from rich.table import Column, Table
 
 from ravop.protocol.messages import GraphInfo, PlanSummary, UnitSummary
 
@@ -106,7 +106,7 @@ def _cells(unit: UnitSummary) -> tuple[str, ...]:
 def plan_line(plan: PlanSummary) -> str:
     """The plan in one sentence."""
     parts = [_count(len(plan.units), "subgraph"), _count(plan.steps, "step"), quantity(plan.flops, "FLOP")]
-    parts.append(f"useful providers: {plan.useful_providers}")
+    parts.append(f"useful providers: {'up to ' if plan.useful_providers > 1 else ''}{plan.useful_providers}")
     if plan.fleet_seconds is None:
         parts.append("no provider is connected yet, so the time cannot be estimated")
     else:
@@ -118,7 +118,7 @@ def plan_line(plan: PlanSummary) -> str:
 
 # ── progress ────────────────────────────────────────────────────────────────────────────────────────────────
 def progress_line(info: GraphInfo) -> str:
-    """Steps, the time left, metrics, providers and subgraphs; a narrow terminal shows the beginning."""
+    """Steps, the time left, metrics, providers and tasks; a narrow terminal shows the beginning."""
     parts = [f"step {info.steps_done:,}/{info.steps_total:,}"] if info.steps_total else []
     if info.state == "executing" and info.eta is not None:
         parts.append(f"ETA {duration(info.eta)}")
@@ -127,7 +127,7 @@ def progress_line(info: GraphInfo) -> str:
     parts += [f"{label} {value:.4g}" for label, value in info.metrics.items()]
     parts.append(_count(info.providers, "provider"))
     parts.append(
-        f"subgraphs {info.tasks_done:,} done, {info.tasks_running:,} running, {info.tasks_queued:,} queued"
+        f"tasks {info.tasks_done:,} done, {info.tasks_running:,} running, {info.tasks_queued:,} queued"
     )
     return " · ".join(parts)
 
@@ -191,8 +191,13 @@ class ProgressDisplay:
                 TextColumn("{task.description}", markup=False),
                 BarColumn(bar_width=max(4, min(24, self._screen.width // 8))),
                 TaskProgressColumn(),
-                TextColumn("{task.fields[line]}", markup=False),
+                TextColumn(
+                    "{task.fields[line]}",
+                    markup=False,
+                    table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis"),
+                ),
                 console=self._screen,
+                expand=True,
             )
             self._task = self._live.add_task(self._title, total=1.0, line="")
             self._live.start()

@@ -100,7 +100,10 @@ class Work:
         earlier = self._providers.add(provider)
         for task, (_, held) in zip(tasks, kept, strict=True):
             self._keep(provider, task, held)
-        log.info("provider %s registered; keeps %d of the %d tasks it has", name, len(kept), len(claims))
+        log.info(
+            "provider %s (%s) registered; keeps %d of the %d tasks it has",
+            name, message.profile.name, len(kept), len(claims),
+        )  # fmt: skip
         self._changed()
         return Registered(beat_seconds=deadlines.BEAT_SECONDS, drop=self._not_held(provider, claims)), earlier
 

@@ -104,7 +104,8 @@ def _notes(
     if not fleet.providers:
         yield f"no provider is known yet: planned for machines of {DEFAULT_GFLOPS:g} GFLOP/s"
     elif useful <= 1:
-        yield "one machine alone would be as fast: each subgraph waits for the one before"
+        why = "there is one subgraph" if len(units) == 1 else "too little can be computed side by side"
+        yield f"one machine alone would be as fast: {why}"
     elif len(fleet.slots) > 1 and together is not None and alone is not None and together > 0.95 * alone:
         yield "one machine alone would be as fast: moving the values costs what the others save"
     largest = max((unit.peak_memory for unit in units), default=0)

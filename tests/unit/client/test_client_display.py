@@ -59,10 +59,10 @@ def test_durations_are_readable(seconds: float, text: str) -> None:
     assert duration(seconds) == text
 
 
-def test_the_progress_line_tells_steps_subgraphs_providers_metrics_and_time_left() -> None:
+def test_the_progress_line_tells_steps_tasks_providers_metrics_and_time_left() -> None:
     line = progress_line(info(metrics={"loss": 0.12345678}, eta=42.0))
     assert line == (
-        "step 1,500/6,000 · ETA 42 s · loss 0.1235 · 2 providers · subgraphs 12 done, 2 running, 7 queued"
+        "step 1,500/6,000 · ETA 42 s · loss 0.1235 · 2 providers · tasks 12 done, 2 running, 7 queued"
     )
 
 
