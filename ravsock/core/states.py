@@ -75,6 +75,9 @@ def next_state(table: Table, state: str, event: str) -> str:
             f"a {what} that {IN_WORDS.get(state, 'is ' + state)} cannot {event}",
             expected=" or ".join(allowing(table, event)) or "another event",
             received=state,
+            hint="R.Graph(...) begins a new graph; a script without one means the newest"
+            if table is GRAPH
+            else "",
         ) from None
 
 
