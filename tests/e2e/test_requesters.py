@@ -57,7 +57,7 @@ def test_ctrl_c_ends_the_display_and_not_the_graph(lab: Lab) -> None:
     lab.provider(lab.token("provider", "p1"), "p1")
     token = lab.token("requester", "anna")
     script = lab.folder / "run.py"
-    script.write_text(RUN.replace("steps=120", "steps=1000"))
+    script.write_text(RUN.replace("steps=120", "steps=6000"))
     process = lab.script(script, token, SUPPORT)
     process.wait_for(r"training: .* step [1-9]")
     process.interrupt()

@@ -69,6 +69,7 @@ class Chaos:
         self._lab = lab
         self._relay = relay
         self._coordinator = coordinator
+        self._earlier: list[Process] = []
         self._token = lab.token("provider", "volunteers")
         self._random = random.Random(seed)
         self._timers: list[threading.Timer] = []
@@ -123,8 +124,13 @@ class Chaos:
         self._providers[name] = self._provider(name)
         return True
 
+    def coordinators_said(self, text: str) -> int:
+        """How often the coordinators, the killed ones too, have logged it."""
+        return sum(process.output.count(text) for process in (*self._earlier, self._coordinator))
+
     def _kill_coordinator(self) -> bool:
         self._forget(self._coordinator)
+        self._earlier.append(self._coordinator)
         self._coordinator = self._lab.coordinator(wait=False)
         return True
 

@@ -21,7 +21,7 @@ import uvicorn
 
 import ravop as R
 from ravop.client.uploads import pack
-from ravop.errors import UnreachableError
+from ravop.errors import ForbiddenBlobError, UnreachableError
 from ravop.protocol import messages as m
 from ravop.protocol.tensors import (
     Array,
@@ -305,7 +305,14 @@ class FakeProvider:
             beating = asyncio.create_task(self._beat())
             try:
                 while True:
-                    await self.work(await self.tasks.get())
+                    task = await self.tasks.get()
+                    try:
+                        await self.work(task)
+                    except ForbiddenBlobError as error:  # another copy won, and the recall is on its way
+                        failure = m.TaskFailure(
+                            task_id=task.task_id, attempt=task.attempt, problem=error.problem
+                        )
+                        await self.connection.call(m.Report(failed=(failure,)))
             finally:
                 beating.cancel()
 
