@@ -7,9 +7,8 @@ import onnx_ir as ir
 from ravop.graph.cost import NodeCost, function_costs, nbytes, node_cost, read_by
 from ravop.protocol.tensors import sha256
 from ravsock.core.fleet import Line
+from ravsock.core.planner.cluster import WIRE
 
-WIRE = 100e6
-"""Bytes per second between a provider and the coordinator, assumed."""
 CHEAP_SECONDS = 1e-3
 DEAREST_COPY = 0.25
 """Seconds of computing that are rather repeated than shipped, however large the result."""
