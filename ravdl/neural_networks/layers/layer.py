@@ -3,18 +3,24 @@
 A layer is a description, not a container: it knows its arguments, its shapes and which weights it needs, and
 holds neither arrays nor ops. The model (`ravdl.neural_networks.model`) holds the weights and gives them to
 `call` and `train`. A new layer is a class in a file of its own and an entry in `registry.LAYERS`.
+
+Most layers take one tensor and give one: they override `shape_after`, `call` and, where training differs, `train`.
+Others say so by `n_inputs` and override `shapes_after`, `call_all` and `train_all`, which a network calls.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+import zlib
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import ravop as R
 from ravdl.neural_networks.initializers import Initializer
 from ravdl.neural_networks.layers.arguments import Shape, sizes
-from ravop.errors import ArgumentError
+from ravdl.neural_networks.symbols import called
+from ravop.errors import ArgumentError, ShapeError
 from ravop.graph import Op
 
 
@@ -29,6 +35,8 @@ class WeightSpec:
     shape: Shape
     initializer: Initializer
     trainable: bool = True
+    regularizer: Callable[[Op], Op] | None = None
+    """Its value, a float32 scalar, is added to the loss."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +51,15 @@ class Moment:
     """Where in its batch the layer's first example is, when it gets a shard of the batch only."""
     batch: int | None = None
     """Examples in the whole batch; None when that is what the layer gets."""
+    call: int = 0
+    """Which of the layer's calls this is, where a model calls it several times."""
+
+    def key(self, name: str) -> Op:
+        """What to draw from, as `ravop.random_key` makes it: another in each step, for each `name` (the layer's, and
+        more where it draws several times) and each call of a shared layer.
+        """
+        number = zlib.crc32((f"{name}/{self.call}" if self.call else name).encode())
+        return R.random_key(self.seed, number, self.step)
 
     def part(self, x: Op) -> tuple[int, int] | None:
         """Which part of a draw for the whole batch `x` is, as `ravop.bernoulli` takes it: so an example's mask does
@@ -65,10 +82,20 @@ class Layer:
             others must not contradict it.
     """
 
+    n_inputs: int | None = 1
+    """Tensors that one call takes; None: two or more."""
+    takes_integers: bool = False
+    """Whether inputs are indices, or whatever else is not to be converted to float32."""
+    last_activation: str = "linear"
+    """Name in `ACTIVATIONS` of what `call` does last. Where it is not `linear`, `call_raw` gives the output before that,
+    which losses compute with: a layer at the end of a model is asked for that instead."""
+
     def __init__(self, input_shape: object = None) -> None:
         self.declared_shape = None if input_shape is None else sizes(input_shape, "input_shape")
         self.name = ""
         self.trainable = True
+        self.input_shapes: tuple[Shape, ...] = ()
+        self.output_shapes: tuple[Shape, ...] = ()
         self.input_shape: Shape = ()
         self.output_shape: Shape = ()
 
@@ -77,10 +104,55 @@ class Layer:
         """Whether training mixes the examples of a batch. Where a class does not say, taken to be so when training
         differs from inference, or keeps statistics: weights that the optimizer does not move.
         """
-        return type(self).train is not Layer.train or any(not spec.trainable for spec in self.weights())
+        kind = type(self)
+        differs = kind.train is not Layer.train or kind.train_all is not Layer.train_all
+        return differs or any(not spec.trainable for spec in self.weights())
 
-    def build(self, name: str, input_shape: Shape) -> None:
-        """Take a place in a model. Raises `ShapeError` for an input that the layer does not take."""
+    def __call__(self, inputs: object) -> Any:
+        """The layer's place in a model to be: `y = Dense(4)(x)`, where x comes from `Input(shape)` or another layer.
+
+        A layer that is called several times shares its weights. → a `Symbol`, or a list of them where the layer gives
+        several. Raises `ArgumentError`, `ShapeError`.
+        """
+        return called(self, inputs)
+
+    def take(self, shapes: Sequence[Shape]) -> tuple[Shape, ...]:
+        """Fix the shapes of the inputs. → those of the outputs. Raises `ArgumentError`, `ShapeError`.
+
+        A layer that has its shapes already takes the same again only, because its weights belong to them.
+        """
+        given = tuple(shapes)
+        wrong = len(given) < 2 if self.n_inputs is None else len(given) != self.n_inputs
+        if wrong:
+            raise ArgumentError(
+                f"{type(self).__name__} takes another number of inputs",
+                expected="a list of two or more" if self.n_inputs is None else self.n_inputs,
+                received=len(given),
+            )
+        if self.input_shapes and given != self.input_shapes:
+            raise ShapeError(
+                f"a shared {type(self).__name__} must get the same shapes at each place",
+                expected=self.input_shapes,
+                received=given,
+                hint="make another layer where the shapes differ",
+            )
+        if self.declared_shape not in (None, given[0]):
+            raise ArgumentError(
+                "input_shape contradicts the layer before",
+                expected=given[0],
+                received=self.declared_shape,
+                hint="only the first layer needs input_shape",
+            )
+        outputs = self.shapes_after(given)
+        self.input_shapes, self.output_shapes = given, outputs
+        self.input_shape, self.output_shape = given[0], outputs[0]
+        return outputs
+
+    def build(self, name: str, input_shape: Shape | Sequence[Shape]) -> None:
+        """Take a place in a model: `input_shape` is that of one sample, or a list of those of several inputs.
+
+        Raises `ShapeError` for an input that the layer does not take.
+        """
         if self.name:
             raise ArgumentError(
                 f"{self.name} is in a model already",
@@ -88,13 +160,17 @@ class Layer:
                 received=f"{self.name}, a second time",
                 hint=f"make another one: {type(self).__name__}(...)",
             )
-        self.output_shape = self.shape_after(input_shape)
-        self.input_shape = input_shape
+        several = bool(input_shape) and not isinstance(input_shape[0], int)
+        self.take(input_shape if several else [input_shape])  # type: ignore[arg-type, list-item]
         self.name = name
 
     def shape_after(self, input_shape: Shape) -> Shape:
         """The shape of the output for one sample of this shape. Raises `ShapeError`."""
         return input_shape
+
+    def shapes_after(self, shapes: Sequence[Shape]) -> tuple[Shape, ...]:
+        """The shapes of the outputs for inputs of these shapes. Raises `ShapeError`."""
+        return (self.shape_after(shapes[0]),)
 
     def weights(self) -> tuple[WeightSpec, ...]:
         """What the built layer needs, in the order of `get_weights()`."""
@@ -124,6 +200,23 @@ class Layer:
     def train(self, x: Op, weights: Mapping[str, Op], moment: Moment) -> tuple[Op, dict[str, Op]]:
         """The output in training, and new values of those weights that the layer itself moves."""
         return self.call(x, weights), {}
+
+    def call_raw(self, x: Op, weights: Mapping[str, Op]) -> Op:
+        """The output before `last_activation`, in training and in inference; for layers that name one."""
+        raise NotImplementedError
+
+    def call_all(self, xs: Sequence[Op], weights: Mapping[str, Op]) -> tuple[Op, ...]:
+        """The outputs in inference, for inputs of shapes (batch, *shape) each."""
+        return (self.call(xs[0], weights),)
+
+    def train_all(
+        self, xs: Sequence[Op], weights: Mapping[str, Op], moment: Moment
+    ) -> tuple[tuple[Op, ...], dict[str, Op]]:
+        """The outputs in training, and new values of those weights that the layer itself moves."""
+        if type(self).call_all is not Layer.call_all:
+            return self.call_all(xs, weights), {}
+        output, moved = self.train(xs[0], weights, moment)
+        return (output,), moved
 
     def train_shards(
         self, xs: Sequence[Op], weights: Sequence[Mapping[str, Op]], moments: Sequence[Moment]

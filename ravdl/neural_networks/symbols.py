@@ -1,0 +1,62 @@
+"""Symbols: what layers are called on before there is a model (the functional form), as `Input` makes them.
+
+A symbol only remembers where it comes from. `ravdl.neural_networks.network` reads a model off its symbols.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ravdl.neural_networks.layers.arguments import Shape
+from ravop.errors import ArgumentError
+
+if TYPE_CHECKING:
+    from ravdl.neural_networks.layers.layer import Layer
+
+FLOAT = np.dtype(np.float32)
+
+
+@dataclass(frozen=True, eq=False)
+class Symbol:
+    """One tensor of a model to be: an input, or an output of a layer's call."""
+
+    shape: Shape
+    """Of one sample, without the batch axis."""
+    dtype: np.dtype[np.generic] = FLOAT
+    name: str = ""
+    """Of an input; empty where the model is to number it."""
+    call: SymbolCall | None = field(default=None, repr=False)
+    """What it comes from; None for an input."""
+    index: int = 0
+    """Which output of that call it is."""
+
+
+@dataclass(frozen=True, eq=False)
+class SymbolCall:
+    """A layer at one place, and what it gets there."""
+
+    layer: Layer
+    inputs: tuple[Symbol, ...]
+
+
+def called(layer: Layer, inputs: object) -> Symbol | list[Symbol]:
+    """The outputs of the layer for these symbols: one, or a list where the layer gives several.
+
+    Raises `ArgumentError` for what is no symbol, and what the layer raises for shapes that it does not take.
+    """
+    given = tuple(inputs) if isinstance(inputs, list | tuple) else (inputs,)
+    for each in given:
+        if not isinstance(each, Symbol):
+            raise ArgumentError(
+                f"{type(layer).__name__} was called on something that is no symbol",
+                expected="Input(shape), what another layer gave for one, or a list of these",
+                received=repr(each),
+                hint="layers are called to describe a model; model.predict(X) computes",
+            )
+    call = SymbolCall(layer, given)
+    shapes = layer.take([symbol.shape for symbol in given])
+    outputs = [Symbol(shape, call=call, index=index) for index, shape in enumerate(shapes)]
+    return outputs[0] if len(outputs) == 1 else outputs
