@@ -26,21 +26,29 @@ from ravop.protocol.tensors import DTYPES, Array
 P = ParamSpec("P")
 R = TypeVar("R")
 
+CREATORS: dict[str, Callable[..., Any]] = {}
+"""What makes ops of something else than ops, by name."""
+
 Axes = int | Sequence[int] | None
 """One axis, several, or None for all; negative ones count from the end."""
 
-_RANK = {"b": 0, "i": 1, "u": 1, "f": 2}
 _IR_NUMBER = {dtype: int(to_ir(dtype)) for dtype in DTYPES}
 
 
 def operator(function: Callable[P, R]) -> Callable[P, R]:
     """Register `function` under its own name, and let its errors tell the user's line."""
-    CATALOGUE[function.__name__] = made = creator(function)
+    CATALOGUE[function.__name__] = made = _telling(function)
     return made
 
 
 def creator(function: Callable[P, R]) -> Callable[P, R]:
     """As `operator`, for what takes no op to begin with, and so is no method of ops."""
+    CREATORS[function.__name__] = made = _telling(function)
+    return made
+
+
+def _telling(function: Callable[P, R]) -> Callable[P, R]:
+    """`function` with the user's line in its errors."""
 
     @functools.wraps(function)
     def telling(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -76,8 +84,9 @@ def _refused(
 
 
 def also(name: str, function: Callable[P, R]) -> Callable[P, R]:
-    """A second name for an operator."""
-    CATALOGUE[name] = function
+    """A second name for an operator or creator."""
+    registry = CATALOGUE if function.__name__ in CATALOGUE else CREATORS
+    registry[name] = function
     return function
 
 
@@ -109,7 +118,7 @@ def exact(
     Integers and booleans that engines have no kernel for are computed with as int64.
     """
     dtype = ops[0].dtype
-    if dtype.kind != "f" and dtype.name not in _KERNELS[op_type]:
+    if not is_float(dtype) and dtype.name not in _KERNELS[op_type]:
         ops = [cast(op, INT) for op in ops]
     return cast(node(op_type, [*before, *ops, *after], **attributes), dtype)
 
@@ -177,7 +186,12 @@ def _with_scalar(dtype: DType | None, scalar: Any) -> DType:
     own = BOOL if isinstance(scalar, bool) else INT if isinstance(scalar, int) else FLOAT
     if dtype is None:
         return own
-    return dtype if _RANK[dtype.kind] >= _RANK[own.kind] else own
+    return dtype if _rank(dtype) >= _rank(own) else own
+
+
+def _rank(dtype: DType) -> int:
+    """Booleans below integers below floats."""
+    return 2 if is_float(dtype) else 0 if dtype == BOOL else 1
 
 
 def _constant(graph: Graph, value: Any, dtype: DType) -> Op:
@@ -196,7 +210,7 @@ def _constant(graph: Graph, value: Any, dtype: DType) -> Op:
 def floats(value: Operand) -> Op:
     """`value` as an op of a float dtype: integers and booleans become float32."""
     op = as_op(value)
-    return op if op.dtype.kind == "f" else cast(op, FLOAT)
+    return op if is_float(op.dtype) else cast(op, FLOAT)
 
 
 def numbers(value: Operand) -> Op:
@@ -208,7 +222,7 @@ def numbers(value: Operand) -> Op:
 def summands(value: Operand) -> Op:
     """`value` as an op to add many elements of: integers and booleans become int64, as in NumPy."""
     op = as_op(value)
-    return op if op.dtype.kind == "f" else cast(op, INT)
+    return op if is_float(op.dtype) else cast(op, INT)
 
 
 def booleans(value: Operand) -> Op:

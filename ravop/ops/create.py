@@ -14,7 +14,7 @@ from ravop.errors import ArgumentError, DTypeError
 from ravop.graph.dtypes import FLOAT, as_array, as_dtype
 from ravop.graph.graph import Graph, current_graph
 from ravop.graph.op import STOP_GRADIENT, Op, Operand
-from ravop.ops.catalogue import as_op, creator, make_dtype, node, operator, wholes
+from ravop.ops.catalogue import also, as_op, creator, make_dtype, node, operator, wholes
 from ravop.ops.catalogue import cast as to_dtype
 
 __all__ = [
@@ -45,8 +45,8 @@ def t(value: Operand | str, dtype: DTypeLike | None = None) -> Op:
     return current_graph().variable(value, dtype)
 
 
-Scalar = t
-Tensor = t
+Scalar = also("Scalar", t)
+Tensor = also("Tensor", t)
 
 
 @operator
@@ -178,26 +178,31 @@ def _sizes(shape: int | Sequence[int]) -> tuple[int, ...]:
     return sizes
 
 
+@creator
 def epsilon(dtype: DTypeLike | None = None) -> Op:
     """1e-12, Raven's smallest number to divide by."""
     return t(1e-12, dtype)
 
 
+@creator
 def one() -> Op:
     """1, int64."""
     return t(1)
 
 
+@creator
 def minus_one() -> Op:
     """−1, int64."""
     return t(-1)
 
 
+@creator
 def inf() -> Op:
     """Infinity, float32."""
     return t(math.inf)
 
 
+@creator
 def pi() -> Op:
     """π, float32."""
     return t(math.pi)
