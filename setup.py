@@ -34,6 +34,7 @@ setup(
     },
     install_requires=[
         "numpy>=2.0",
+        "ml_dtypes>=0.5",
         "onnx>=1.18",
         "onnx-ir>=1.0",
         "onnxruntime>=1.20",

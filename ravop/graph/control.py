@@ -76,7 +76,7 @@ def _scan(
             raise ArgumentError(
                 "a scan's body gives a pair", expected="(carry, y)", received=type(given).__name__
             )
-        carry_outs = _next_carry(graph, init, carries, given[0])
+        carry_outs = next_carry(graph, init, carries, given[0])
         y_outs = [graph.tensor(leaf) for leaf in tree.leaves(given[1])]
         close(graph, scope, carry_outs + y_outs)
         needs_index = scope.counted or not sliced
@@ -117,7 +117,8 @@ def _length(sliced: list[Op], length: int | None) -> int:
     return int(length)
 
 
-def _next_carry(graph: Graph, init: Tree, carries: list[Op], carry: Tree) -> list[Op]:
+def next_carry(graph: Graph, init: Tree, carries: list[Op], carry: Tree) -> list[Op]:
+    """The ops of the carry that a body gives. Raises where form, dtypes or shapes are not those of `carries`."""
     if tree.form(carry) != tree.form(init):
         raise ArgumentError(
             "the body must keep the form of the carry", expected=tree.form(init), received=tree.form(carry)
@@ -204,7 +205,7 @@ def _is_tensor(leaf: Any) -> bool:
 
 def _signature(leaf: Any) -> Hashable:
     if isinstance(leaf, Op):
-        return leaf.dtype.char, leaf.shape
+        return leaf.dtype.num, leaf.shape
     if not isinstance(leaf, Hashable):
         raise DTypeError("a function cannot take this", expected="ops, arrays, numbers, texts, or trees of them",
                          received=type(leaf).__name__)  # fmt: skip

@@ -1,7 +1,8 @@
 """Dtypes: the default float, promotion, and the way between NumPy's and ONNX's names.
 
-Promotion is NumPy's, with one difference that keeps float32 the default: an integer that meets a float takes the
-float's dtype (NumPy would widen int64 with float32 to float64). Python scalars are weak, as in NumPy 2.
+Promotion is NumPy's, with two differences. To keep float32 the default, an integer that meets a float takes the float's
+dtype (NumPy would widen int64 with float32 to float64). And where NumPy knows no dtype for two narrow ones (bfloat16
+with float16, int4 with uint4), it is float32 or int8. Python scalars are weak, as in NumPy 2.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import onnx_ir as ir
 from numpy.typing import DTypeLike
 
 from ravop.errors import DTypeError
-from ravop.protocol.tensors import DTYPES, Array
+from ravop.protocol.tensors import DTYPES, NARROW, Array
 
 DType = np.dtype[Any]
 
@@ -21,6 +22,8 @@ FLOAT = np.dtype(np.float32)
 INT = np.dtype(np.int64)
 BOOL = np.dtype(np.bool_)
 
+_NARROW_FLOATS = frozenset(dtype for name, dtype in NARROW.items() if "float" in name)
+_NARROW_INTEGERS = frozenset(NARROW.values()) - _NARROW_FLOATS
 _TO_IR = {dtype: ir.DataType.from_numpy(dtype) for dtype in DTYPES}
 _FROM_IR = {value: key for key, value in _TO_IR.items()}
 _ELEM_TYPES = {int(value): key for key, value in _TO_IR.items()}
@@ -46,7 +49,7 @@ def to_ir(dtype: DType) -> ir.DataType:
 
 
 def from_ir(dtype: ir.DataType) -> DType:
-    """Raises `DTypeError` for an ONNX type without a counterpart (strings, bfloat16, …)."""
+    """Raises `DTypeError` for an ONNX type without a counterpart (strings, complex numbers, …)."""
     try:
         return _FROM_IR[dtype]
     except KeyError:
@@ -61,11 +64,23 @@ def from_elem_type(elem_type: int) -> DType:
 
 
 def is_float(dtype: DType) -> bool:
-    return dtype.kind == "f"
+    """Whether it is a dtype of floating-point numbers, the narrow ones included."""
+    return dtype.kind == "f" or dtype in _NARROW_FLOATS
 
 
 def is_integer(dtype: DType) -> bool:
-    return dtype.kind in "iu"
+    """Whether it is a dtype of integers, signed or not, the narrow ones included."""
+    return dtype.kind in "iu" or dtype in _NARROW_INTEGERS
+
+
+def is_number(dtype: DType) -> bool:
+    """Whether it is a dtype of floats, integers or booleans."""
+    return dtype.kind in "biuf" or dtype in DTYPES
+
+
+def itemsize(dtype: DType) -> float:
+    """Bytes that an element takes in a packed tensor of ONNX: half of one for int4, a quarter for int2."""
+    return float(to_ir(dtype).itemsize)
 
 
 def promote(first: DType, second: DType) -> DType:
@@ -74,7 +89,15 @@ def promote(first: DType, second: DType) -> DType:
         return first
     if is_float(first) != is_float(second):
         return first if is_float(first) else second
-    return np.promote_types(first, second)
+    try:
+        return np.promote_types(first, second)
+    except TypeError:
+        return FLOAT if is_float(first) else np.promote_types(_whole_bytes(first), _whole_bytes(second))
+
+
+def _whole_bytes(dtype: DType) -> DType:
+    """An integer dtype of NumPy's own that has all values of this one."""
+    return np.dtype(np.int8) if dtype in _NARROW_INTEGERS else dtype
 
 
 def as_array(value: Any, dtype: DTypeLike | None = None) -> Array:
@@ -89,7 +112,7 @@ def as_array(value: Any, dtype: DTypeLike | None = None) -> Array:
         raise DTypeError(
             "this is not a tensor", expected="numbers, or lists of equal length", received=str(error)
         ) from error
-    if array.dtype.kind not in "biuf":
+    if not is_number(array.dtype):
         raise DTypeError(
             "this is not a tensor of numbers",
             expected=_names(),
@@ -97,6 +120,6 @@ def as_array(value: Any, dtype: DTypeLike | None = None) -> Array:
         )
     if dtype is not None:
         return array.astype(as_dtype(dtype))
-    if array.dtype.kind == "f":
+    if is_float(array.dtype):
         return array.astype(FLOAT)
     return array.astype(as_dtype(array.dtype), copy=False)

@@ -36,7 +36,7 @@ class TensorType:
         self.dtype = dtype
         self.shape = shape
         self.data = data
-        self.key = (dtype.char, shape, None if data is None else data.tobytes())
+        self.key = (dtype.num, shape, None if data is None else data.tobytes())
 
 
 _DATA_LIMIT = 256
@@ -54,10 +54,15 @@ _memory: dict[tuple[Any, ...], tuple[TensorType, ...]] = {}
 
 
 def infer(
-    op_type: str, inputs: Sequence[TensorType | None], attributes: Mapping[str, Any]
+    op_type: str,
+    inputs: Sequence[TensorType | None],
+    attributes: Mapping[str, Any],
+    declared: tuple[TensorType | None, ...] | None = None,
 ) -> tuple[TensorType, ...]:
     """The type of every output of a standard operator.
 
+    `declared` is one entry for each output that is wanted, where that is not the operator's usual number of them: its type
+    as far as a model tells it, which counts where ONNX cannot infer dtype or rank.
     Raises `DTypeError` or `ShapeError` (without the user's line: the caller knows it) where the inputs do not fit, and
     `InvalidModelError` for an operator the opset does not have.
     """
@@ -65,21 +70,25 @@ def infer(
         op_type,
         tuple([None if i is None else i.key for i in inputs]),
         tuple([(name, _hashable(attributes[name])) for name in sorted(attributes)]) if attributes else (),
+        None if declared is None else tuple([None if d is None else d.key for d in declared]),
     )
     found = _memory.get(key)
     if found is None:
-        found = _memory[key] = _ask_onnx(op_type, inputs, attributes)
+        found = _memory[key] = _ask_onnx(op_type, inputs, attributes, declared)
     return found
 
 
 def _hashable(value: Any) -> Any:
     if isinstance(value, np.ndarray):
-        return value.dtype.str, value.shape, value.tobytes()
+        return value.dtype.num, value.shape, value.tobytes()
     return tuple(value) if isinstance(value, list | tuple) else (type(value), value)
 
 
 def _ask_onnx(
-    op_type: str, inputs: Sequence[TensorType | None], attributes: Mapping[str, Any]
+    op_type: str,
+    inputs: Sequence[TensorType | None],
+    attributes: Mapping[str, Any],
+    declared: tuple[TensorType | None, ...] | None,
 ) -> tuple[TensorType, ...]:
     try:
         schema = defs.get_schema(op_type, OPSET, "")
@@ -93,7 +102,9 @@ def _ask_onnx(
         name: value if not isinstance(value, np.ndarray) else onnx.numpy_helper.from_array(value)
         for name, value in attributes.items()
     }
-    count = _output_count(schema, op_type, inputs, attributes)
+    if declared is None:
+        declared = (None,) * _output_count(schema, op_type, inputs, attributes)
+    count = len(declared)
     node = onnx.helper.make_node(op_type, names, [f"o{n}" for n in range(count)], **protos)
     types = {
         name: onnx.helper.make_tensor_type_proto(int(to_ir(i.dtype)), list(i.shape))
@@ -116,7 +127,7 @@ def _ask_onnx(
             received=", ".join("nothing" if i is None else f"{i.dtype}{list(i.shape)}" for i in inputs),
             hint="check the shapes of the operands",
         ) from error
-    return tuple(_type(outputs.get(f"o{n}")) for n in range(count))
+    return tuple(_type(outputs.get(f"o{n}"), known) for n, known in enumerate(declared))
 
 
 def _check_types(schema: defs.OpSchema, inputs: Sequence[TensorType | None]) -> None:
@@ -166,7 +177,9 @@ def _output_count(
     return max(1, schema.min_output) if schema.min_output == schema.max_output else schema.min_output
 
 
-def _type(proto: onnx.TypeProto | None) -> TensorType:
+def _type(proto: onnx.TypeProto | None, declared: TensorType | None) -> TensorType:
+    if declared is not None and (proto is None or not proto.tensor_type.HasField("shape")):
+        return declared
     if proto is None or not proto.HasField("tensor_type"):
         raise ShapeError(
             "the type of an output cannot be inferred", hint="name the operator in a report, please"

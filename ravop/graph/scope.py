@@ -31,7 +31,7 @@ class Scope:
         self._counter: Op | None = None
         self.key: Op | None = None
         """The key that random ops of this scope share, see `ravop.graph.keys`."""
-        self.constants: dict[tuple[str, tuple[int, ...], bytes] | tuple[int, ...], Op] = {}
+        self.constants: dict[tuple[int, tuple[int, ...], bytes] | tuple[int, ...], Op] = {}
         """Constants made so far, by dtype, shape and bytes; vectors of int64 by their numbers as well."""
 
     @property

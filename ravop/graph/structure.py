@@ -15,7 +15,7 @@ import onnx
 from onnx import AttributeProto, GraphProto, NodeProto, TensorProto, ValueInfoProto, defs
 
 from ravop.errors import DTypeError
-from ravop.graph.dtypes import from_elem_type
+from ravop.graph.dtypes import from_elem_type, itemsize
 from ravop.graph.limits import MAX_DIM, MAX_STRING, OLDEST_OPSET, RANDOM, REFUSED, TENSORS, Limits, refuse
 
 FunctionId = tuple[str, str, str]
@@ -268,7 +268,7 @@ class _Walk:
         if tensor.data_location != TensorProto.DEFAULT or tensor.external_data:
             raise refuse("the model keeps tensors in other files", expected="all data inside the model", op=label[:200],
                          hint="save it without external data")  # fmt: skip
-        count = self._count(tensor.dims, label) * _dtype(tensor.data_type, label).itemsize
+        count = math.ceil(self._count(tensor.dims, label) * itemsize(_dtype(tensor.data_type, label)))
         given = _given_bytes(tensor)
         if given != count or tensor.HasField("segment"):
             raise refuse(

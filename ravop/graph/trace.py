@@ -108,7 +108,7 @@ class Tracer:
 
     def constant(self, array: Array) -> Op:
         """A constant of the current scope, made once per value. Up to `INLINE_LIMIT` bytes."""
-        key = (array.dtype.char, array.shape, array.tobytes())
+        key = (array.dtype.num, array.shape, array.tobytes())
         found = self.scope.constants.get(key)
         if found is None:
             found = self.scope.constants[key] = self._new_constant(array)

@@ -1,7 +1,9 @@
 """Tensors on the wire: NumPy's `.npy` format, and references to where the bytes are.
 
 A tensor travels as the bytes of an `.npy` file (little-endian, C order, no objects): inline in a message up to
-`INLINE_LIMIT`, as a blob named by the SHA-256 of those bytes above it. A value may be in several pieces, such as the
+`INLINE_LIMIT`, as a blob named by the SHA-256 of those bytes above it. NumPy's format has no name for the dtypes of
+`NARROW`: they travel as records of one unsigned integer, whose field is named after the dtype. Elements of fewer than
+eight bits take a byte each, and its upper bits do not count. A value may be in several pieces, such as the
 losses of the chunks of a loop; `TensorRef` says how they make one tensor. `resolve` puts it together, given a way to
 read a blob: it does no I/O of its own.
 """
@@ -15,6 +17,7 @@ import math
 from collections.abc import Callable, Iterator
 from typing import Annotated, Any, BinaryIO
 
+import ml_dtypes
 import msgspec
 import numpy as np
 from msgspec import Meta
@@ -29,12 +32,21 @@ NPY_START = 10
 """Bytes before the header's text: magic, version, and its length in the last two."""
 MAX_PARTS = 100_000
 MAX_DEPTH = 16
+NARROW = {
+    name: np.dtype(getattr(ml_dtypes, name))
+    for name in ("bfloat16", "float8_e4m3fn", "float8_e4m3fnuz", "float8_e5m2", "float8_e5m2fnuz", "float8_e8m0fnu",
+                 "float4_e2m1fn", "int4", "uint4", "int2", "uint2")
+}  # fmt: skip
+"""Dtypes of ONNX that NumPy does not have, by name; `ml_dtypes` adds them to it."""
 DTYPES = frozenset(
     np.dtype(name)
     for name in ("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64",
                  "float16", "float32", "float64")
-)  # fmt: skip
+) | frozenset(NARROW.values())  # fmt: skip
 """The dtypes a tensor may have."""
+
+_RECORDS = {dtype: np.dtype([(name, f"<u{dtype.itemsize}")]) for name, dtype in NARROW.items()}
+_OF_RECORD = {record: dtype for dtype, record in _RECORDS.items()}
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -88,6 +100,8 @@ def write_tensor(array: Array, stream: BinaryIO) -> None:
     if array.dtype.newbyteorder("=") not in DTYPES:
         raise MessageError("this dtype cannot be sent", expected=_dtype_names(), received=array.dtype)
     little = array.astype(array.dtype.newbyteorder("<"), order="C", copy=False)
+    if little.dtype in _RECORDS:
+        little = little.view(_RECORDS[little.dtype])
     np.lib.format.write_array(stream, little, version=(1, 0), allow_pickle=False)
 
 
@@ -109,7 +123,7 @@ def decode_tensor(data: bytes | memoryview) -> Array:
             received=f"{len(view)} bytes",
         )
     try:
-        return np.frombuffer(view[header.offset :], dtype=header.dtype).reshape(header.shape)
+        return np.frombuffer(view[header.offset :], dtype=np.dtype(header.dtype)).reshape(header.shape)
     except ValueError as error:  # more axes, or longer ones, than NumPy has, around an empty one
         raise MessageError("a tensor of an impossible shape", received=header.shape) from error
 
@@ -141,6 +155,7 @@ def _parsed_header(head: bytes) -> TensorHeader:
             raise ValueError(f"shape {shape}")
     except (ValueError, EOFError, SyntaxError, TypeError) as error:
         raise MessageError("not a tensor in .npy format", received=str(error)[:200]) from error
+    dtype = _OF_RECORD.get(dtype, dtype)
     if fortran or dtype.newbyteorder("=") not in DTYPES or dtype.byteorder == ">":
         raise MessageError(
             "a tensor this protocol does not carry",

@@ -12,6 +12,7 @@ from enum import Enum, auto
 import numpy as np
 
 from ravop.errors import MessageError
+from ravop.graph.dtypes import is_float
 from ravop.protocol.messages import Output
 from ravop.protocol.tensors import Inline, decode_tensor
 
@@ -36,7 +37,7 @@ def _is_nan(data: bytes) -> bool:
         array = decode_tensor(data)
     except MessageError:  # told by whoever checks the result
         return False
-    return array.dtype.kind == "f" and bool(np.isnan(array).any())
+    return is_float(array.dtype) and bool(np.isnan(array).any())
 
 
 def judge(nan: bool, provider: str, doubted: str | None, others: bool) -> Verdict:
