@@ -5,6 +5,7 @@ A symbol only remembers where it comes from. `ravdl.neural_networks.network` rea
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from ravdl.neural_networks.layers.layer import Layer
 
 FLOAT = np.dtype(np.float32)
+_SERIAL = itertools.count()
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +42,8 @@ class SymbolCall:
 
     layer: Layer
     inputs: tuple[Symbol, ...]
+    serial: int = field(default_factory=lambda: next(_SERIAL))
+    """Grows from call to call."""
 
 
 def called(layer: Layer, inputs: object) -> Symbol | list[Symbol]:

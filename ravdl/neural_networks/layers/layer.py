@@ -85,7 +85,9 @@ class Layer:
     n_inputs: int | None = 1
     """Tensors that one call takes; None: two or more."""
     takes_integers: bool = False
-    """Whether inputs are indices, or whatever else is not to be converted to float32."""
+    """Whether inputs are indices, which are not converted to float32. A model whose first layer says so takes integers."""
+    takes_anything: bool = False
+    """Whether inputs come as they are; else those that are not float32 are converted to it, but for indices."""
     last_activation: str = "linear"
     """Name in `ACTIVATIONS` of what `call` does last. Where it is not `linear`, `call_raw` gives the output before that,
     which losses compute with: a layer at the end of a model is asked for that instead."""
@@ -160,7 +162,7 @@ class Layer:
                 received=f"{self.name}, a second time",
                 hint=f"make another one: {type(self).__name__}(...)",
             )
-        several = bool(input_shape) and not isinstance(input_shape[0], int)
+        several = isinstance(input_shape, list) or not all(isinstance(size, int) for size in input_shape)
         self.take(input_shape if several else [input_shape])  # type: ignore[arg-type, list-item]
         self.name = name
 

@@ -1,0 +1,264 @@
+"""`Network`: which layer gets what, as a graph of calls; a row of layers is the simplest one.
+
+Values are numbered: the inputs first, then what each call gives, in order. A network is a value: `appended` and
+`from_symbols` make new ones. It holds neither weights nor ops.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+
+from ravdl.neural_networks.layers.arguments import Shape
+from ravdl.neural_networks.layers.layer import Layer, WeightSpec
+from ravdl.neural_networks.symbols import FLOAT, Symbol, SymbolCall
+from ravop.errors import ArgumentError
+
+INTEGER = np.dtype(np.int64)
+
+
+@dataclass(frozen=True)
+class Port:
+    """An input of a network."""
+
+    name: str
+    shape: Shape
+    """Of one sample."""
+    dtype: np.dtype[np.generic] = FLOAT
+
+
+@dataclass(frozen=True)
+class Call:
+    """A layer at one place."""
+
+    layer: Layer
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    number: int = 0
+    """Which of this layer's calls it is."""
+
+
+@dataclass(frozen=True)
+class Network:
+    """Inputs, calls in an order in which they can be computed, and the values that are the outputs."""
+
+    inputs: tuple[Port, ...] = ()
+    calls: tuple[Call, ...] = ()
+    outputs: tuple[int, ...] = ()
+    names: tuple[str, ...] = ()
+    """Of the outputs, where they were given some."""
+
+    # ── what there is ─────────────────────────────────────────────────────────────────────────────
+    @cached_property
+    def layers(self) -> tuple[Layer, ...]:
+        """Each layer once, in the order of its first call."""
+        return tuple(call.layer for call in self.calls if call.number == 0)
+
+    @cached_property
+    def shapes(self) -> tuple[Shape, ...]:
+        """Of all values, for one sample."""
+        found = [port.shape for port in self.inputs]
+        for call in self.calls:
+            found += call.layer.output_shapes
+        return tuple(found)
+
+    @property
+    def output_shapes(self) -> tuple[Shape, ...]:
+        return tuple(self.shapes[value] for value in self.outputs)
+
+    @cached_property
+    def output_names(self) -> tuple[str, ...]:
+        """As given; else `output` for a single one, and the names of the layers that they come from for several."""
+        if self.names or len(self.outputs) == 1:
+            return self.names or ("output",)
+        makers = {value: call for call in self.calls for value in call.outputs}
+        found: list[str] = []
+        for value in self.outputs:
+            call = makers.get(value)
+            name = self.inputs[value].name if call is None else call.layer.name
+            if call is not None and len(call.outputs) > 1:
+                name += f"_{1 + call.outputs.index(value)}"
+            same = sum(other == name or other.startswith(f"{name}_again_") for other in found)
+            found.append(f"{name}_again_{same}" if same else name)
+        return tuple(found)
+
+    @cached_property
+    def endings(self) -> Mapping[int, Call]:
+        """The outputs that come from a layer that ends in an activation, by value."""
+        wanted = set(self.outputs)
+        return {
+            call.outputs[0]: call
+            for call in self.calls
+            if call.outputs[0] in wanted and call.layer.last_activation != "linear"
+        }
+
+    @cached_property
+    def read(self) -> frozenset[int]:
+        """The values that calls take."""
+        return frozenset(value for call in self.calls for value in call.inputs)
+
+    def activation(self, output: int) -> str:
+        """Name of the activation that this output, by its position, ends in; `linear` when there is none."""
+        call = self.endings.get(self.outputs[output])
+        return "linear" if call is None else call.layer.last_activation
+
+    def weights(self) -> dict[str, WeightSpec]:
+        """Of all layers, by their names in the model."""
+        return {layer.weight_name(spec): spec for layer in self.layers for spec in layer.weights()}
+
+    def moving(self) -> dict[str, WeightSpec]:
+        """The weights that training moves: those of layers that are not frozen."""
+        return {
+            layer.weight_name(spec): spec
+            for layer in self.layers
+            if layer.trainable
+            for spec in layer.weights()
+        }
+
+    def penalized(self) -> dict[str, WeightSpec]:
+        """The weights with a regularizer."""
+        return {name: spec for name, spec in self.weights().items() if spec.regularizer is not None}
+
+    # ── making it ─────────────────────────────────────────────────────────────────────────────────
+    def appended(self, layer: Layer, name: str) -> Network:
+        """The network with one more layer, which gets the output of this one and is called `name`.
+
+        Raises `ArgumentError`, `ShapeError`.
+        """
+        start = self if self.inputs else Network((_port_for(layer),), (), (0,))
+        if len(start.outputs) != 1:
+            raise ArgumentError(
+                "a layer can be added to a model of one output only",
+                expected="one output",
+                received=", ".join(start.output_names),
+                hint="call the layer on symbols: y = Dense(4)(x)",
+            )
+        if layer.n_inputs not in (None, 1):
+            raise ArgumentError(
+                f"{type(layer).__name__} takes several inputs, and a row of layers has one",
+                expected=f"{layer.n_inputs} inputs",
+                received=1,
+                hint=f"call it on a list of symbols: {type(layer).__name__}()([a, b])",
+            )
+        layer.build(name, [start.shapes[start.outputs[0]]])
+        made = Call(layer, start.outputs, tuple(range(len(start.shapes), len(start.shapes) + len(layer.output_shapes))))
+        return replace(start, calls=(*start.calls, made), outputs=made.outputs, names=())
+
+    def next_name(self, layer: Layer) -> str:
+        """`Dense_2`, for the second layer of its class."""
+        kind = type(layer).__name__
+        return f"{kind}_{1 + sum(type(other) is type(layer) for other in self.layers)}"
+
+
+def _port_for(layer: Layer) -> Port:
+    if layer.declared_shape is None:
+        raise ArgumentError(
+            "the first layer must know the shape of the data",
+            expected="input_shape=(features,) or (channels, height, width)",
+            received=repr(layer),
+            hint=f"{type(layer).__name__}(..., input_shape=X.shape[1:])",
+        )
+    return Port("input", layer.declared_shape, INTEGER if layer.takes_integers else FLOAT)
+
+
+def from_symbols(inputs: object, outputs: object) -> Network:
+    """The network between these symbols, each a single one, a list, or (outputs) a dict of them by name.
+
+    Layers are named in the order in which they were called. Raises `ArgumentError` for an output that needs an input
+    which is not listed, an input without use, or a layer of another model.
+    """
+    sources, _ = _listed(inputs, "inputs")
+    wanted, names = _listed(outputs, "outputs")
+    for symbol in sources:
+        if symbol.call is not None:
+            raise ArgumentError(
+                "a model's inputs are made by Input", expected="Input(shape)", received=repr(symbol)
+            )
+    calls = _calls(wanted)
+    used = {id(symbol) for call in calls for symbol in call.inputs} | {id(symbol) for symbol in wanted}
+    _check_ends(sources, calls, wanted, used)
+    named = [symbol.name or (f"input_{n}" if len(sources) > 1 else "input") for n, symbol in enumerate(sources, 1)]
+    if len(set(named)) != len(named):
+        raise ArgumentError("two inputs have one name", expected="a name each", received=", ".join(named))
+
+    network = Network(tuple(Port(n, s.shape, s.dtype) for n, s in zip(named, sources, strict=True)))
+    numbers: dict[tuple[int, int], int] = {}
+    at = {id(symbol): number for number, symbol in enumerate(sources)}
+
+    def number(symbol: Symbol) -> int:
+        return at[id(symbol)] if symbol.call is None else numbers[id(symbol.call), symbol.index]
+
+    _check_free(calls)
+    for call in calls:
+        layer = call.layer
+        before = sum(made.layer is layer for made in network.calls)
+        if not before:
+            layer.name = network.next_name(layer)
+        first = len(network.shapes)
+        values = tuple(range(first, first + len(layer.output_shapes)))
+        numbers |= {(id(call), index): value for index, value in enumerate(values)}
+        made = Call(layer, tuple(map(number, call.inputs)), values, before)
+        network = Network(network.inputs, (*network.calls, made))
+    return replace(network, outputs=tuple(map(number, wanted)), names=names)
+
+
+def _calls(wanted: Sequence[Symbol]) -> list[SymbolCall]:
+    """All that the outputs come from, in the order in which it was called."""
+    found: dict[int, SymbolCall] = {}
+    todo = [symbol.call for symbol in wanted]
+    while todo:
+        call = todo.pop()
+        if call is not None and id(call) not in found:
+            found[id(call)] = call
+            todo += [symbol.call for symbol in call.inputs]
+    return sorted(found.values(), key=lambda call: call.serial)
+
+
+def _check_ends(
+    sources: Sequence[Symbol], calls: Sequence[SymbolCall], wanted: Sequence[Symbol], used: set[int]
+) -> None:
+    given = {id(symbol) for symbol in sources}
+    needed = [s for s in [*(s for call in calls for s in call.inputs), *wanted] if s.call is None]
+    for symbol in needed:
+        if id(symbol) not in given:
+            raise ArgumentError(
+                "an output needs an input that the model does not have",
+                expected="all of them in inputs=[…]",
+                received=repr(symbol),
+            )
+    for symbol in sources:
+        if id(symbol) not in used:
+            raise ArgumentError(
+                "an input has no use",
+                expected="inputs that the outputs come from",
+                received=repr(symbol),
+                hint="leave it out of inputs=[…]",
+            )
+
+
+def _check_free(calls: Sequence[SymbolCall]) -> None:
+    for call in calls:
+        if call.layer.name:
+            raise ArgumentError(
+                f"{call.layer.name} is in another model already",
+                expected="layers of their own for each model",
+                received=repr(call.layer),
+                hint="call that model on a symbol to use it within another one",
+            )
+
+
+def _listed(value: object, what: str) -> tuple[tuple[Symbol, ...], tuple[str, ...]]:
+    names: tuple[str, ...] = ()
+    if isinstance(value, Mapping):
+        names, value = tuple(map(str, value)), list(value.values())
+    found = tuple(value) if isinstance(value, list | tuple) else (value,)
+    if not found or not all(isinstance(symbol, Symbol) for symbol in found):
+        raise ArgumentError(
+            f"{what} must be symbols",
+            expected="Input(shape), what layers gave for it, or a list of these",
+            received=repr(value),
+        )
+    return found, names
