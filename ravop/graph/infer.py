@@ -5,7 +5,7 @@ The same operator on inputs of the same types gives the same output types, so ea
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,15 @@ Dim = int | str | None
 Shape = tuple[Dim, ...]
 
 OPSET = 21
-"""The version of the standard domain that graphs are written in."""
+"""The version of the standard domain that graphs are written in, unless they hold dtypes that only a later one has."""
+LATER = {"float4_e2m1fn": 23, "float8_e8m0fnu": 24, "int2": 25, "uint2": 25}
+"""The first opset with these dtypes. Up to there, operators of `OPSET` gained dtypes but kept their meaning."""
+NEWEST_OPSET = max(LATER.values())
+
+
+def opset_for(dtypes: Iterable[DType]) -> int:
+    """The opset to write a graph of these dtypes in."""
+    return max((LATER.get(dtype.name, OPSET) for dtype in dtypes), default=OPSET)
 
 
 class TensorType:
@@ -90,8 +98,10 @@ def _ask_onnx(
     attributes: Mapping[str, Any],
     declared: tuple[TensorType | None, ...] | None,
 ) -> tuple[TensorType, ...]:
+    opset = opset_for(_dtypes_of(inputs, attributes))
     try:
-        schema = defs.get_schema(op_type, OPSET, "")
+        defs.get_schema(op_type, OPSET, "")
+        schema = defs.get_schema(op_type, opset, "")
     except defs.SchemaError as error:
         raise InvalidModelError(
             f"ONNX has no operator {op_type}", expected=f"an operator of opset {OPSET}"
@@ -118,7 +128,7 @@ def _ask_onnx(
     }
     try:
         outputs = shape_inference.infer_node_outputs(
-            schema, node, types, data, opset_imports=[onnx.helper.make_opsetid("", OPSET)]
+            schema, node, types, data, opset_imports=[onnx.helper.make_opsetid("", opset)]
         )
     except (shape_inference.InferenceError, RuntimeError, onnx.checker.ValidationError) as error:
         raise ShapeError(
@@ -128,6 +138,18 @@ def _ask_onnx(
             hint="check the shapes of the operands",
         ) from error
     return tuple(_type(outputs.get(f"o{n}"), known) for n, known in enumerate(declared))
+
+
+def _dtypes_of(inputs: Sequence[TensorType | None], attributes: Mapping[str, Any]) -> Iterator[DType]:
+    yield from (i.dtype for i in inputs if i is not None)
+    for name, value in attributes.items():
+        if isinstance(value, np.ndarray):
+            yield value.dtype
+        elif name in _DTYPE_ATTRIBUTES and value:
+            yield from_elem_type(value)
+
+
+_DTYPE_ATTRIBUTES = frozenset({"dtype", "output_dtype", "softmax_precision", "stash_type", "to"})
 
 
 def _check_types(schema: defs.OpSchema, inputs: Sequence[TensorType | None]) -> None:
