@@ -18,6 +18,10 @@ from ravop.client.graphs import Graph as Graph
 from ravop.engine import export_onnx as export_onnx
 from ravop.engine import run_local as run_local
 from ravop.graph import Op as Op
+from ravop.graph.branches import cond as cond
+from ravop.graph.branches import fori_loop as fori_loop
+from ravop.graph.branches import map as map
+from ravop.graph.branches import while_loop as while_loop
 from ravop.graph.control import function as function
 from ravop.graph.control import scan as scan
 from ravop.ops import *  # noqa: F403

@@ -93,6 +93,17 @@ def functions_and_dtypes() -> None:
     R.t(np.arange(5, dtype=np.uint8), "uint8").persist_op("uint8")
 
 
+def branches_and_loops_with_an_end() -> None:
+    x = R.t(SMALL)
+    chosen = R.cond(R.sum(x) > 100, lambda x: x * 2, lambda x: R.tanh(x) + R.random_uniform(), x)
+    chosen.persist_op("chosen")
+    halved = R.while_loop(lambda c: R.max(R.abs(c)) > 0.1, lambda c: c * 0.5 @ SMALL * 0.3, chosen)
+    halved.persist_op("halved")
+    R.map(lambda row: R.while_loop(lambda c: c < 9, lambda c: c * 2, R.sum(R.square(row)) + 1), x).persist_op(
+        "map"
+    )
+
+
 def lengths_that_are_computed() -> None:
     x = R.t(RNG.normal(size=(50, 3)).astype(np.float32))
     chosen = x[R.sum(x, axis=1) > 0]
@@ -131,7 +142,8 @@ def training_side_by_side() -> None:
 
 GRAPHS: list[Callable[[], None]] = [
     wide, nested_scans, scans_side_by_side, random_numbers, gradients_through_a_loop, functions_and_dtypes,
-    lengths_that_are_computed, nothing_and_infinity, training, training_in_shards, training_side_by_side,
+    branches_and_loops_with_an_end, lengths_that_are_computed, nothing_and_infinity,
+    training, training_in_shards, training_side_by_side,
 ]  # fmt: skip
 
 
