@@ -35,7 +35,7 @@ setup(
     install_requires=[
         "numpy>=2.0",
         "ml_dtypes>=0.5",
-        "onnx>=1.18",
+        "onnx>=1.20",
         "onnx-ir>=1.0",
         "onnxruntime>=1.20",
         "msgspec>=0.19",

@@ -11,9 +11,10 @@ from typing import Any, Protocol
 import onnx_ir as ir
 
 from ravop.errors import ArgumentError, DuplicateNameError, GraphStateError, NoGraphError, ScopeError
+from ravop.graph.infer import opset_for
 from ravop.graph.manifest import MAX_NAME, MAX_NOTE, MAX_NOTES, Binding, Manifest, Persisted
 from ravop.graph.op import Op
-from ravop.graph.serde import IR_VERSION, PRODUCER
+from ravop.graph.serde import PRODUCER, ir_version_for
 from ravop.graph.source import describe, user_line
 from ravop.graph.trace import GraphState, Tracer
 
@@ -125,9 +126,12 @@ class Graph(Tracer):
                 received=f"{len(self._ops)} ops",
                 hint="persist the ops whose values you want to fetch",
             )
+        opset = opset_for({op.dtype for op in self._ops.values()})
+        for scope in (self.main.ir, *(function.graph for function in self.functions.values())):
+            scope.opset_imports[""] = opset
         return ir.Model(
             self.main.ir,
-            ir_version=IR_VERSION,
+            ir_version=ir_version_for(opset),
             producer_name=PRODUCER,
             functions=tuple(self.functions.values()),
         )

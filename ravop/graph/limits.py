@@ -5,8 +5,8 @@ from __future__ import annotations
 import msgspec
 
 from ravop.errors import InvalidModelError
-from ravop.graph.infer import OPSET
-from ravop.graph.serde import IR_VERSION
+from ravop.graph.infer import NEWEST_OPSET
+from ravop.graph.serde import NEWEST_IR_VERSION
 
 OLDEST_OPSET = 13
 MAX_DIM = 2**40
@@ -25,8 +25,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     rank: int = 32
     memory: int = 1024**4
     """Bytes that the model is estimated to need at once."""
-    opset: int = OPSET
-    ir_version: int = IR_VERSION
+    opset: int = NEWEST_OPSET
+    ir_version: int = NEWEST_IR_VERSION
 
 
 def refuse(

@@ -12,10 +12,11 @@ from google.protobuf.message import DecodeError
 
 from ravop.errors import InvalidModelError
 from ravop.graph.dtypes import DType, to_ir
-from ravop.graph.infer import Shape
+from ravop.graph.infer import OPSET, Shape
 from ravop.protocol.tensors import DTYPES
 
 IR_VERSION = 10
+NEWEST_IR_VERSION = 13
 PRODUCER = "ravenverse"
 
 
@@ -49,6 +50,11 @@ def _attribute(name: str, value: Any) -> ir.Attr:
     if isinstance(value, np.ndarray):
         return ir.AttrTensor(name, ir.Tensor(value))
     return ir.convenience.convert_attribute(name, value)
+
+
+def ir_version_for(opset: int) -> int:
+    """The version of the file format that has the dtypes of this opset."""
+    return IR_VERSION if opset == OPSET else NEWEST_IR_VERSION
 
 
 def to_proto(model: ir.Model) -> onnx.ModelProto:

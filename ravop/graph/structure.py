@@ -16,6 +16,7 @@ from onnx import AttributeProto, GraphProto, NodeProto, TensorProto, ValueInfoPr
 
 from ravop.errors import DTypeError
 from ravop.graph.dtypes import from_elem_type, itemsize
+from ravop.graph.infer import OPSET
 from ravop.graph.limits import MAX_DIM, MAX_STRING, OLDEST_OPSET, RANDOM, REFUSED, TENSORS, Limits, refuse
 
 FunctionId = tuple[str, str, str]
@@ -208,10 +209,10 @@ class _Walk:
             self._attribute(attribute, label)
 
     def _standard(self, node: NodeProto, label: str) -> None:
-        if not defs.has(node.op_type, self.opset, ""):
+        if not defs.has(node.op_type, min(self.opset, OPSET), ""):
             raise refuse(
                 "ONNX has no such operator",
-                expected=f"an operator of opset {self.opset}",
+                expected=f"an operator of opset {min(self.opset, OPSET)}",
                 received=node.op_type[:100],
                 op=label,
             )

@@ -15,7 +15,7 @@ import onnx_ir as ir
 from ravop.errors import InvalidModelError
 from ravop.graph.cost import scan_length
 from ravop.graph.dtypes import from_ir
-from ravop.graph.serde import IR_VERSION, PRODUCER, to_bytes
+from ravop.graph.serde import PRODUCER, to_bytes
 from ravop.protocol.tensors import Array
 from ravsock.core.plan import Port
 
@@ -163,7 +163,7 @@ class ModelBuilder:
             name="subgraph",
         )
         model = ir.Model(
-            graph, ir_version=IR_VERSION, producer_name=PRODUCER, functions=tuple(self._functions.values())
+            graph, ir_version=self._model.ir_version, producer_name=PRODUCER, functions=tuple(self._functions.values())
         )
         data = to_bytes(model)
         onnx.checker.check_model(data)
