@@ -112,6 +112,8 @@ class Ran(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """The model that failed, of a part."""
     memory: Count = 0
     """Bytes in use afterwards, beyond those at the start; 0 where the system does not tell."""
+    slow: tuple[str, ...] = ()
+    """Why models that were loaded for it are computed by ONNX's reference evaluator."""
 
 
 class Sending(msgspec.Struct, frozen=True, kw_only=True, tag=True):

@@ -36,6 +36,8 @@ from ravop.protocol.tensors import Blob, Inline
 from ravop.transport import BlobClient
 
 log = logging.getLogger(__name__)
+MAX_TOLD = 100
+"""Reasons of slow models that are logged, each once."""
 
 
 class Work:
@@ -63,6 +65,7 @@ class Work:
         self._connection = connection
         self._exchange = exchange
         self._post = post
+        self._told: set[str] = set()
 
     async def prepare(self, prepare: e.Prepare) -> None:
         if prepare.after:
@@ -101,6 +104,7 @@ class Work:
                 if ran.problem is not None and ran.problem.code == StorageFullError.code:
                     sandbox.discard()
                     return self._unfit(batch, error_from_problem(ran.problem))
+                self._tell_slow(ran)
                 files = sandbox.outputs(ran)
             done = await self._store(batch, tasks, ran, files)
         except (CrashedError, OSError) as error:
@@ -113,6 +117,12 @@ class Work:
         if tasks[0].part is None:
             return await sandbox.run(tasks, seconds)
         return await sandbox.run_part(tasks[0], seconds, self._exchange(tasks[0]))
+
+    def _tell_slow(self, ran: Ran) -> None:
+        for reason in ran.slow:
+            if reason not in self._told and len(self._told) < MAX_TOLD:
+                self._told.add(reason)
+                log.warning("ONNX's reference evaluator, which is slow, computes models here: %s", reason)
 
     async def deliver(self, deliver: e.Deliver) -> None:
         if deliver.after:

@@ -89,7 +89,13 @@ class Batches:
         if memory > self._crowd:
             self._runner.forget()
         failing = self._part.computing if self._part is not None and problem is not None else None
-        return Ran(results=tuple(results), problem=problem, subgraph=failing, memory=memory)
+        return Ran(
+            results=tuple(results),
+            problem=problem,
+            subgraph=failing,
+            memory=memory,
+            slow=self._runner.slow(),
+        )
 
     def _task(self, task: Task, place: int, batch: _Batch) -> Result:
         start = time.perf_counter()

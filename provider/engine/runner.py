@@ -30,6 +30,7 @@ class Runner:
         self._threads = threads
         self._limits = Limits(memory=memory)
         self._sessions: OrderedDict[str, Session] = OrderedDict()
+        self._slow: list[str] = []
 
     def run(self, subgraph: str, inputs: Mapping[str, Array], outputs: Sequence[OutputSpec]) -> list[Array]:
         """Outputs in the order of `outputs`.
@@ -48,6 +49,12 @@ class Runner:
         results = session.run(inputs)
         return checked(results, outputs)
 
+    def slow(self) -> tuple[str, ...]:
+        """Why models that were loaded since the last call are computed by the reference evaluator."""
+        reasons = tuple(dict.fromkeys(self._slow))
+        self._slow.clear()
+        return reasons
+
     def forget(self) -> None:
         """Let go of all sessions but the one used last: memory is short."""
         while len(self._sessions) > 1:
@@ -58,7 +65,9 @@ class Runner:
         if subgraph not in self._sessions:
             data = self._model(subgraph)
             check_model(data, self._limits)
-            self._sessions[subgraph] = Session(data, threads=self._threads)
+            session = self._sessions[subgraph] = Session(data, threads=self._threads)
+            if session.fallback:
+                self._slow.append(session.fallback)
             if len(self._sessions) > MAX_SESSIONS:
                 self._sessions.popitem(last=False)
         self._sessions.move_to_end(subgraph)

@@ -1,5 +1,6 @@
 """`Session`: one ONNX model, loaded once, run often, by ONNX Runtime or by ONNX's reference evaluator.
 
+Where ONNX Runtime has no kernel for a node and its dtypes, the reference evaluator computes the model instead, slowly.
 Models are trusted here: whoever takes one from elsewhere checks it first (`ravop.graph.check`).
 """
 
@@ -10,10 +11,12 @@ from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 import numpy as np
+import onnx
 import onnxruntime as ort
 from onnx.reference import ReferenceEvaluator
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
+from ravop.engine.boundary import boundary, widen
 from ravop.errors import ComputeError, OutOfMemoryError
 from ravop.graph.serde import parse
 from ravop.protocol.tensors import Array
@@ -32,14 +35,18 @@ _ENGINE_FAULTS: tuple[type[Exception], ...] = (
 _MEMORY_MESSAGE = re.compile(
     r"bad_alloc|allocate memory|out of memory|bad allocation|unable to allocate", re.IGNORECASE
 )
+_NO_KERNEL = re.compile(r"Could not find an implementation for \S+")
 _NODE_NAME = re.compile(r"Name:'([^']+)'")
 _MAX_MESSAGE = 2_000
 
 _Run = Callable[[Mapping[str, Array]], Any]
+_Loaded = tuple[list[str], list[str], _Run]
 
 
 class Session:
     """A loaded model. `inputs` and `outputs` are the names of what `run` takes and gives.
+
+    `engine` is the one that computes it, and `fallback` why it is not the one that was asked for, where that is so.
 
     Args:
         model: bytes of an ONNX model.
@@ -51,10 +58,22 @@ class Session:
 
     def __init__(self, model: bytes, threads: int = 1, engine: EngineName = "onnxruntime") -> None:
         self._model = model
+        self.engine: EngineName = engine
+        self.fallback = ""
+        proto = parse(model)
         try:
-            self.inputs, self.outputs, self._run = _LOADERS[engine](model, threads)
+            self.inputs, self.outputs, self._run = self._loaded(proto, threads)
         except _ENGINE_FAULTS as error:
             raise self._typed(error, "the engine cannot load this model") from error
+
+    def _loaded(self, proto: onnx.ModelProto, threads: int) -> _Loaded:
+        try:
+            return _LOADERS[self.engine](proto, threads)
+        except ort_errors.NotImplemented as error:
+            lacking = _NO_KERNEL.search(str(error))
+            self.fallback = lacking[0] if lacking else str(error)[:_MAX_MESSAGE]
+        self.engine = "reference"
+        return _LOADERS[self.engine](proto, threads)
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """The model's outputs by name.
@@ -108,7 +127,7 @@ def _graphs(model: Any) -> list[Any]:
     return found
 
 
-def _load_onnxruntime(model: bytes, threads: int) -> tuple[list[str], list[str], _Run]:
+def _load_onnxruntime(model: onnx.ModelProto, threads: int) -> _Loaded:
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -118,28 +137,39 @@ def _load_onnxruntime(model: bytes, threads: int) -> tuple[list[str], list[str],
     # A volunteer's machine is idle between operators and tasks, instead of burning a core to be a little faster.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     unwanted = ["NchwcTransformer"] if _trains_convolutions(model) else []
+    narrow = boundary(model)
+    data = (widen(model, narrow) if narrow else model).SerializeToString()
     session = ort.InferenceSession(
-        model, options, providers=["CPUExecutionProvider"], disabled_optimizers=unwanted
+        data, options, providers=["CPUExecutionProvider"], disabled_optimizers=unwanted
     )
+    inputs = [i.name for i in session.get_inputs()]
     outputs = [output.name for output in session.get_outputs()]
-    return [i.name for i in session.get_inputs()], outputs, lambda inputs: session.run(outputs, dict(inputs))
+
+    def run(given: Mapping[str, Array]) -> list[Array]:
+        return session.run(outputs, dict(given))  # type: ignore[no-any-return]
+
+    def run_narrow(given: Mapping[str, Array]) -> list[Array]:
+        values = run(narrow.widened(given))
+        return [narrow.narrowed(name, value) for name, value in zip(outputs, values, strict=True)]
+
+    return inputs, outputs, run_narrow if narrow else run
 
 
-def _trains_convolutions(model: bytes) -> bool:
+def _trains_convolutions(model: onnx.ModelProto) -> bool:
     """Whether the filters of a convolution are computed.
 
     The engine's blocked image layout needs constant filters. Without, only the pooling around convolutions would go
     over to it, and a training step spends a tenth of its time on changing the layout to and fro.
     """
-    graphs = _graphs(parse(model))
+    graphs = _graphs(model)
     constants = {tensor.name for graph in graphs for tensor in getattr(graph, "initializer", ())}
     return any(
         node.op_type == "Conv" and node.input[1] not in constants for graph in graphs for node in graph.node
     )
 
 
-def _load_reference(model: bytes, threads: int) -> tuple[list[str], list[str], _Run]:
-    evaluator = ReferenceEvaluator(parse(model))
+def _load_reference(model: onnx.ModelProto, threads: int) -> _Loaded:
+    evaluator = ReferenceEvaluator(model)
     return (
         list(evaluator.input_names),
         list(evaluator.output_names),
@@ -147,7 +177,7 @@ def _load_reference(model: bytes, threads: int) -> tuple[list[str], list[str], _
     )
 
 
-_LOADERS: dict[EngineName, Callable[[bytes, int], tuple[list[str], list[str], _Run]]] = {
+_LOADERS: dict[EngineName, Callable[[onnx.ModelProto, int], _Loaded]] = {
     "onnxruntime": _load_onnxruntime,
     "reference": _load_reference,
 }
