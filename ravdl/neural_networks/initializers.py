@@ -53,11 +53,23 @@ def _he(fan_in: int, fan_out: int) -> float:
     return 2 / fan_in
 
 
+def _orthogonal(shape: tuple[int, ...], generator: Generator) -> Array:
+    """Rows or columns at right angles, of length 1, of the weight as a matrix (Saxe et al. 2014)."""
+    rows, columns = shape[0], math.prod(shape[1:])
+    q, r = np.linalg.qr(generator.standard_normal((max(rows, columns), min(rows, columns))))
+    q = q * np.sign(np.diagonal(r))
+    matrix: Array = (q if rows >= columns else q.T).reshape(shape).astype(np.float32)
+    return matrix
+
+
 INITIALIZERS: dict[str, Initializer] = {
     "glorot_uniform": _uniform(_glorot),
     "glorot_normal": _normal(_glorot),
     "he_uniform": _uniform(_he),
     "he_normal": _normal(_he),
+    "orthogonal": _orthogonal,
+    "random_normal": lambda shape, generator: generator.normal(0, 0.05, shape).astype(np.float32),
+    "random_uniform": lambda shape, generator: generator.uniform(-0.05, 0.05, shape).astype(np.float32),
     "zeros": lambda shape, generator: np.zeros(shape, np.float32),
     "ones": lambda shape, generator: np.ones(shape, np.float32),
 }

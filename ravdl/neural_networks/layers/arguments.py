@@ -6,7 +6,8 @@ Only for the modules of this folder.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import operator
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -43,16 +44,92 @@ def above_zero(value: object, what: str) -> float:
     return float(value)
 
 
-def pair(value: object, what: str) -> tuple[int, int]:
-    """One size for height and width, or both. Raises `ArgumentError`."""
-    if isinstance(value, int | np.integer):
-        size = positive(value, what)
-        return size, size
-    if isinstance(value, Sequence) and not isinstance(value, str) and len(value) == 2:
-        return positive(value[0], what), positive(value[1], what)
+def number(value: object, what: str) -> float:
+    """A finite number. Raises `ArgumentError`."""
+    if isinstance(value, bool) or not isinstance(value, NUMBER) or not math.isfinite(value):
+        raise ArgumentError(f"{what} must be a number", expected="a finite number", received=repr(value))
+    return float(value)
+
+
+def not_negative(value: object, what: str) -> float:
+    """A finite number of at least 0. Raises `ArgumentError`."""
+    if isinstance(value, bool) or not isinstance(value, NUMBER) or not 0 <= value < math.inf:
+        raise ArgumentError(
+            f"{what} is out of range", expected="a finite number of 0 or more", received=repr(value)
+        )
+    return float(value)
+
+
+def flag(value: object, what: str) -> bool:
+    """True or false. Raises `ArgumentError`."""
+    if not isinstance(value, bool | np.bool_):
+        raise ArgumentError(f"{what} must be true or false", expected="True or False", received=repr(value))
+    return bool(value)
+
+
+def choice(value: object, what: str, choices: Iterable[str]) -> str:
+    """One of these names. Raises `ArgumentError`."""
+    names = list(choices)
+    if not isinstance(value, str) or value not in names:
+        raise ArgumentError(f"unknown {what}", expected=", ".join(names), received=repr(value))
+    return value
+
+
+def whole(value: object, what: str) -> int:
+    """An integer, also a negative one, such as an axis. Raises `ArgumentError`."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+        raise ArgumentError(f"{what} must be an integer", expected="an integer", received=repr(value))
+    return int(value)
+
+
+def _at_least(value: object, what: str, least: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
+        raise ArgumentError(
+            f"{what} is out of range", expected=f"integers from {least} on", received=repr(value)
+        )
+    return int(value)
+
+
+AXES = {1: "(steps,)", 2: "(height, width)", 3: "(depth, height, width)"}
+"""The spatial axes of series, images and volumes."""
+
+
+def each(value: object, what: str, rank: int, least: int = 1) -> Shape:
+    """One integer for all of `rank` spatial axes, or one for each. Raises `ArgumentError`."""
+    values = (value,) * rank if isinstance(value, int | np.integer) else value
+    if isinstance(values, Sequence) and not isinstance(values, str) and len(values) == rank:
+        return tuple(_at_least(v, what, least) for v in values)
     raise ArgumentError(
-        f"{what} has the wrong form", expected="an integer, or (height, width)", received=repr(value)
+        f"{what} has the wrong form", expected=f"an integer, or {AXES[rank]}", received=repr(value)
     )
+
+
+def sides(value: object, what: str, rank: int) -> tuple[tuple[int, int], ...]:
+    """(before, after) for each spatial axis, none negative: from one size for all sides, for a series (before, after),
+    else one size for each axis or a pair for each. Raises `ArgumentError`.
+    """
+    forms = SIDES[rank]
+    try:
+        given = np.array(value, dtype=object)
+        if rank > 1 and given.ndim == 1:
+            given = given.reshape(-1, 1)
+        pairs = tuple(
+            (operator.index(before), operator.index(after))
+            for before, after in np.broadcast_to(given, (rank, 2))
+        )
+    except (TypeError, ValueError) as error:
+        raise ArgumentError(f"the {what} has the wrong form", expected=forms, received=repr(value)) from error
+    if min(min(pair) for pair in pairs) < 0:
+        raise ArgumentError(f"{what} cannot be negative", expected=forms, received=repr(value))
+    return pairs
+
+
+SIDES = {
+    1: "an integer, or (before, after)",
+    2: "an integer, (height, width), or ((top, bottom), (left, right))",
+    3: "an integer, (depth, height, width), or ((front, back), (top, bottom), (left, right))",
+}
+"""The forms that `sides` takes."""
 
 
 def sizes(value: object, what: str) -> Shape:

@@ -1,33 +1,23 @@
-"""Conv2D: a bank of small filters slides over an image."""
+"""Convolutions of series, images and volumes: a bank of small filters slides over them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar, Unpack
 
-from ravdl.neural_networks.initializers import INITIALIZERS, initializer_named
+from ravdl.neural_networks.activations import activation_named, of_channels_first
 from ravdl.neural_networks.layers.arguments import Shape, positive
-from ravdl.neural_networks.layers.layer import Layer, WeightSpec
-from ravdl.neural_networks.layers.windows import Padding, image_sizes, window
+from ravdl.neural_networks.layers.layer import WeightSpec
+from ravdl.neural_networks.layers.options import Activated, KernelOptions, kernel_from
+from ravdl.neural_networks.layers.windows import Padding, apply, formed, spatial, window
 from ravop.errors import ArgumentError
 from ravop.graph import Op
 
 
-class Conv2D(Layer):
-    """Cross-correlation of images (channels, height, width) with `n_filters` filters, plus a bias per filter.
+class Convolution(Activated):
+    """What Conv1D, Conv2D and Conv3D have in common: all but the number of spatial axes."""
 
-    Args:
-        n_filters: channels of the output.
-        filter_shape: (height, width) of a filter, or one size for both.
-        padding: `"same"`, `"valid"` or sizes, see `windows.Window`.
-        stride: how far the filters move.
-        input_shape: `(channels, height, width)`; needed on the first layer.
-        groups: input and output channels are split into this many independent groups.
-        initializer: of W, a name in `initializers.INITIALIZERS`; w0 starts at zero.
-        use_bias: whether w0 is there.
-
-    Weights: `W` of shape (n_filters, channels / groups, height, width), `w0` of shape (n_filters,).
-    """
+    rank: ClassVar[int]
 
     def __init__(
         self,
@@ -37,40 +27,30 @@ class Conv2D(Layer):
         stride: object = 1,
         input_shape: object = None,
         groups: int = 1,
-        initializer: str = "glorot_uniform",
-        use_bias: bool = True,
+        dilation: object = 1,
+        **options: Unpack[KernelOptions],
     ) -> None:
-        super().__init__(input_shape)
+        kind = type(self).__name__
+        self.kernel = kernel_from(kind, **options)
+        super().__init__(output_activation(self.kernel.activation, kind, self.rank), input_shape)
         self.n_filters = positive(n_filters, "n_filters")
-        self.window = window(filter_shape, stride, padding, "filter_shape")
+        self.window = window(filter_shape, stride, padding, "filter_shape", self.rank, dilation)
         self.groups = positive(groups, "groups")
-        self.initializer = initializer_named(initializer)
-        self.use_bias = use_bias
-        if self.n_filters % self.groups:
-            raise ArgumentError(
-                "n_filters must be a multiple of groups",
-                expected=f"a multiple of {groups}",
-                received=n_filters,
-            )
+        check_filters(self.n_filters, self.groups)
+
+    @property
+    def use_bias(self) -> bool:
+        return self.kernel.use_bias
 
     def shape_after(self, input_shape: Shape) -> Shape:
-        channels, height, width = image_sizes(input_shape, "Conv2D")
-        if channels % self.groups:
-            raise ArgumentError(
-                "the input's channels must be a multiple of groups",
-                expected=f"a multiple of {self.groups}",
-                received=channels,
-            )
-        return (self.n_filters, *self.window.positions(height, width))
+        channels, lengths = spatial(input_shape, type(self).__name__, self.rank)
+        check_channels(channels, self.groups)
+        return formed(self.n_filters, self.window.positions(*lengths))
 
     def weights(self) -> tuple[WeightSpec, ...]:
-        shape = (self.n_filters, self.input_shape[0] // self.groups, *self.window.size)
-        kernel = WeightSpec("W", shape, INITIALIZERS[self.initializer])
-        return (
-            (kernel, WeightSpec("w0", (self.n_filters,), INITIALIZERS["zeros"]))
-            if self.use_bias
-            else (kernel,)
-        )
+        channels, _ = self._input()
+        kernel = self.kernel.kernel((self.n_filters, channels // self.groups, *self.window.size))
+        return (kernel, *self.kernel.bias((self.n_filters,)))
 
     def parameters(self) -> dict[str, Any]:
         return {
@@ -79,14 +59,84 @@ class Conv2D(Layer):
             "padding": self.window.padding,
             "stride": self.window.stride,
             "groups": self.groups,
-            "initializer": self.initializer,
-            "use_bias": self.use_bias,
+            "dilation": self.window.dilation,
+            **self.kernel.parameters(),
         }
 
-    def call(self, x: Op, weights: Mapping[str, Op]) -> Op:
-        _, height, width = self.input_shape
-        inputs = [x, weights["W"], weights["w0"]] if self.use_bias else [x, weights["W"]]
-        (output,) = x.graph.apply(
-            "Conv", inputs, {**self.window.attributes(height, width), "group": self.groups}
+    def call_raw(self, x: Op, weights: Mapping[str, Op]) -> Op:
+        _, lengths = self._input()
+        inputs = [x, weights["W"], *([weights["w0"]] if self.use_bias else [])]
+        return apply("Conv", inputs, {**self.window.attributes(*lengths), "group": self.groups})
+
+    def _input(self) -> tuple[int, Shape]:
+        return spatial(self.input_shape, type(self).__name__, self.rank)
+
+
+class Conv1D(Convolution):
+    """Cross-correlation of series (steps, features) with `n_filters` filters, plus a bias per filter.
+
+    Args:
+        n_filters: features of the output.
+        filter_shape: steps of a filter.
+        padding: `"same"`, `"valid"`, `"causal"` or sizes, see `windows.Window`.
+        stride: how far the filters move.
+        input_shape: `(steps, features)`; needed on the first layer.
+        groups: input and output features are split into this many independent groups.
+        dilation: how far apart the steps are that a filter takes.
+        options: see `options.KernelOptions`.
+
+    Weights: `W` of shape (n_filters, features / groups, steps), `w0` of shape (n_filters,).
+    """
+
+    rank = 1
+
+
+class Conv2D(Convolution):
+    """Cross-correlation of images (channels, height, width) with `n_filters` filters, plus a bias per filter.
+
+    Args:
+        n_filters: channels of the output.
+        filter_shape: (height, width) of a filter, or one size for both.
+        padding: `"same"`, `"valid"` or sizes, see `windows.Window`.
+        stride: how far the filters move.
+        input_shape: `(channels, height, width)`; needed on the first layer.
+        groups: input and output channels are split into this many independent groups.
+        dilation: how far apart the pixels are that a filter takes.
+        options: see `options.KernelOptions`.
+
+    Weights: `W` of shape (n_filters, channels / groups, height, width), `w0` of shape (n_filters,).
+    """
+
+    rank = 2
+
+
+class Conv3D(Convolution):
+    """Cross-correlation of volumes (channels, depth, height, width) with `n_filters` filters, plus a bias per filter.
+
+    Arguments as `Conv2D`'s, with three sizes.
+
+    Weights: `W` of shape (n_filters, channels / groups, depth, height, width), `w0` of shape (n_filters,).
+    """
+
+    rank = 3
+
+
+def output_activation(name: str, layer: str, rank: int) -> str:
+    """The activation, when it suits the axes of the layer's output. Raises `ArgumentError`, `ShapeError`."""
+    return activation_named(name) if rank == 1 else of_channels_first(name, layer)
+
+
+def check_filters(n_filters: int, groups: int) -> None:
+    if n_filters % groups:
+        raise ArgumentError(
+            "n_filters must be a multiple of groups", expected=f"a multiple of {groups}", received=n_filters
         )
-        return output
+
+
+def check_channels(channels: int, groups: int) -> None:
+    if channels % groups:
+        raise ArgumentError(
+            "the input's channels must be a multiple of groups",
+            expected=f"a multiple of {groups}",
+            received=channels,
+        )

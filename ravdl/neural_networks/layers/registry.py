@@ -5,24 +5,156 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ravdl.neural_networks.layers.activation import Activation
-from ravdl.neural_networks.layers.convolution import Conv2D
+from ravdl.neural_networks.layers.activation import (
+    ELU,
+    Activation,
+    LeakyReLU,
+    PReLU,
+    ReLU,
+    Softmax,
+    ThresholdedReLU,
+)
+from ravdl.neural_networks.layers.convolution import Conv1D, Conv2D, Conv3D
 from ravdl.neural_networks.layers.dense import Dense
-from ravdl.neural_networks.layers.dropout import Dropout
-from ravdl.neural_networks.layers.flatten import Flatten
+from ravdl.neural_networks.layers.depthwise import DepthwiseConv2D, SeparableConv2D
+from ravdl.neural_networks.layers.embedding import Embedding, PositionalEmbedding, SinusoidalEmbedding
+from ravdl.neural_networks.layers.global_pooling import (
+    GlobalAveragePooling1D,
+    GlobalAveragePooling2D,
+    GlobalAveragePooling3D,
+    GlobalMaxPooling1D,
+    GlobalMaxPooling2D,
+    GlobalMaxPooling3D,
+)
 from ravdl.neural_networks.layers.layer import Layer
+from ravdl.neural_networks.layers.merging import (
+    Add,
+    Average,
+    Concat,
+    Concatenate,
+    Division,
+    Dot,
+    Maximum,
+    Minimum,
+    Multiply,
+    Subtract,
+)
+from ravdl.neural_networks.layers.noise import (
+    AlphaDropout,
+    Dropout,
+    GaussianDropout,
+    GaussianNoise,
+    SpatialDropout1D,
+    SpatialDropout2D,
+)
 from ravdl.neural_networks.layers.normalization import BatchNormalization
-from ravdl.neural_networks.layers.pooling import MaxPooling2D
-from ravop.errors import ArgumentError
+from ravdl.neural_networks.layers.pooling import (
+    AveragePooling1D,
+    AveragePooling2D,
+    AveragePooling3D,
+    MaxPooling1D,
+    MaxPooling2D,
+    MaxPooling3D,
+)
+from ravdl.neural_networks.layers.resizing import (
+    Cropping1D,
+    Cropping2D,
+    Cropping3D,
+    UpSampling1D,
+    UpSampling2D,
+    ZeroPadding1D,
+    ZeroPadding2D,
+    ZeroPadding3D,
+)
+from ravdl.neural_networks.layers.shaping import (
+    Flatten,
+    Permute,
+    Power,
+    RepeatVector,
+    Rescaling,
+    Reshape,
+    Transpose,
+)
+from ravdl.neural_networks.layers.transposed import Conv1DTranspose, Conv2DTranspose, Conv3DTranspose
+from ravop.errors import ArgumentError, did_you_mean
 
 LAYERS: dict[str, type[Layer]] = {
     layer.__name__: layer
-    for layer in (Activation, BatchNormalization, Conv2D, Dense, Dropout, Flatten, MaxPooling2D)
+    for layer in (
+        Activation,
+        Add,
+        AlphaDropout,
+        Average,
+        AveragePooling1D,
+        AveragePooling2D,
+        AveragePooling3D,
+        BatchNormalization,
+        Concat,
+        Concatenate,
+        Conv1D,
+        Conv1DTranspose,
+        Conv2D,
+        Conv2DTranspose,
+        Conv3D,
+        Conv3DTranspose,
+        Cropping1D,
+        Cropping2D,
+        Cropping3D,
+        Dense,
+        DepthwiseConv2D,
+        Division,
+        Dot,
+        Dropout,
+        ELU,
+        Embedding,
+        Flatten,
+        GaussianDropout,
+        GaussianNoise,
+        GlobalAveragePooling1D,
+        GlobalAveragePooling2D,
+        GlobalAveragePooling3D,
+        GlobalMaxPooling1D,
+        GlobalMaxPooling2D,
+        GlobalMaxPooling3D,
+        LeakyReLU,
+        MaxPooling1D,
+        MaxPooling2D,
+        MaxPooling3D,
+        Maximum,
+        Minimum,
+        Multiply,
+        PReLU,
+        Permute,
+        PositionalEmbedding,
+        Power,
+        ReLU,
+        RepeatVector,
+        Rescaling,
+        Reshape,
+        SeparableConv2D,
+        SinusoidalEmbedding,
+        Softmax,
+        SpatialDropout1D,
+        SpatialDropout2D,
+        Subtract,
+        ThresholdedReLU,
+        Transpose,
+        UpSampling1D,
+        UpSampling2D,
+        ZeroPadding1D,
+        ZeroPadding2D,
+        ZeroPadding3D,
+    )
 }
 
 
 def layer_from(kind: str, config: Mapping[str, Any]) -> Layer:
     """A layer from its class name and `config()`. Raises `ArgumentError` for another name than those."""
     if kind not in LAYERS:
-        raise ArgumentError("unknown layer", expected=", ".join(LAYERS), received=repr(kind))
+        raise ArgumentError(
+            "unknown layer",
+            expected=", ".join(LAYERS),
+            received=repr(kind),
+            hint=did_you_mean(str(kind), LAYERS),
+        )
     return LAYERS[kind](**config)
