@@ -28,11 +28,6 @@ def conv_transpose(n: NodeView, g: Op) -> Grads:
     """A transposed convolution is the input gradient of one that goes from Y to X, so the roles are swapped."""
     x, weight = n.x, n.input(1)
     group = n.attribute("group", 1)
-    if n.attribute("output_shape") is not None or n.attribute("auto_pad", "NOTSET") not in (
-        "NOTSET",
-        "VALID",
-    ):
-        raise n.error("output_shape and auto_pad are not supported")
     windows = windows_of(n, weight.static_shape[2:], n.y.static_shape[2:], x.static_shape[2:])
     return [
         node("Conv", [g, weight], **_attributes(windows, group)) if n.wanted(0) else None,

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import itertools
+import functools
 import math
 
 import numpy as np
 
 from ravop.autodiff.rules import Grads, NodeView, expand, number, reshape, rule
+from ravop.autodiff.spreading import spread, touched
 from ravop.autodiff.windows import Windows, windows_of
 from ravop.graph.dtypes import FLOAT, INT
 from ravop.graph.op import Op
 from ravop.ops.catalogue import cast, integers, node
+from ravop.protocol.tensors import Array
 
 
 @rule("MaxPool")
@@ -19,9 +21,13 @@ def max_pool(n: NodeView, g: Op, _: Op | None = None) -> Grads:
     """To the first maximum of each window, as PyTorch has it."""
     if n.attribute("storage_order", 0):
         raise n.error("storage_order 1 is not supported")
-    windows = windows_of(n, n.attribute("kernel_shape"), n.x.static_shape[2:], n.y.static_shape[2:])
+    windows = _windows(n)
     by_blocks = windows.tiling and len(windows.kernel) == 2 and g.dtype == FLOAT
     return [(_to_blocks if by_blocks else _to_indices)(n, g, windows)]
+
+
+def _windows(n: NodeView) -> Windows:
+    return windows_of(n, n.attribute("kernel_shape"), n.x.static_shape[2:], n.y.static_shape[2:])
 
 
 def _to_blocks(n: NodeView, g: Op, windows: Windows) -> Op:
@@ -82,32 +88,56 @@ def enlarge(n: NodeView, g: Op) -> Grads:
 @rule("AveragePool")
 def average_pool(n: NodeView, g: Op) -> Grads:
     """Each gradient, divided by how many elements its window counted, spread evenly over the window."""
-    x = n.x
-    windows = windows_of(n, n.attribute("kernel_shape"), x.static_shape[2:], n.y.static_shape[2:])
-    share = g * (1 / _counts(windows, bool(n.attribute("count_include_pad", 0)))).astype(g.dtype)
-    planes = reshape(share, (math.prod(g.static_shape[:2]), 1, *windows.count))
-    ones = expand(number(g, 1), (1, 1, *windows.kernel))
-    # With ceil_mode the last window may reach over the padding: what falls there is cut off.
-    over = tuple(max(-r, 0) for r in windows.leftover)
-    spread = node(
-        "ConvTranspose", [planes, ones], kernel_shape=windows.kernel, strides=windows.strides, dilations=windows.dilations,
-        pads=windows.before + tuple(a + o for a, o in zip(windows.after, over, strict=True)),
-        output_padding=tuple(max(r, 0) for r in windows.leftover),
-    )  # fmt: skip
-    return [reshape(spread, x.shape)]
+    windows = _windows(n)
+    counts = _counts(windows, bool(n.attribute("count_include_pad", 0)))
+    if np.ptp(counts) == 0:
+        return [spread(g * float(1 / counts.flat[0]), windows)]
+    return [spread(g * (1 / counts).astype(g.dtype), windows)]
 
 
-def _counts(windows: Windows, include_padding: bool) -> np.ndarray:
-    """How many elements each window averages, of shape `windows.count`."""
-    along = []
-    for i, size in enumerate(windows.size):
-        low, high = (-windows.before[i], size + windows.after[i]) if include_padding else (0, size)
-        starts = [c * windows.strides[i] - windows.before[i] for c in range(windows.count[i])]
-        taps = [k * windows.dilations[i] for k in range(windows.kernel[i])]
-        along.append([sum(low <= start + tap < high for tap in taps) for start in starts])
-    return np.array([math.prod(counts) for counts in itertools.product(*along)], dtype=float).reshape(
-        windows.count
+def _counts(windows: Windows, include_padding: bool) -> Array:
+    """How many elements each window averages, of shape `windows.count`; what lies beyond the padding never counts."""
+    along = [
+        touched(windows, axis, *((windows.before[axis], windows.after[axis]) if include_padding else (0, 0))).sum(axis=1)
+        for axis in range(len(windows.size))
+    ]  # fmt: skip
+    return np.asarray(functools.reduce(np.multiply.outer, along))
+
+
+@rule("LpPool")
+def lp_pool(n: NodeView, g: Op) -> Grads:
+    """With y = (Σ |x|^p)^(1/p): dx = sign(x)·|x|^(p-1) · y^(1-p)·g, spread over the window; 0 where y is 0, as x is there."""
+    p = int(n.attribute("p", 2))
+    return [_powers(n.x, p) * spread(_share_of_norm(n.y, g, p), _windows(n))]
+
+
+def _powers(x: Op, p: int) -> Op:
+    """sign(x)·|x|^(p-1)."""
+    if p == 2:
+        return x
+    sign = node("Sign", [x])
+    return sign if p == 1 else sign * node("Pow", [node("Abs", [x]), number(x, p - 1)])
+
+
+def _share_of_norm(norm: Op, g: Op, p: int) -> Op:
+    """g·norm^(1-p), 0 where the norm is 0."""
+    if p == 1:
+        return g
+    nothing = node("Equal", [norm, number(norm, 0)])
+    safe = node("Where", [nothing, number(norm, 1), norm])
+    return node(
+        "Where", [nothing, number(g, 0), g / (safe if p == 2 else node("Pow", [safe, number(norm, p - 1)]))]
     )
+
+
+@rule("MaxUnpool")
+def max_unpool(n: NodeView, g: Op) -> Grads:
+    """Each element's gradient is found where the element was put."""
+    if n.optional(2) is not None:
+        raise n.error("output_shape is not supported")
+    place = reshape(n.input(1), (math.prod(n.x.static_shape),))
+    flat = reshape(g, (math.prod(g.static_shape),))
+    return [reshape(node("Gather", [flat, place]), n.x.static_shape)]
 
 
 @rule("GlobalAveragePool")
@@ -120,3 +150,10 @@ def global_max_pool(n: NodeView, g: Op) -> Grads:
     chosen = cast(node("Equal", [n.x, n.y]), g.dtype)
     axes = integers(g, range(2, g.ndim))
     return [chosen * (g / node("ReduceSum", [chosen, axes], keepdims=1))]
+
+
+@rule("GlobalLpPool")
+def global_lp_pool(n: NodeView, g: Op) -> Grads:
+    """As `lp_pool`, with one window: NumPy's broadcasting spreads it."""
+    p = int(n.attribute("p", 2))
+    return [_powers(n.x, p) * _share_of_norm(n.y, g, p)]

@@ -65,7 +65,11 @@ def windows_of(
     auto = n.attribute("auto_pad", "NOTSET")
     pads = n.attribute("pads", (0,) * 2 * len(kernel))
     before, after = pads[: len(kernel)], pads[len(kernel) :]
-    if auto == "VALID":
+    if n.node.op_type == "ConvTranspose" and (
+        auto.startswith("SAME") or n.attribute("output_shape") is not None
+    ):
+        before, after = _transposed_pads(n, kernel, size, count)
+    elif auto == "VALID":
         before = after = (0,) * len(kernel)
     elif auto in ("SAME_UPPER", "SAME_LOWER"):
         total = [
@@ -75,3 +79,19 @@ def windows_of(
         less, more = tuple(t // 2 for t in total), tuple(t - t // 2 for t in total)
         before, after = (less, more) if auto == "SAME_UPPER" else (more, less)
     return Windows(kernel, strides, dilations, before, after, size, count)
+
+
+def _transposed_pads(
+    n: NodeView, kernel: tuple[int, ...], size: tuple[int, ...], count: tuple[int, ...]
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Of a ConvTranspose whose output's shape is told: ONNX puts the odd element before, but for SAME_UPPER after."""
+    ones = (1,) * len(kernel)
+    extra = n.attribute("output_padding", (0,) * len(kernel))
+    parts = zip(
+        size, count, n.attribute("strides", ones), n.attribute("dilations", ones), kernel, extra, strict=True
+    )
+    total = [
+        max((c - 1) * stride + e + dilation * (k - 1) + 1 - s, 0) for s, c, stride, dilation, k, e in parts
+    ]
+    less, more = tuple(t // 2 for t in total), tuple(t - t // 2 for t in total)
+    return (less, more) if n.attribute("auto_pad", "NOTSET") == "SAME_UPPER" else (more, less)

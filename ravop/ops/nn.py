@@ -62,8 +62,8 @@ def batch_normalization_training(
 ) -> tuple[Op, Op, Op]:
     """`batch_normalization` of x (N, C, …) by its own statistics (Ioffe & Szegedy 2015). → y, mean (C,), variance (C,).
 
-    The variance is the biased one, divided by n. Mean and variance pass no gradient on: they are for running statistics,
-    which are mixed from them outside of the node (see `_scratch`).
+    The variance is the biased one, divided by n. Running statistics are mixed from them outside of the node (see
+    `_scratch`).
     """
     ops = _per_channel(x, gamma, beta)
     attributes = {"epsilon": float(epsilon), "momentum": 0.0, "training_mode": 1}
