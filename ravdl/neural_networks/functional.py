@@ -1,11 +1,13 @@
 """`Input`: where a model begins in the functional form.
 
-    x = Input((8,))
-    y = Dense(4)(x)
-    model = NeuralNetwork(Adam(), SquareLoss, inputs=x, outputs=y)
+x = Input((8,))
+y = Dense(4)(x)
+model = NeuralNetwork(Adam(), SquareLoss, inputs=x, outputs=y)
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 
@@ -14,7 +16,7 @@ from ravdl.neural_networks.network import INTEGER
 from ravdl.neural_networks.symbols import FLOAT, Symbol
 from ravop.errors import ArgumentError
 
-_DTYPES = {"float32": FLOAT, "int64": INTEGER, "bool": np.dtype(np.bool_)}
+_DTYPES: dict[str, np.dtype[Any]] = {"float32": FLOAT, "int64": INTEGER, "bool": np.dtype(np.bool_)}
 
 
 def Input(shape: object, dtype: object = None, name: str | None = None) -> Symbol:  # noqa: N802 - the field's name
@@ -33,7 +35,9 @@ def Input(shape: object, dtype: object = None, name: str | None = None) -> Symbo
         kind = repr(dtype)
     kind = "int64" if kind in ("int8", "int16", "int32", "uint8", "uint16", "uint32") else kind
     if kind not in _DTYPES:
-        raise ArgumentError("an input of this dtype is not possible", expected=", ".join(_DTYPES), received=kind)
+        raise ArgumentError(
+            "an input of this dtype is not possible", expected=", ".join(_DTYPES), received=kind
+        )
     if name is not None and (not isinstance(name, str) or not name):
         raise ArgumentError("an input's name is text", expected="such as 'image'", received=repr(name))
     checked = () if shape == () else sizes((shape,) if isinstance(shape, int) else shape, "shape")

@@ -112,14 +112,19 @@ def evaluation(measure: Measure, samples: Samples) -> Callable[[dict[str, Op]], 
     return evaluate
 
 
-def infer(predict: Callable[[Op], Op], x: Op) -> Op:
-    """`predict` over the rows of `x`, a part at a time when there are many. → (rows, …)."""
-    rows = x.static_shape[0]
+def infer(predict: Callable[[tuple[Op, ...]], tuple[Op, ...]], xs: tuple[Op, ...]) -> tuple[Op, ...]:
+    """`predict` over the rows of `xs`, a part at a time when there are many. → (rows, …) each."""
+    rows = xs[0].static_shape[0]
     steps, rest = divmod(rows, INFERENCE_BATCH)
     if steps == 0 or (steps, rest) == (1, 0):
-        return predict(x)
+        return predict(xs)
     full = steps * INFERENCE_BATCH
-    parts = R.reshape(x[:full] if rest else x, (steps, INFERENCE_BATCH, *x.static_shape[1:]))
+    parts = tuple(
+        R.reshape(x[:full] if rest else x, (steps, INFERENCE_BATCH, *x.static_shape[1:])) for x in xs
+    )
     _, outputs = R.scan(lambda _, part: (None, predict(part)), None, parts)
-    done = R.reshape(outputs, (full, *outputs.static_shape[2:]))
-    return R.concat([done, predict(x[full:])], axis=0) if rest else done
+    done = tuple(R.reshape(output, (full, *output.static_shape[2:])) for output in outputs)
+    if not rest:
+        return done
+    last = predict(tuple(x[full:] for x in xs))
+    return tuple(R.concat(pair, axis=0) for pair in zip(done, last, strict=True))

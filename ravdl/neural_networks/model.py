@@ -1,8 +1,8 @@
-"""`NeuralNetwork`: layers in a row, their weights, and what one does with them."""
+"""`NeuralNetwork`: layers, their weights, and what one does with them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -11,25 +11,22 @@ import msgspec
 import ravop as R
 from ravdl.neural_networks import history, summary
 from ravdl.neural_networks.callbacks import Callback
-from ravdl.neural_networks.data import (
-    Samples,
-    checked_inputs,
-    checked_pair,
-    checked_samples,
-    checked_size,
-)
-from ravdl.neural_networks.forward import last_activation, predict
+from ravdl.neural_networks.checks import checked_inputs, checked_pair, checked_samples, checked_size
+from ravdl.neural_networks.data import Samples
+from ravdl.neural_networks.forward import predict
+from ravdl.neural_networks.heads import Heads
 from ravdl.neural_networks.history import History
 from ravdl.neural_networks.initializers import generator_for
 from ravdl.neural_networks.layers import Layer
 from ravdl.neural_networks.layers.arguments import Shape, positive
 from ravdl.neural_networks.loop import evaluation, infer
-from ravdl.neural_networks.loss_functions import Loss
-from ravdl.neural_networks.metrics import metrics_named
+from ravdl.neural_networks.loss import Loss
+from ravdl.neural_networks.network import Network, Port, from_symbols
 from ravdl.neural_networks.onnx_export import export
 from ravdl.neural_networks.optimizers import Optimizer
 from ravdl.neural_networks.packing import packs
-from ravdl.neural_networks.training import Measures, Recipe, State, moving
+from ravdl.neural_networks.symbols import Symbol
+from ravdl.neural_networks.training import Measures, Recipe, State
 from ravdl.neural_networks.weights import Fetch, Weights
 from ravdl.strategies.kinds import AUTO, Strategy, checked_strategy
 from ravdl.strategies.run import Finished, Start, decided, prepared
@@ -43,7 +40,7 @@ T = TypeVar("T")
 
 
 class NeuralNetwork:
-    """A model: layers in a row.
+    """A model: layers in a row (`add`), or any graph of layers between inputs and outputs (the functional form).
 
     Nothing is computed here: `fit`, `predict` and their like add ops to the current graph (`ravop.Graph`).
     Within one graph, each uses the weights as the calls before it left them. In another graph, or another
@@ -53,82 +50,93 @@ class NeuralNetwork:
 
     Args:
         optimizer: `Adam(...)`, `RMSprop(...)`.
-        loss: a class or object of `loss_functions`.
+        loss: a class or object of `loss_functions`, or a function `loss(y_true, y_pred)` of ops; for several outputs one
+            for all, a list, or a dict by the outputs' names.
         validation_data: (X, y), measured after each epoch; `fit` may name other.
-        metrics: names in `metrics.METRICS`; by default accuracy, where the loss is one of classes.
+        metrics: names in `metrics.METRICS`, objects, or functions `metric(y_true, y_pred)`; by default accuracy, where the
+            loss is one of classes. For several outputs also a dict of lists by the outputs' names.
         seed: of initial weights, dropout and shuffling.
+        inputs, outputs: symbols between which the model lies: one, or a list (`outputs` also a dict by name).
+        loss_weights: of several outputs, what the sum of their losses counts them by: a list, or a dict by name.
     """
 
     def __init__(
         self,
         optimizer: Optimizer,
-        loss: type[Loss] | Loss,
+        loss: Any,
         validation_data: tuple[Any, Any] | None = None,
         *,
-        metrics: Sequence[str] | None = None,
+        metrics: Any = None,
         seed: int = 0,
+        inputs: Any = None,
+        outputs: Any = None,
+        loss_weights: Any = None,
     ) -> None:
         self.optimizer = _checked(optimizer, Optimizer, "optimizer", "Adam()")
-        self.loss = _checked(loss() if isinstance(loss, type) else loss, Loss, "loss", "CrossEntropy")
+        self.heads = Heads(loss, metrics, loss_weights)
         self.validation_data = (
             None if validation_data is None else checked_pair(validation_data, "validation_data")
         )
-        self.metrics = metrics_named(self.loss.metrics if metrics is None else metrics)
         self.seed = seed
-        self.layers: list[Layer] = []
         self._weights = Weights()
+        self.network = Network()
+        if inputs is not None or outputs is not None:
+            self.network = from_symbols(inputs, outputs)
+            self.heads.of(self.network)
+            for layer in self.network.layers:
+                self._start(layer)
 
     # ── the architecture ──────────────────────────────────────────────────────────────────────────
-    def add(self, layer: Layer) -> None:
-        """Append a layer, and start its weights. Raises `ShapeError` or `ArgumentError`."""
-        _checked(layer, Layer, "layer", "Dense(10)")
-        kind = type(layer).__name__
-        number = 1 + sum(type(other) is type(layer) for other in self.layers)
+    def add(self, layer: Layer | Symbol) -> None:
+        """Append a layer, and start its weights; or, first of all, `Input(shape)`. Raises `ShapeError` or `ArgumentError`."""
+        if isinstance(layer, Symbol) and not self.network.inputs and layer.call is None:
+            self.network = Network((Port(layer.name or "input", layer.shape, layer.dtype),), (), (0,))
+            return
+        layer = _checked(layer, Layer, "layer", "Dense(10)")
+        name = self.network.next_name(layer)
         try:
-            layer.build(f"{kind}_{number}", self._input_for(layer))
+            self.network = self.network.appended(layer, name)
         except RavenError as error:
-            place = {"op": f"{kind}_{number}", "source": describe(user_line())}
+            place = {"op": name, "source": describe(user_line())}
             raise error_from_problem(msgspec.structs.replace(error.problem, **place)) from None
-        self.layers.append(layer)
+        self._start(layer)
+
+    def _start(self, layer: Layer) -> None:
+        """Draw the layer's weights."""
         for spec in layer.weights():
             name = layer.weight_name(spec)
             self._weights.values[name] = spec.initializer(spec.shape, generator_for(self.seed, name))
 
-    def _input_for(self, layer: Layer) -> Shape:
-        """The shape that the layer gets: the one before it gives, or for the first, the declared one."""
-        if not self.layers:
-            if layer.declared_shape is None:
-                raise ArgumentError(
-                    "the first layer must know the shape of the data",
-                    expected="input_shape=(features,) or (channels, height, width)",
-                    received=repr(layer),
-                    hint=f"{type(layer).__name__}(..., input_shape=X.shape[1:])",
-                )
-            return layer.declared_shape
-        found = self.layers[-1].output_shape
-        if layer.declared_shape not in (None, found):
-            raise ArgumentError(
-                "input_shape contradicts the layer before",
-                expected=found,
-                received=layer.declared_shape,
-                hint="only the first layer needs input_shape",
-            )
-        return found
+    @property
+    def layers(self) -> list[Layer]:
+        """Each layer once, in the order in which they were added or called."""
+        return list(self.network.layers)
+
+    @property
+    def loss(self) -> Loss:
+        """Of the model's output; of the first one, where there are several."""
+        return self.heads.loss
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Names of what is measured beside the loss."""
+        heads = self.heads.of(self.network) if self.network.calls else self.heads.of(None)
+        return tuple(head.prefix + metric.name for head in heads for metric in head.metrics)
 
     @property
     def input_shape(self) -> Shape:
-        """Of one sample. Raises `ArgumentError` for a model without layers."""
-        return self._built()[0].input_shape
+        """Of one sample (of the first input). Raises `ArgumentError` for a model without layers."""
+        return self._built().inputs[0].shape
 
     @property
     def output_shape(self) -> Shape:
-        """Of one prediction."""
-        return self._built()[-1].output_shape
+        """Of one prediction (of the first output)."""
+        return self._built().output_shapes[0]
 
     @property
     def weight_names(self) -> tuple[str, ...]:
         """Of all weights, in the order of `get_weights()`."""
-        return tuple(layer.weight_name(spec) for layer in self.layers for spec in layer.weights())
+        return tuple(self.network.weights())
 
     def set_trainable(self, trainable: bool) -> None:
         """Freeze all layers, or thaw them. One layer: `model.layers[0].trainable = False`.
@@ -139,7 +147,9 @@ class NeuralNetwork:
             layer.trainable = bool(trainable)
 
     def summary(self, name: str = "Model summary") -> None:
-        """Print a table of the layers with their output shapes and parameters."""
+        """Print a table of the layers with their output shapes and parameters, and what they are connected to where they
+        are not in a row.
+        """
         summary.show(self._built(), name)
 
     # ── training ──────────────────────────────────────────────────────────────────────────────────
@@ -154,6 +164,8 @@ class NeuralNetwork:
         shuffle: bool = False,
         callbacks: Sequence[Callback] = (),
         strategy: Strategy | str = AUTO,
+        sample_weight: Any = None,
+        class_weight: Mapping[int, float] | None = None,
     ) -> History:
         """Add the training run to the current graph, as one loop whose size does not depend on `n_epochs`.
 
@@ -163,8 +175,8 @@ class NeuralNetwork:
         the first ended: weights, the optimizer's memory and step count, dropout's masks.
 
         Args:
-            X: (samples, *input_shape); floats become float32.
-            y: targets, see the loss.
+            X: (samples, *input_shape); floats become float32. For several inputs a tuple, list or dict by name.
+            y: targets, see the loss; for several outputs a tuple, list or dict by name.
             n_epochs: how often all samples are used.
             batch_size: samples in a step; the samples left over are one smaller step more at the end of each
                 epoch.
@@ -175,6 +187,9 @@ class NeuralNetwork:
             callbacks: see `callbacks`.
             strategy: how the work is spread over machines, see `ravdl.strategies`: `"auto"`, `Sequential()`,
                 `DataParallel(shards=2)`, `LocalSGD(workers=2, sync_every=100)`.
+            sample_weight: (samples,), what each counts in the loss; metrics count all alike. The loss is still divided by
+                the number of samples.
+            class_weight: the same by the class of each sample, {label: weight}; 1 for classes that are not named.
         Returns:
             what is measured, fetched when it is read.
         Raises:
@@ -183,7 +198,8 @@ class NeuralNetwork:
         held_out = validation_data if validation_data is not None else self.validation_data
         try:
             epochs, asked = positive(n_epochs, "n_epochs"), checked_strategy(strategy)
-            prefix, done = self._define(X, y, epochs, batch_size, shuffle, held_out, asked)
+            samples = self._samples(X, y, sample_weight, class_weight)
+            prefix, done = self._define(samples, epochs, batch_size, shuffle, held_out, asked)
             graph = current_graph()
             keys = history.persist(graph, done.trained, prefix)
             self._weights.moved(done.tensors, save_model, prefix)
@@ -196,8 +212,7 @@ class NeuralNetwork:
 
     def _define(
         self,
-        X: Any,
-        y: Any,
+        samples: Samples,
         n_epochs: int,
         batch_size: int,
         shuffle: bool,
@@ -206,7 +221,6 @@ class NeuralNetwork:
     ) -> tuple[str, Finished]:
         """What its names begin with, and the run's loops."""
         graph, recipe = current_graph(), self._recipe()
-        samples = self._samples(X, y)
         size = checked_size(samples, batch_size)
         prefix = history.prefix_in(graph)
         strategy, note = decided(asked, recipe, samples, size)
@@ -231,14 +245,16 @@ class NeuralNetwork:
         return measured["loss"]
 
     # ── inference ─────────────────────────────────────────────────────────────────────────────────
-    def predict(self, X: Any) -> Op:
-        """The model's output for X, in inference mode. → op of shape (samples, *output_shape).
+    def predict(self, X: Any) -> Any:
+        """The model's output for X, in inference mode. → op of shape (samples, *output_shape); a tuple of ops where the
+        model has several outputs.
 
         Raises `ShapeError`, `ArgumentError`, `DTypeError` for data that does not fit the model.
         """
-        weights = self._all_weights(current_graph())
-        x = R.t(checked_inputs(X, self.input_shape))
-        return infer(lambda part: predict(self.layers, weights, part).value, x)
+        weights, network = self._all_weights(current_graph()), self._built()
+        xs = tuple(R.t(x) for x in checked_inputs(X, network.inputs))
+        found = infer(lambda parts: tuple(p.value for p in predict(network, weights, parts)), xs)
+        return found[0] if len(found) == 1 else found
 
     def test_on_batch(self, X: Any, y: Any) -> Op:
         """The loss over these samples in inference mode, a scalar op."""
@@ -302,26 +318,29 @@ class NeuralNetwork:
         return path
 
     # ── inside ────────────────────────────────────────────────────────────────────────────────────
-    def _built(self) -> list[Layer]:
-        if not self.layers:
+    def _built(self) -> Network:
+        if not self.network.calls:
             raise ArgumentError(
                 "the model has no layers",
                 expected="at least one",
                 received="none",
                 hint="call model.add(Dense(...))",
             )
-        return self.layers
+        return self.network
 
     def _recipe(self) -> Recipe:
-        layers = tuple(self._built())
-        self.loss.check_model(self.output_shape, last_activation(layers))
-        shapes = {name: spec.shape for name, spec in moving(layers).items() if spec.trainable}
-        return Recipe(layers, self.loss, self.optimizer, self.metrics, self.seed, packs(shapes))
+        network = self._built()
+        heads = self.heads.of(network)
+        for at, head in enumerate(heads):
+            head.loss.check_model(network.output_shapes[at], network.activation(at))
+        shapes = {name: spec.shape for name, spec in network.moving().items() if spec.trainable}
+        return Recipe(network, heads, self.optimizer, self.seed, packs(shapes))
 
-    def _samples(self, X: Any, y: Any) -> Samples:
-        return checked_samples(
-            X, y, self.input_shape, self.output_shape, self.loss, last_activation(self.layers)
-        )
+    def _samples(
+        self, X: Any, y: Any, sample_weight: Any = None, class_weight: Mapping[int, float] | None = None
+    ) -> Samples:
+        network = self._built()
+        return checked_samples(X, y, network, self.heads.of(network), sample_weight, class_weight)
 
     def _all_weights(self, graph: Graph) -> dict[str, Op]:
         self._weights.open(graph, lambda source: history.coordinator(source.graph_id))
@@ -329,7 +348,7 @@ class NeuralNetwork:
 
     def _state(self, graph: Graph, recipe: Recipe) -> tuple[State, dict[str, Op]]:
         """What training moves, and the weights that it does not."""
-        weights, moved = self._all_weights(graph), moving(self.layers)
+        weights, moved = self._all_weights(graph), self.network.moving()
         state = recipe.state({name: weights[name] for name in moved}, self._weights.op)
         return state, {name: op for name, op in weights.items() if name not in moved}
 

@@ -119,8 +119,8 @@ class Network:
         }
 
     def penalized(self) -> dict[str, WeightSpec]:
-        """The weights with a regularizer."""
-        return {name: spec for name, spec in self.weights().items() if spec.regularizer is not None}
+        """The weights whose regularizers count: as in Keras, those of layers that are not frozen."""
+        return {name: spec for name, spec in self.moving().items() if spec.regularizer is not None}
 
     # ── making it ─────────────────────────────────────────────────────────────────────────────────
     def appended(self, layer: Layer, name: str) -> Network:
@@ -144,7 +144,11 @@ class Network:
                 hint=f"call it on a list of symbols: {type(layer).__name__}()([a, b])",
             )
         layer.build(name, [start.shapes[start.outputs[0]]])
-        made = Call(layer, start.outputs, tuple(range(len(start.shapes), len(start.shapes) + len(layer.output_shapes))))
+        made = Call(
+            layer,
+            start.outputs,
+            tuple(range(len(start.shapes), len(start.shapes) + len(layer.output_shapes))),
+        )
         return replace(start, calls=(*start.calls, made), outputs=made.outputs, names=())
 
     def next_name(self, layer: Layer) -> str:
@@ -180,7 +184,9 @@ def from_symbols(inputs: object, outputs: object) -> Network:
     calls = _calls(wanted)
     used = {id(symbol) for call in calls for symbol in call.inputs} | {id(symbol) for symbol in wanted}
     _check_ends(sources, calls, wanted, used)
-    named = [symbol.name or (f"input_{n}" if len(sources) > 1 else "input") for n, symbol in enumerate(sources, 1)]
+    named = [
+        symbol.name or (f"input_{n}" if len(sources) > 1 else "input") for n, symbol in enumerate(sources, 1)
+    ]
     if len(set(named)) != len(named):
         raise ArgumentError("two inputs have one name", expected="a name each", received=", ".join(named))
 

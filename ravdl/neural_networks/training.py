@@ -6,7 +6,7 @@ a `Batch` and gets the next state and what was measured.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -14,10 +14,12 @@ import numpy as np
 
 import ravop as R
 from ravdl.neural_networks.data import Batch
-from ravdl.neural_networks.forward import Prediction, predict, predict_in_training
-from ravdl.neural_networks.layers import Layer, Moment, WeightSpec
-from ravdl.neural_networks.loss_functions import Loss
-from ravdl.neural_networks.metrics import METRICS
+from ravdl.neural_networks.forward import Predictions, predict, predict_in_training
+from ravdl.neural_networks.layers import Layer, Moment
+from ravdl.neural_networks.loss import Loss
+from ravdl.neural_networks.means import added
+from ravdl.neural_networks.metrics import Metric
+from ravdl.neural_networks.network import Network
 from ravdl.neural_networks.optimizers import Optimizer
 from ravdl.neural_networks.packing import Pack
 from ravop.errors import ArgumentError
@@ -42,16 +44,32 @@ Measures = dict[str, Op]
 
 
 @dataclass(frozen=True)
+class Head:
+    """What is asked of one output of a model."""
+
+    loss: Loss
+    metrics: tuple[Metric, ...] = ()
+    weight: float = 1.0
+    """Of its loss in the sum."""
+    prefix: str = ""
+    """What the names of its measures begin with; empty where there is one output."""
+
+
+@dataclass(frozen=True)
 class Recipe:
     """How a model is trained: everything about a step that is not a tensor."""
 
-    layers: tuple[Layer, ...]
-    loss: Loss
+    network: Network
+    heads: tuple[Head, ...]
+    """One for each output."""
     optimizer: Optimizer
-    metrics: tuple[str, ...]
     seed: int
     packs: tuple[Pack, ...]
     """Of all trained weights."""
+
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        return self.network.layers
 
     def state(self, weights: dict[str, Op], known: Callable[[str], Op | None]) -> State:
         """The state before the next step; `known` gives what `tensors` gave, by name, as far as there is any."""
@@ -100,14 +118,40 @@ class Recipe:
         state's step alone.
         """
         weights = state.weights | frozen
-        prediction, moved = predict_in_training(
-            self.layers, weights, batch.x, moment or Moment(self.seed, state.step)
+        predictions, moved = predict_in_training(
+            self.network, weights, batch.x, moment or Moment(self.seed, state.step)
         )
-        loss = self.loss.call(prediction, batch.y)
+        losses = self.losses(predictions, batch)
+        loss = self.total(losses, weights)
         names = self.trained
         gradients = dict(zip(names, R.grad(loss, [state.weights[name] for name in names]), strict=True))
         after = self.descend(state, moved, lambda pack: pack.join(gradients))
-        return after, self.measures(prediction, batch.y, loss)
+        return after, self.measures(predictions, batch, losses, loss)
+
+    def losses(self, predictions: Predictions, batch: Batch) -> list[Op]:
+        """The loss of each output."""
+        return [
+            head.loss.weighted(prediction, y, *batch.weight)
+            if batch.weight
+            else head.loss.call(prediction, y)
+            for head, prediction, y in zip(self.heads, predictions, batch.y, strict=True)
+        ]
+
+    def total(self, losses: Sequence[Op], weights: Mapping[str, Op]) -> Op:
+        """What is descended: the losses by their weights, and what regularizers add for these weights."""
+        return self.penalized(self.summed(losses), weights)
+
+    def summed(self, losses: Sequence[Op]) -> Op:
+        """The losses of all outputs by their weights."""
+        parts = zip(self.heads, losses, strict=True)
+        return added([loss if head.weight == 1 else loss * head.weight for head, loss in parts])
+
+    def penalized(self, loss: Op, weights: Mapping[str, Op]) -> Op:
+        """The loss and what regularizers add for these weights."""
+        for name, spec in self.network.penalized().items():
+            assert spec.regularizer is not None
+            loss = loss + spec.regularizer(weights[name])
+        return loss
 
     @property
     def trained(self) -> list[str]:
@@ -132,14 +176,15 @@ class Recipe:
 
     def measure(self, weights: dict[str, Op], batch: Batch) -> Measures:
         """Loss and metrics in inference mode."""
-        prediction = predict(self.layers, weights, batch.x)
-        return self.measures(prediction, batch.y, self.loss.call(prediction, batch.y))
+        predictions = predict(self.network, weights, batch.x)
+        losses = self.losses(predictions, batch)
+        return self.measures(predictions, batch, losses, self.total(losses, weights))
 
-    def measures(self, prediction: Prediction, y: Op, loss: Op) -> Measures:
-        """The loss and what is measured beside it."""
-        return {"loss": loss} | {name: METRICS[name](prediction, y) for name in self.metrics}
-
-
-def moving(layers: Sequence[Layer]) -> dict[str, WeightSpec]:
-    """The weights that training moves, by their names in the model: those of layers that are not frozen."""
-    return {layer.weight_name(spec): spec for layer in layers if layer.trainable for spec in layer.weights()}
+    def measures(self, predictions: Predictions, batch: Batch, losses: Sequence[Op], total: Op) -> Measures:
+        """The loss and what is measured beside it; of several outputs also each one's own loss."""
+        found = {"loss": total}
+        if len(self.heads) > 1:
+            found |= {f"{head.prefix}loss": loss for head, loss in zip(self.heads, losses, strict=True)}
+        for head, prediction, y in zip(self.heads, predictions, batch.y, strict=True):
+            found |= {head.prefix + metric.name: metric.call(prediction, y) for metric in head.metrics}
+        return found

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from ravdl.neural_networks.data import Batch, Samples
+from ravdl.neural_networks.data import Samples
 from ravdl.neural_networks.layers import Layer
-from ravdl.neural_networks.training import Recipe, moving
+from ravdl.neural_networks.training import Recipe
 from ravdl.strategies.compression import TRANSFERS
 from ravdl.strategies.kinds import DataParallel, LocalSGD, Sequential, Strategy
 from ravop.graph import Graph
@@ -77,11 +77,10 @@ def _traced(recipe: Recipe, samples: Samples, size: int) -> NodeCost:
     before = current_graph_or_none()
     try:
         graph = Graph(name="estimate")
-        moved = moving(recipe.layers)
-        everything = {layer.weight_name(spec): spec for layer in recipe.layers for spec in layer.weights()}
+        moved, everything = recipe.network.moving(), recipe.network.weights()
         ops = {name: graph.placeholder(FLOAT, spec.shape) for name, spec in everything.items()}
         state = recipe.state({name: ops[name] for name in moved}, lambda name: None)
-        batch = Batch(*(graph.placeholder(v.dtype, (size, *v.shape[1:])) for v in (samples.x, samples.y)))
+        batch = samples.batch(lambda values: graph.placeholder(values.dtype, (size, *values.shape[1:])))
         made = len(graph.main.ir)
         recipe.step(state, {name: op for name, op in ops.items() if name not in moved}, batch)
         return graph_cost(list(graph.main.ir)[made:])

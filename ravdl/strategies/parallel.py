@@ -24,24 +24,24 @@ def step_in_shards(
     """
     graph = state.step.graph
     names = recipe.trained
-    sizes = [shard.x.static_shape[0] for shard in batch]
+    sizes = [shard.size for shard in batch]
     parts = shares(sizes)
     # Each shard has ops of its own for the weights, so that each gets gradients of its own, which are added up last.
     own = [{name: graph.apply("Identity", [state.weights[name]])[0] for name in names} for _ in batch]
     predictions, moved = predict_in_shards(
-        recipe.layers,
+        recipe.network,
         [{**state.weights, **frozen, **weights} for weights in own],
         [shard.x for shard in batch],
         [Moment(recipe.seed, state.step, sum(sizes[:i]), sum(sizes)) for i in range(len(sizes))],
         mixed,
     )
-    losses = [recipe.loss.call(p, shard.y) for p, shard in zip(predictions, batch, strict=True)]
-    found = R.grad(weighted(losses, parts), [weights[name] for weights in own for name in names])
+    losses = [recipe.losses(p, shard) for p, shard in zip(predictions, batch, strict=True)]
+    data = [recipe.summed(of_shard) for of_shard in losses]
+    loss = recipe.penalized(weighted(data, parts), {**state.weights, **own[0]})
+    found = R.grad(loss, [weights[name] for weights in own for name in names])
     gradients = [dict(zip(names, found[i:], strict=False)) for i in range(0, len(found), len(names))]
     joined = {pack.key: added([pack.join(of_shard) for of_shard in gradients]) for pack in recipe.packs}
-    measured = [
-        recipe.measures(prediction, shard.y, loss)
-        for prediction, shard, loss in zip(predictions, batch, losses, strict=True)
-    ]
+    measured = [recipe.measures(*of_shard) for of_shard in zip(predictions, batch, losses, data, strict=True)]
     after = recipe.descend(state, moved, lambda pack: joined[pack.key])
-    return after, {name: weighted([each[name] for each in measured], parts) for name in measured[0]}
+    means = {name: weighted([each[name] for each in measured], parts) for name in measured[0]}
+    return after, means | {"loss": loss}

@@ -61,7 +61,11 @@ class ShardsShuffled:
         )
 
     def _gathered(self, shards: Sequence[Op]) -> Shards:
-        return tuple(Batch(*(R.gather(values, rows, axis=0) for values in self._all)) for rows in shards)
+        return tuple(_gathered(self._all, rows) for rows in shards)
+
+
+def _gathered(whole: Batch, rows: Op) -> Batch:
+    return whole.map(lambda values: R.gather(values, rows, axis=0))
 
 
 def cut_in_shards(samples: Samples, size: int, shards: int, shuffle: bool, seed: int) -> Batches[Shards]:

@@ -107,7 +107,7 @@ class Worker:
         )
 
     def _gathered(self, rows: Op) -> Batch:
-        return Batch(*(R.gather(values, rows, axis=0) for values in self._all))
+        return self._all.map(lambda values: R.gather(values, rows, axis=0))
 
 
 def _taken(samples: Samples, plan: Schedule, index: int, workers: int) -> Samples:
@@ -118,9 +118,6 @@ def _taken(samples: Samples, plan: Schedule, index: int, workers: int) -> Sample
     rows = np.concatenate([rows, np.arange(start, start + plan.rests[index])])
     if len(rows) == samples.count:
         return samples
-    return Samples(
-        *(
-            v[as_array(rows)] if not isinstance(v, Op) else R.gather(v, rows, axis=0)
-            for v in (samples.x, samples.y)
-        )
+    return samples.map(
+        lambda values: R.gather(values, rows, axis=0) if isinstance(values, Op) else values[as_array(rows)]
     )

@@ -347,7 +347,7 @@ def test_workers_without_data_are_refused(graph: R.Graph) -> None:
 class Counted(Dense):
     """Counts its steps, as an integer, and may have weights that are integers."""
 
-    kernel = np.float32
+    stored_as = np.float32
 
     def weights(self) -> tuple[WeightSpec, ...]:
         counter = WeightSpec("steps", (), lambda shape, rng: np.array(0, np.int64), trainable=False)
@@ -355,7 +355,7 @@ class Counted(Dense):
             WeightSpec(
                 spec.name,
                 spec.shape,
-                lambda shape, rng, f=spec.initializer: f(shape, rng).astype(self.kernel),
+                lambda shape, rng, f=spec.initializer: f(shape, rng).astype(self.stored_as),
             )
             for spec in super().weights()
         ]
@@ -377,7 +377,7 @@ def test_integers_that_layers_count_are_averaged(graph: R.Graph) -> None:
 
 
 def test_weights_that_cannot_be_rounded_are_refused(graph: R.Graph, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Counted, "kernel", np.int64)
+    monkeypatch.setattr(Counted, "stored_as", np.int64)
     made = network(Counted(4, input_shape=(8,)))
     with pytest.raises(DTypeError, match="int8"):
         made.fit(*data(61), 1, BATCH, strategy=LocalSGD(2, 2, transfer="int8"))
