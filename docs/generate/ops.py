@@ -9,8 +9,6 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-import numpy as np
-
 import ravop as R
 from docs.generate.examples import Example, examples_of, results_of, value_of
 from ravop.autodiff.sweep import sweep

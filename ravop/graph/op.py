@@ -197,6 +197,9 @@ class Op:
         """The inverse of a matrix; of booleans, which one is false."""
         return CATALOGUE["logical_not" if self.dtype.kind == "b" else "inv"](self)  # type: ignore[no-any-return]
 
+    def __round__(self, decimals: int | None = None) -> Op:
+        return CATALOGUE["round"](self, decimals or 0)  # type: ignore[no-any-return]
+
     def __repr__(self) -> str:
         return f"<Op {self.name} {self.dtype}{list(self.shape)}>"
 
@@ -209,9 +212,12 @@ class Op:
     __mod__, __rmod__ = _binary("mod"), _reflected("mod")
     __pow__, __rpow__ = _binary("pow"), _reflected("pow")
     __matmul__, __rmatmul__ = _binary("matmul"), _reflected("matmul")
-    __and__, __rand__ = _binary("logical_and"), _reflected("logical_and")
-    __or__, __ror__ = _binary("logical_or"), _reflected("logical_or")
-    __xor__, __rxor__ = _binary("logical_xor"), _reflected("logical_xor")
+    __divmod__, __rdivmod__ = _binary("divmod"), _reflected("divmod")
+    __and__, __rand__ = _binary("bitwise_and"), _reflected("bitwise_and")
+    __or__, __ror__ = _binary("bitwise_or"), _reflected("bitwise_or")
+    __xor__, __rxor__ = _binary("bitwise_xor"), _reflected("bitwise_xor")
+    __lshift__, __rlshift__ = _binary("left_shift"), _reflected("left_shift")
+    __rshift__, __rrshift__ = _binary("right_shift"), _reflected("right_shift")
     __lt__, __le__ = _binary("less"), _binary("less_equal")
     __gt__, __ge__ = _binary("greater"), _binary("greater_equal")
     __eq__ = _binary("equal")  # type: ignore[assignment]
@@ -220,8 +226,9 @@ class Op:
 
 _OPERATORS = {
     "add": "add", "subtract": "sub", "multiply": "mul", "divide": "div", "floor_divide": "floor_div",
-    "remainder": "mod", "power": "pow", "matmul": "matmul", "bitwise_and": "logical_and",
-    "bitwise_or": "logical_or", "bitwise_xor": "logical_xor", "less": "less", "less_equal": "less_equal",
+    "remainder": "mod", "power": "pow", "matmul": "matmul", "divmod": "divmod", "bitwise_and": "bitwise_and",
+    "bitwise_or": "bitwise_or", "bitwise_xor": "bitwise_xor", "left_shift": "left_shift", "right_shift": "right_shift",
+    "less": "less", "less_equal": "less_equal",
     "greater": "greater", "greater_equal": "greater_equal", "equal": "equal", "not_equal": "not_equal",
 }  # fmt: skip
 """NumPy's functions behind Python's binary operators → ours."""

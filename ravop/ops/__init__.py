@@ -9,52 +9,64 @@ from typing import TYPE_CHECKING
 from ravop.ops import (
     activation,
     arithmetic,
+    bitwise,
     compare,
     create,
     elementary,
     indexing,
     linalg,
     lists,
+    logic,
+    nan,
     nn,
     randomness,
     reduction,
     selection,
     shaping,
     statistics,
+    trigonometry,
     windows,
 )
 from ravop.ops.activation import *  # noqa: F403
 from ravop.ops.arithmetic import *  # noqa: F403
+from ravop.ops.bitwise import *  # noqa: F403
 from ravop.ops.compare import *  # noqa: F403
 from ravop.ops.create import *  # noqa: F403
 from ravop.ops.elementary import *  # noqa: F403
 from ravop.ops.indexing import *  # noqa: F403
 from ravop.ops.linalg import *  # noqa: F403
 from ravop.ops.lists import *  # noqa: F403
+from ravop.ops.logic import *  # noqa: F403
+from ravop.ops.nan import *  # noqa: F403
 from ravop.ops.nn import *  # noqa: F403
 from ravop.ops.randomness import *  # noqa: F403
 from ravop.ops.reduction import *  # noqa: F403
 from ravop.ops.selection import *  # noqa: F403
 from ravop.ops.shaping import *  # noqa: F403
 from ravop.ops.statistics import *  # noqa: F403
+from ravop.ops.trigonometry import *  # noqa: F403
 from ravop.ops.windows import *  # noqa: F403
 
 if not TYPE_CHECKING:  # a type checker takes what the stars bring; sums of lists it does not follow
     _FAMILIES = (
         activation,
         arithmetic,
+        bitwise,
         compare,
         create,
         elementary,
         indexing,
         linalg,
         lists,
+        logic,
+        nan,
         nn,
         randomness,
         reduction,
         selection,
         shaping,
         statistics,
+        trigonometry,
         windows,
     )
     __all__ = [name for family in _FAMILIES for name in family.__all__]

@@ -9,10 +9,12 @@ from __future__ import annotations
 from ravop.errors import DTypeError
 from ravop.graph.dtypes import BOOL, FLOAT, is_float
 from ravop.graph.op import Op, Operand
-from ravop.ops.catalogue import also, as_op, common, exact, node, numbers, operator, scalar
+from ravop.ops.catalogue import also, as_op, cast, common, exact, floats, node, numbers, operator, scalar
 
 __all__ = [
-    "abs", "add", "cube", "div", "floor_div", "mod", "mul", "multiply", "neg", "pos", "pow", "sign", "square", "sub",
+    "abs", "absolute", "add", "copysign", "cube", "div", "divide", "divmod", "floor_div", "floor_divide", "fmod", "heaviside",
+    "mod", "mul", "multiply", "neg", "negative", "pos", "positive", "pow", "power", "reciprocal", "remainder", "sign",
+    "signbit", "square", "sub", "subtract", "true_divide",
 ]  # fmt: skip
 
 
@@ -24,19 +26,37 @@ def _calculating(op_type: str, a: Operand, b: Operand) -> Op:
 
 @operator
 def add(a: Operand, b: Operand) -> Op:
-    """a + b."""
+    """a + b.
+
+    Example:
+        >>> R.add([1, 2, 3], 0.5)
+        [1.5, 2.5, 3.5]
+    """
     return _calculating("Add", a, b)
 
 
 @operator
 def sub(a: Operand, b: Operand) -> Op:
-    """a − b."""
+    """a − b.
+
+    Example:
+        >>> R.sub([[1, 2], [3, 4]], [1, 1])
+        [[0, 1], [2, 3]]
+    """
     return _calculating("Sub", a, b)
+
+
+subtract = also("subtract", sub)
 
 
 @operator
 def mul(a: Operand, b: Operand) -> Op:
-    """a · b, element by element."""
+    """a · b, element by element.
+
+    Example:
+        >>> R.mul([1, 2, 3], [[2], [3]])
+        [[2, 4, 6], [3, 6, 9]]
+    """
     return _calculating("Mul", a, b)
 
 
@@ -45,14 +65,28 @@ multiply = also("multiply", mul)
 
 @operator
 def div(a: Operand, b: Operand) -> Op:
-    """a / b, a float also for integers."""
+    """a / b, a float also for integers.
+
+    Example:
+        >>> R.div([1, 2, 3], 2)
+        [0.5, 1.0, 1.5]
+    """
     x, y = common(a, b, at_least=FLOAT)
     return node("Div", [x, y])
 
 
+divide = also("divide", div)
+true_divide = also("true_divide", div)
+
+
 @operator
 def floor_div(a: Operand, b: Operand) -> Op:
-    """⌊a / b⌋, as Python's `//`; integers stay integers."""
+    """⌊a / b⌋, as Python's `//`; integers stay integers.
+
+    Example:
+        >>> R.floor_div([7, -7], 2)
+        [3, -4]
+    """
     x, y = (numbers(op) for op in common(a, b))
     if not is_float(x.dtype):
         return node("Div", [node("Sub", [x, node("Mod", [x, y])]), y])
@@ -62,14 +96,25 @@ def floor_div(a: Operand, b: Operand) -> Op:
     return node("Where", [node("Equal", [y, scalar(y, 0)]), node("Div", [x, y]), floored])
 
 
+floor_divide = also("floor_divide", floor_div)
+
+
 @operator
 def mod(a: Operand, b: Operand) -> Op:
-    """The remainder of `floor_div`, with the sign of b, as Python's `%`."""
+    """The remainder of `floor_div`, with the sign of b, as Python's `%`.
+
+    Example:
+        >>> R.mod([7, -7], 3)
+        [1, 2]
+    """
     x, y = (numbers(op) for op in common(a, b))
     if not is_float(x.dtype):
         return node("Mod", [x, y])
     remainder, wrong_sign = _truncated(x, y)
     return node("Where", [wrong_sign, node("Add", [remainder, y]), remainder])
+
+
+remainder = also("remainder", mod)
 
 
 def _truncated(x: Op, y: Op) -> tuple[Op, Op]:
@@ -81,15 +126,51 @@ def _truncated(x: Op, y: Op) -> tuple[Op, Op]:
 
 
 @operator
+def fmod(a: Operand, b: Operand) -> Op:
+    """The remainder of a / b with the sign of a, as C's `fmod`.
+
+    Example:
+        >>> R.fmod([7, -7], 3)
+        [1, -1]
+    """
+    x, y = (numbers(op) for op in common(a, b))
+    return node("Mod", [x, y], fmod=1)
+
+
+@operator
+def divmod(a: Operand, b: Operand) -> tuple[Op, Op]:
+    """`floor_div` and `mod` at once, as Python's `divmod`.
+
+    Example:
+        >>> R.divmod([7, -7], 3)
+        ([2, -3], [1, 2])
+    """
+    return floor_div(a, b), mod(a, b)
+
+
+@operator
 def pow(a: Operand, b: Operand) -> Op:
-    """a to the power of b. Integers stay integers, and then b must not be negative."""
+    """a to the power of b. Integers stay integers, and then b must not be negative.
+
+    Example:
+        >>> R.pow([1, 2, 3], 2)
+        [1, 4, 9]
+    """
     x, y = (numbers(op) for op in common(a, b))
     return exact("Pow", [x, y])
 
 
+power = also("power", pow)
+
+
 @operator
 def neg(x: Operand) -> Op:
-    """−x."""
+    """−x.
+
+    Example:
+        >>> R.neg([1, -2])
+        [-1, 2]
+    """
     op = as_op(x)
     if op.dtype == BOOL:
         raise DTypeError(
@@ -100,33 +181,125 @@ def neg(x: Operand) -> Op:
     return node("Neg", [op])
 
 
+negative = also("negative", neg)
+
+
 @operator
 def pos(x: Operand) -> Op:
-    """x itself."""
+    """x itself.
+
+    Example:
+        >>> R.pos([1, -2])
+        [1, -2]
+    """
     return as_op(x)
+
+
+positive = also("positive", pos)
+
+
+@operator
+def reciprocal(x: Operand) -> Op:
+    """1 / x, a float.
+
+    Example:
+        >>> R.reciprocal([1, 2, 4])
+        [1.0, 0.5, 0.25]
+    """
+    return node("Reciprocal", [floats(x)])
 
 
 @operator
 def abs(x: Operand) -> Op:
-    """|x|."""
+    """|x|.
+
+    Example:
+        >>> R.abs([-1.5, 2])
+        [1.5, 2.0]
+    """
     return node("Abs", [numbers(x)])
+
+
+absolute = also("absolute", abs)
 
 
 @operator
 def sign(x: Operand) -> Op:
-    """−1, 0 or 1 by the sign of x."""
+    """−1, 0 or 1 by the sign of x.
+
+    Example:
+        >>> R.sign([-1.5, 0, 2])
+        [-1.0, 0.0, 1.0]
+    """
     return node("Sign", [numbers(x)])
 
 
 @operator
+def signbit(x: Operand) -> Op:
+    """Whether x is negative; −0.0 is.
+
+    Example:
+        >>> R.signbit([-1.5, -0.0, 2])
+        [True, True, False]
+    """
+    op = numbers(x)
+    zero = scalar(op, 0)
+    if not is_float(op.dtype):
+        return node("Less", [op, zero])
+    # 1 / −0 is −∞, and 1 / −∞ is −0, which is below nothing: so both are asked.
+    below = node("Less", [op, zero])
+    return node(
+        "Or",
+        [below, node("And", [node("Equal", [op, zero]), node("Less", [node("Reciprocal", [op]), zero])])],
+    )
+
+
+@operator
+def copysign(a: Operand, b: Operand) -> Op:
+    """|a| with the sign of b, a float.
+
+    Example:
+        >>> R.copysign([1, 2], [-1, 3.5])
+        [-1.0, 2.0]
+    """
+    x, y = common(a, b, at_least=FLOAT)
+    size = node("Abs", [x])
+    return node("Where", [signbit(y), node("Neg", [size]), size])
+
+
+@operator
+def heaviside(x: Operand, at_zero: Operand) -> Op:
+    """0 below 0, 1 above, `at_zero` at 0, a float.
+
+    Example:
+        >>> R.heaviside([-1.5, 0, 2], 0.5)
+        [0.0, 0.5, 1.0]
+    """
+    op, middle = common(x, at_zero, at_least=FLOAT)
+    step = cast(node("Greater", [op, scalar(op, 0)]), op.dtype)
+    step = node("Where", [node("IsNaN", [op]), op, step])
+    return node("Where", [node("Equal", [op, scalar(op, 0)]), middle, step])
+
+
+@operator
 def square(x: Operand) -> Op:
-    """x²."""
+    """x².
+
+    Example:
+        >>> R.square([1, -2, 3])
+        [1, 4, 9]
+    """
     op = numbers(x)
     return node("Mul", [op, op])
 
 
 @operator
 def cube(x: Operand) -> Op:
-    """x³."""
+    """x³.
+
+    Example:
+        >>> R.cube([1, -2, 3])
+        [1, -8, 27]
+    """
     op = numbers(x)
     return node("Mul", [node("Mul", [op, op]), op])

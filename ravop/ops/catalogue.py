@@ -123,6 +123,18 @@ def exact(
     return cast(node(op_type, [*before, *ops, *after], **attributes), dtype)
 
 
+_SINGLE = {"Asin", "Acos", "Atan", "Elu", "Erf", "HardSigmoid", "LeakyRelu", "Selu", "Softsign"}
+"""What ONNX Runtime computes in float32 and float16, but has no kernel of float64 for."""
+
+
+def unary(op_type: str, x: Operand, **attributes: Any) -> Op:
+    """A float operator of one operand. Where engines know it in single precision only, float64 goes through float32."""
+    op = floats(x)
+    if op.dtype == np.float64 and op_type in _SINGLE:
+        return cast(node(op_type, [cast(op, FLOAT)], **attributes), op.dtype)
+    return node(op_type, [op], **attributes)
+
+
 def as_op(value: Operand) -> Op:
     return value if isinstance(value, Op) else graph_of().tensor(value)
 
