@@ -1,6 +1,7 @@
 """`Session`: one ONNX model, loaded once, run often, by ONNX Runtime or by ONNX's reference evaluator.
 
-Where ONNX Runtime has no kernel for a node and its dtypes, the reference evaluator computes the model instead, slowly.
+Where ONNX Runtime has no kernel for a node and its dtypes, a wider dtype lends its own; where none can, the reference
+evaluator computes the whole model instead, slowly.
 Models are trusted here: whoever takes one from elsewhere checks it first (`ravop.graph.check`).
 """
 
@@ -17,6 +18,7 @@ from onnx.reference import ReferenceEvaluator
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
 from ravop.engine.boundary import boundary, widen
+from ravop.engine.lending import lend
 from ravop.errors import ComputeError, OutOfMemoryError
 from ravop.graph.serde import parse
 from ravop.protocol.tensors import Array
@@ -35,7 +37,7 @@ _ENGINE_FAULTS: tuple[type[Exception], ...] = (
 _MEMORY_MESSAGE = re.compile(
     r"bad_alloc|allocate memory|out of memory|bad allocation|unable to allocate", re.IGNORECASE
 )
-_NO_KERNEL = re.compile(r"Could not find an implementation for \S+")
+_NO_KERNEL = re.compile(r"Could not find an implementation for (?P<operator>\w+)\S*")
 _NODE_NAME = re.compile(r"Name:'([^']+)'")
 _MAX_MESSAGE = 2_000
 
@@ -46,7 +48,8 @@ _Loaded = tuple[list[str], list[str], _Run]
 class Session:
     """A loaded model. `inputs` and `outputs` are the names of what `run` takes and gives.
 
-    `engine` is the one that computes it, and `fallback` why it is not the one that was asked for, where that is so.
+    `engine` is the one that computes it, and `fallback` why it is not the one that was asked for, where that is so. `lent`
+    names operators that are computed in a wider dtype where the model's has no kernel, which nobody can tell by the results.
 
     Args:
         model: bytes of an ONNX model.
@@ -60,6 +63,7 @@ class Session:
         self._model = model
         self.engine: EngineName = engine
         self.fallback = ""
+        self.lent = frozenset[str]()
         proto = parse(model)
         try:
             self.inputs, self.outputs, self._run = self._loaded(proto, threads)
@@ -67,13 +71,20 @@ class Session:
             raise self._typed(error, "the engine cannot load this model") from error
 
     def _loaded(self, proto: onnx.ModelProto, threads: int) -> _Loaded:
-        try:
-            return _LOADERS[self.engine](proto, threads)
-        except ort_errors.NotImplemented as error:
-            lacking = _NO_KERNEL.search(str(error))
-            self.fallback = lacking[0] if lacking else str(error)[:_MAX_MESSAGE]
+        choices: dict[str, int] = {}
+        loaded: onnx.ModelProto | None = proto
+        while loaded is not None:
+            try:
+                found = _LOADERS[self.engine](loaded, self._model if loaded is proto else b"", threads)
+            except ort_errors.NotImplemented as error:
+                lacking = _NO_KERNEL.search(str(error))
+                self.fallback = lacking[0] if lacking else str(error)[:_MAX_MESSAGE]
+                loaded = lend(proto, choices, lacking["operator"]) if lacking else None
+            else:
+                self.fallback, self.lent = "", frozenset(choices)
+                return found
         self.engine = "reference"
-        return _LOADERS[self.engine](proto, threads)
+        return _LOADERS[self.engine](proto, self._model, threads)
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """The model's outputs by name.
@@ -127,7 +138,8 @@ def _graphs(model: Any) -> list[Any]:
     return found
 
 
-def _load_onnxruntime(model: onnx.ModelProto, threads: int) -> _Loaded:
+def _load_onnxruntime(model: onnx.ModelProto, data: bytes, threads: int) -> _Loaded:
+    """`data`: the model's bytes, empty where they are not known."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -138,7 +150,8 @@ def _load_onnxruntime(model: onnx.ModelProto, threads: int) -> _Loaded:
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     unwanted = ["NchwcTransformer"] if _trains_convolutions(model) else []
     narrow = boundary(model)
-    data = (widen(model, narrow) if narrow else model).SerializeToString()
+    if narrow or not data:
+        data = widen(model, narrow).SerializeToString()
     session = ort.InferenceSession(
         data, options, providers=["CPUExecutionProvider"], disabled_optimizers=unwanted
     )
@@ -168,7 +181,7 @@ def _trains_convolutions(model: onnx.ModelProto) -> bool:
     )
 
 
-def _load_reference(model: onnx.ModelProto, threads: int) -> _Loaded:
+def _load_reference(model: onnx.ModelProto, data: bytes, threads: int) -> _Loaded:
     evaluator = ReferenceEvaluator(model)
     return (
         list(evaluator.input_names),
@@ -177,7 +190,7 @@ def _load_reference(model: onnx.ModelProto, threads: int) -> _Loaded:
     )
 
 
-_LOADERS: dict[EngineName, Callable[[onnx.ModelProto, int], _Loaded]] = {
+_LOADERS: dict[EngineName, Callable[[onnx.ModelProto, bytes, int], _Loaded]] = {
     "onnxruntime": _load_onnxruntime,
     "reference": _load_reference,
 }
