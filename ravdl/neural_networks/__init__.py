@@ -1,5 +1,7 @@
 """Neural networks on ravop: layers, losses, optimizers, and the model that holds them."""
 
+from ravdl.neural_networks.functional import Input
+from ravdl.neural_networks.layers.function import Lambda
 from ravdl.neural_networks.model import NeuralNetwork
 
-__all__ = ["NeuralNetwork"]
+__all__ = ["Input", "Lambda", "NeuralNetwork"]

@@ -21,6 +21,7 @@ from ravdl.neural_networks.layers import Layer
 from ravdl.neural_networks.layers.arguments import Shape, positive
 from ravdl.neural_networks.loop import evaluation, infer
 from ravdl.neural_networks.loss import Loss
+from ravdl.neural_networks.nested import Model
 from ravdl.neural_networks.network import Network, Port, from_symbols
 from ravdl.neural_networks.onnx_export import export
 from ravdl.neural_networks.optimizers import Optimizer
@@ -80,6 +81,7 @@ class NeuralNetwork:
         self.seed = seed
         self._weights = Weights()
         self.network = Network()
+        self._as_layer: Model | None = None
         if inputs is not None or outputs is not None:
             self.network = from_symbols(inputs, outputs)
             self.heads.of(self.network)
@@ -106,6 +108,15 @@ class NeuralNetwork:
         for spec in layer.weights():
             name = layer.weight_name(spec)
             self._weights.values[name] = spec.initializer(spec.shape, generator_for(self.seed, name))
+
+    def __call__(self, inputs: Any) -> Any:
+        """The model as a layer of another one: `y = model(x)`, with its weights as they are now; called again it is the
+        same, shared layer. What the other model then trains are weights of its own.
+        """
+        if self._as_layer is None:
+            values = dict(zip(self.weight_names, self.get_weights(), strict=True))
+            self._as_layer = Model(self._built(), values)
+        return self._as_layer(inputs)
 
     @property
     def layers(self) -> list[Layer]:

@@ -120,7 +120,8 @@ class Network:
 
     def penalized(self) -> dict[str, WeightSpec]:
         """The weights whose regularizers count: as in Keras, those of layers that are not frozen."""
-        return {name: spec for name, spec in self.moving().items() if spec.regularizer is not None}
+        moving = self.moving().items()
+        return {name: spec for name, spec in moving if spec.trainable and spec.regularizer is not None}
 
     # ── making it ─────────────────────────────────────────────────────────────────────────────────
     def appended(self, layer: Layer, name: str) -> Network:

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from ravdl.neural_networks.layers import Layer
 from ravdl.neural_networks.layers.arguments import Shape
-from ravdl.neural_networks.network import Network
+from ravdl.neural_networks.network import Call, Network
 
 PLAIN_WIDTH = 100
 """Columns where the output is no terminal."""
@@ -34,9 +34,8 @@ def show(network: Network, title: str) -> None:
     for call in network.calls:
         layer = call.layer
         frozen = "" if layer.trainable or not layer.weights() else " (frozen)"
-        again = " (shared)" if call.number else ""
         count = 0 if call.number else parameters([layer])
-        cells = [layer.name + frozen + again, _shape(layer.output_shapes), f"{count:,}"]
+        cells = [_title(call) + frozen, _shape(layer.output_shapes), f"{count:,}"]
         table.add_row(*cells, *([] if row else [", ".join(makers[value] for value in call.inputs)]))
     total, trained = parameters(layers), parameters(layers, trained=True)
     table.caption = f"{total:,} parameters: {trained:,} trained, {total - trained:,} not"
@@ -58,12 +57,17 @@ def is_row(network: Network) -> bool:
     return len(network.inputs) == 1 and network.outputs == (expected,)
 
 
+def _title(call: Call) -> str:
+    """The layer's name; `Dense_1#2` for the second call of a shared layer."""
+    return f"{call.layer.name}#{call.number + 1}" if call.number else call.layer.name
+
+
 def _makers(network: Network) -> dict[int, str]:
     """Of each value, the name of what it comes from."""
     found = {number: port.name for number, port in enumerate(network.inputs)}
     for call in network.calls:
         for place, value in enumerate(call.outputs):
-            found[value] = call.layer.name + (f"[{place}]" if len(call.outputs) > 1 else "")
+            found[value] = _title(call) + (f"[{place}]" if len(call.outputs) > 1 else "")
     return found
 
 

@@ -53,13 +53,15 @@ class Moment:
     """Examples in the whole batch; None when that is what the layer gets."""
     call: int = 0
     """Which of the layer's calls this is, where a model calls it several times."""
+    scope: str = ""
+    """What the names of layers begin with inside of a model that is a layer itself."""
 
     def key(self, name: str) -> Op:
         """What to draw from, as `ravop.random_key` makes it: another in each step, for each `name` (the layer's, and
         more where it draws several times) and each call of a shared layer.
         """
-        number = zlib.crc32((f"{name}/{self.call}" if self.call else name).encode())
-        return R.random_key(self.seed, number, self.step)
+        whole = self.scope + (f"{name}/{self.call}" if self.call else name)
+        return R.random_key(self.seed, zlib.crc32(whole.encode()), self.step)
 
     def part(self, x: Op) -> tuple[int, int] | None:
         """Which part of a draw for the whole batch `x` is, as `ravop.bernoulli` takes it: so an example's mask does
