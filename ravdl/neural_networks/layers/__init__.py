@@ -12,6 +12,7 @@ from ravdl.neural_networks.layers.activation import (
     Softmax,
     ThresholdedReLU,
 )
+from ravdl.neural_networks.layers.attention import Attention, MultiHeadAttention
 from ravdl.neural_networks.layers.convolution import Conv1D, Conv2D, Conv3D
 from ravdl.neural_networks.layers.dense import Dense
 from ravdl.neural_networks.layers.depthwise import DepthwiseConv2D, SeparableConv2D
@@ -24,7 +25,13 @@ from ravdl.neural_networks.layers.global_pooling import (
     GlobalMaxPooling2D,
     GlobalMaxPooling3D,
 )
+from ravdl.neural_networks.layers.group_normalization import GroupNormalization, InstanceNormalization
 from ravdl.neural_networks.layers.layer import Layer, Moment, WeightSpec
+from ravdl.neural_networks.layers.layer_normalization import (
+    LayerNormalization,
+    RMSNormalization,
+    UnitNormalization,
+)
 from ravdl.neural_networks.layers.merging import (
     Add,
     Average,
@@ -54,6 +61,7 @@ from ravdl.neural_networks.layers.pooling import (
     MaxPooling2D,
     MaxPooling3D,
 )
+from ravdl.neural_networks.layers.recurrent import GRU, LSTM, SimpleRNN
 from ravdl.neural_networks.layers.registry import LAYERS, layer_from
 from ravdl.neural_networks.layers.resizing import (
     Cropping1D,
@@ -75,16 +83,23 @@ from ravdl.neural_networks.layers.shaping import (
     Transpose,
 )
 from ravdl.neural_networks.layers.transposed import Conv1DTranspose, Conv2DTranspose, Conv3DTranspose
+from ravdl.neural_networks.layers.wrappers import Bidirectional, TimeDistributed
 
 __all__ = [
+    "ELU",
+    "GRU",
+    "LAYERS",
+    "LSTM",
     "Activation",
     "Add",
     "AlphaDropout",
+    "Attention",
     "Average",
     "AveragePooling1D",
     "AveragePooling2D",
     "AveragePooling3D",
     "BatchNormalization",
+    "Bidirectional",
     "Concat",
     "Concatenate",
     "Conv1D",
@@ -101,7 +116,6 @@ __all__ = [
     "Division",
     "Dot",
     "Dropout",
-    "ELU",
     "Embedding",
     "Flatten",
     "GaussianDropout",
@@ -112,8 +126,10 @@ __all__ = [
     "GlobalMaxPooling1D",
     "GlobalMaxPooling2D",
     "GlobalMaxPooling3D",
-    "LAYERS",
+    "GroupNormalization",
+    "InstanceNormalization",
     "Layer",
+    "LayerNormalization",
     "LeakyReLU",
     "MaxPooling1D",
     "MaxPooling2D",
@@ -121,23 +137,28 @@ __all__ = [
     "Maximum",
     "Minimum",
     "Moment",
+    "MultiHeadAttention",
     "Multiply",
     "PReLU",
     "Permute",
     "PositionalEmbedding",
     "Power",
+    "RMSNormalization",
     "ReLU",
     "RepeatVector",
     "Rescaling",
     "Reshape",
     "SeparableConv2D",
+    "SimpleRNN",
     "SinusoidalEmbedding",
     "Softmax",
     "SpatialDropout1D",
     "SpatialDropout2D",
     "Subtract",
     "ThresholdedReLU",
+    "TimeDistributed",
     "Transpose",
+    "UnitNormalization",
     "UpSampling1D",
     "UpSampling2D",
     "WeightSpec",

@@ -10,14 +10,15 @@ import ravop as R
 from ravdl.neural_networks.initializers import INITIALIZERS
 from ravdl.neural_networks.layers.arguments import Shape, above_zero, fraction
 from ravdl.neural_networks.layers.layer import Layer, Moment, WeightSpec
+from ravdl.neural_networks.layers.windows import channels_back, channels_first
 from ravdl.neural_networks.means import shares, weighted
 from ravop.errors import ShapeError
 from ravop.graph import Op
 
 
 class BatchNormalization(Layer):
-    """y = gamma (x - mean) / √(variance + epsilon) + beta, for each feature of (batch, features) or channel
-    of images (Ioffe & Szegedy 2015).
+    """y = gamma (x - mean) / √(variance + epsilon) + beta, for each feature of rows (features,) and series
+    (steps, features), or channel of images and volumes (channels, …) (Ioffe & Szegedy 2015).
 
     In training, mean and variance are the batch's; the variance that normalises is the biased one (divided by
     n), as in the paper, in Keras and in PyTorch. In inference they are the running ones, which each step
@@ -41,16 +42,20 @@ class BatchNormalization(Layer):
         self.epsilon = above_zero(epsilon, "epsilon")
 
     def shape_after(self, input_shape: Shape) -> Shape:
-        if len(input_shape) not in (1, 3):
+        if not 1 <= len(input_shape) <= 4:
             raise ShapeError(
-                "BatchNormalization takes rows or images",
-                expected="(features,) or (channels, height, width)",
+                "BatchNormalization takes rows, series, images or volumes",
+                expected="(features,), (steps, features), (channels, height, width) or one size more",
                 received=input_shape,
             )
         return input_shape
 
+    @property
+    def channels(self) -> int:
+        return self.input_shape[-1 if len(self.input_shape) == 2 else 0]
+
     def weights(self) -> tuple[WeightSpec, ...]:
-        shape = self.input_shape[:1]
+        shape = (self.channels,)
         return (
             WeightSpec("gamma", shape, INITIALIZERS["ones"]),
             WeightSpec("beta", shape, INITIALIZERS["zeros"]),
@@ -63,11 +68,13 @@ class BatchNormalization(Layer):
 
     def call(self, x: Op, weights: Mapping[str, Op]) -> Op:
         gamma, beta, mean, variance = (weights[spec.name] for spec in self.weights())
-        return R.batch_normalization(x, gamma, beta, mean, variance, self.epsilon)
+        x = channels_first(x)
+        return channels_back(R.batch_normalization(x, gamma, beta, mean, variance, self.epsilon))
 
     def train(self, x: Op, weights: Mapping[str, Op], moment: Moment) -> tuple[Op, dict[str, Op]]:
+        x = channels_first(x)
         y, mean, variance = R.batch_normalization_training(x, weights["gamma"], weights["beta"], self.epsilon)
-        return y, self._moved(weights, mean, variance, self._values(x))
+        return channels_back(y), self._moved(weights, mean, variance, self._values(x))
 
     def train_shards(
         self, xs: Sequence[Op], weights: Sequence[Mapping[str, Op]], moments: Sequence[Moment]
@@ -76,6 +83,7 @@ class BatchNormalization(Layer):
         exchange (as PyTorch's `SyncBatchNorm`); by the formula of Chan, Golub & LeVeque (1979), which subtracts no large
         sums from each other.
         """
+        xs = [channels_first(x) for x in xs]
         counts = [self._values(x) for x in xs]
         parts = shares(counts)
         found = [_statistics(x) for x in xs]
@@ -84,14 +92,14 @@ class BatchNormalization(Layer):
         fixed = R.stop_gradient(mean)
         variance = weighted([own + R.square(centre - fixed) for centre, own in found], parts)
         ys = [
-            R.batch_normalization(x, w["gamma"], w["beta"], mean, variance, self.epsilon)
+            channels_back(R.batch_normalization(x, w["gamma"], w["beta"], mean, variance, self.epsilon))
             for x, w in zip(xs, weights, strict=True)
         ]
         return ys, self._moved(weights[0], mean, variance, sum(counts))
 
     def _values(self, x: Op) -> int:
         """Elements in a channel."""
-        return math.prod(x.static_shape) // self.input_shape[0]
+        return math.prod(x.static_shape) // self.channels
 
     def _moved(self, weights: Mapping[str, Op], mean: Op, variance: Op, values: int) -> dict[str, Op]:
         """The running statistics after a batch with these, of so many values a channel."""

@@ -14,6 +14,7 @@ from ravdl.neural_networks.layers.activation import (
     Softmax,
     ThresholdedReLU,
 )
+from ravdl.neural_networks.layers.attention import Attention, MultiHeadAttention
 from ravdl.neural_networks.layers.convolution import Conv1D, Conv2D, Conv3D
 from ravdl.neural_networks.layers.dense import Dense
 from ravdl.neural_networks.layers.depthwise import DepthwiseConv2D, SeparableConv2D
@@ -26,7 +27,13 @@ from ravdl.neural_networks.layers.global_pooling import (
     GlobalMaxPooling2D,
     GlobalMaxPooling3D,
 )
+from ravdl.neural_networks.layers.group_normalization import GroupNormalization, InstanceNormalization
 from ravdl.neural_networks.layers.layer import Layer
+from ravdl.neural_networks.layers.layer_normalization import (
+    LayerNormalization,
+    RMSNormalization,
+    UnitNormalization,
+)
 from ravdl.neural_networks.layers.merging import (
     Add,
     Average,
@@ -56,6 +63,7 @@ from ravdl.neural_networks.layers.pooling import (
     MaxPooling2D,
     MaxPooling3D,
 )
+from ravdl.neural_networks.layers.recurrent import GRU, LSTM, SimpleRNN
 from ravdl.neural_networks.layers.resizing import (
     Cropping1D,
     Cropping2D,
@@ -76,6 +84,7 @@ from ravdl.neural_networks.layers.shaping import (
     Transpose,
 )
 from ravdl.neural_networks.layers.transposed import Conv1DTranspose, Conv2DTranspose, Conv3DTranspose
+from ravdl.neural_networks.layers.wrappers import Bidirectional, TimeDistributed
 from ravop.errors import ArgumentError, did_you_mean
 
 LAYERS: dict[str, type[Layer]] = {
@@ -84,11 +93,13 @@ LAYERS: dict[str, type[Layer]] = {
         Activation,
         Add,
         AlphaDropout,
+        Attention,
         Average,
         AveragePooling1D,
         AveragePooling2D,
         AveragePooling3D,
         BatchNormalization,
+        Bidirectional,
         Concat,
         Concatenate,
         Conv1D,
@@ -108,6 +119,7 @@ LAYERS: dict[str, type[Layer]] = {
         ELU,
         Embedding,
         Flatten,
+        GRU,
         GaussianDropout,
         GaussianNoise,
         GlobalAveragePooling1D,
@@ -116,29 +128,38 @@ LAYERS: dict[str, type[Layer]] = {
         GlobalMaxPooling1D,
         GlobalMaxPooling2D,
         GlobalMaxPooling3D,
+        GroupNormalization,
+        InstanceNormalization,
+        LSTM,
+        LayerNormalization,
         LeakyReLU,
         MaxPooling1D,
         MaxPooling2D,
         MaxPooling3D,
         Maximum,
         Minimum,
+        MultiHeadAttention,
         Multiply,
         PReLU,
         Permute,
         PositionalEmbedding,
         Power,
+        RMSNormalization,
         ReLU,
         RepeatVector,
         Rescaling,
         Reshape,
         SeparableConv2D,
+        SimpleRNN,
         SinusoidalEmbedding,
         Softmax,
         SpatialDropout1D,
         SpatialDropout2D,
         Subtract,
         ThresholdedReLU,
+        TimeDistributed,
         Transpose,
+        UnitNormalization,
         UpSampling1D,
         UpSampling2D,
         ZeroPadding1D,

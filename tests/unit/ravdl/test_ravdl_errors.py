@@ -96,7 +96,9 @@ STRUCTURES: dict[str, tuple[type[RavenError], str, Callable[[], Any]]] = {
         ShapeError, "Conv2D_1", lambda: model(Conv2D(3, 5, padding="valid", input_shape=(1, 4, 4)))
     ),
     "groups against channels": (ArgumentError, "Conv2D_1", lambda: model(Conv2D(4, 3, groups=2, input_shape=(3, 8, 8)))),
-    "batch norm of volumes": (ShapeError, "BatchNormalization_1", lambda: model(BatchNormalization(input_shape=(2, 2)))),
+    "batch norm of too much": (
+        ShapeError, "BatchNormalization_1", lambda: model(BatchNormalization(input_shape=(2, 2, 2, 2, 2)))
+    ),
     "one layer twice": (ArgumentError, "Dense_2", twice),
 }  # fmt: skip
 

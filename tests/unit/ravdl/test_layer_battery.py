@@ -1,0 +1,141 @@
+"""Every layer through one battery: shapes, dtype, values and gradients against PyTorch; copies by configuration and
+pickle; and that no layer is missed.
+
+All cases share one graph for each check, because a run costs more than its arithmetic.
+"""
+
+from __future__ import annotations
+
+import json
+import pickle
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from all_layer_cases import CASES
+from layer_cases import Case, weights_of
+
+import ravop as R
+from ravdl.neural_networks.activations import ACTIVATIONS
+from ravdl.neural_networks.initializers import generator_for
+from ravdl.neural_networks.layers import LAYERS, Layer, Moment, layer_from
+from ravop.graph import Op
+
+BATCH = 4
+
+
+def generator(name: str) -> np.random.Generator:
+    return generator_for(5, name)
+
+
+def test_the_battery_misses_no_layer_and_no_activation() -> None:
+    assert {type(case.make()).__name__ for case in CASES.values()} == set(LAYERS)
+    assert {f"activation {name}" for name in ACTIVATIONS} <= set(CASES)
+
+
+def run(
+    layer: Layer, xs: Sequence[Op], weights: Mapping[str, Op], training: bool
+) -> tuple[tuple[Op, ...], Any]:
+    if not training:
+        return layer.call_all(xs, weights), {}
+    return layer.train_all(xs, weights, Moment(3, R.t(np.array(2))))
+
+
+@pytest.mark.parametrize("training", [False, True], ids=["inference", "training"])
+def test_values_and_gradients_are_pytorchs(training: bool, graph: R.Graph) -> None:
+    names = [name for name, case in CASES.items() if case.idle or not training]
+    for name in names:
+        define(name, CASES[name], training)
+    results = R.run_local()
+    for name in names:
+        compare(name, CASES[name], training, results)
+
+
+def define(name: str, case: Case, training: bool) -> None:
+    layer = case.build("L")
+    assert list(layer.output_shapes) == case.outputs, name
+    rng = generator(name)
+    inputs, arrays = case.arrays(rng, BATCH), weights_of(layer, rng)
+    weights = {key: R.t(value) for key, value in arrays.items()}
+    xs = [R.t(value) for value in inputs]
+    outputs, moved = run(layer, xs, weights, training)
+    given = [(op.shape, op.dtype) for op in outputs]
+    assert given == [((BATCH, *shape), np.float32) for shape in case.outputs], name
+    wanted = [] if case.integers else list(xs)
+    wanted += [weights[spec.name] for spec in layer.weights() if spec.trainable]
+    loss = sum(R.sum(y * cotangent(case, n)) for n, y in enumerate(outputs))
+    for kind, ops in (("output", outputs), ("gradient", R.grad(loss, wanted) if wanted else [])):
+        for n, op in enumerate(ops):
+            op.persist_op(f"{name} {kind} {n}")
+    for key, op in moved.items():
+        op.persist_op(f"{name} moved {key}")
+
+
+def cotangent(case: Case, n: int) -> np.ndarray:
+    return generator(f"cotangent {n}").standard_normal((BATCH, *case.outputs[n])).astype(np.float32)
+
+
+def compare(name: str, case: Case, training: bool, results: Mapping[str, Any]) -> None:
+    layer = case.build("L")
+    rng = generator(name)
+    inputs, arrays = case.arrays(rng, BATCH), weights_of(layer, rng)
+    trainable = [spec.name for spec in layer.weights() if spec.trainable]
+    weights = {key: torch.tensor(value, requires_grad=key in trainable) for key, value in arrays.items()}
+    xs = [torch.tensor(value, requires_grad=not case.integers) for value in inputs]
+    given = case.torch(*xs, weights, training)
+    outputs = given if isinstance(given, tuple) else (given,)
+    sum((y * torch.tensor(cotangent(case, n))).sum() for n, y in enumerate(outputs)).backward()
+    for n, y in enumerate(outputs):
+        np.testing.assert_allclose(
+            results[f"{name} output {n}"], y.detach().numpy(), err_msg=f"{name}: output {n}", **case.close
+        )
+    leaves = [x for x in xs if x.requires_grad] + [weights[key] for key in trainable]
+    for n, leaf in enumerate(leaves):
+        expected = torch.zeros_like(leaf) if leaf.grad is None else leaf.grad
+        found = results[f"{name} gradient {n}"]
+        np.testing.assert_allclose(found, expected.numpy(), err_msg=f"{name}: gradient {n}", **case.close)
+    for key in set(arrays) - set(trainable) if training else ():
+        np.testing.assert_allclose(
+            results[f"{name} moved {key}"], weights[key].numpy(), err_msg=f"{name}: {key}", **case.close
+        )
+
+
+def test_configuration_and_pickle_make_the_same_layer(graph: R.Graph) -> None:
+    """The configuration goes through JSON; the three layers draw the same numbers in training, too."""
+    counts = {}
+    for name, case in CASES.items():
+        layer = case.build("L")
+        text = json.dumps(case.make().config())
+        twin = layer_from(type(layer).__name__, json.loads(text))
+        twin.build("L", case.inputs)
+        assert json.loads(json.dumps(twin.config())) == json.loads(text), name
+        rng = generator(name)
+        xs = [R.t(value) for value in case.arrays(rng, BATCH)]
+        weights = {key: R.t(value) for key, value in weights_of(layer, rng).items()}
+        for number, each in enumerate((layer, twin, pickle.loads(pickle.dumps(layer)))):
+            assert [(s.name, s.shape, s.trainable) for s in each.weights()] == [
+                (s.name, s.shape, s.trainable) for s in layer.weights()
+            ], name
+            outputs, _ = run(each, xs, weights, True)
+            counts[name] = len(outputs)
+            for n, op in enumerate(outputs):
+                op.persist_op(f"{name} {n} {number}")
+    results = R.run_local()
+    for name, count in counts.items():
+        for n in range(count):
+            for number in (1, 2):
+                np.testing.assert_array_equal(
+                    results[f"{name} {n} 0"], results[f"{name} {n} {number}"], err_msg=name
+                )
+
+
+def test_weights_start_alike_after_configuration() -> None:
+    for name, case in CASES.items():
+        layer, twin = case.build("L"), layer_from(type(case.make()).__name__, case.make().config())
+        twin.build("L", case.inputs)
+        for a, b in zip(layer.weights(), twin.weights(), strict=True):
+            first, second = (spec.initializer(spec.shape, generator(spec.name)) for spec in (a, b))
+            assert (first.dtype, first.shape) == (np.float32, a.shape), name
+            np.testing.assert_array_equal(first, second, err_msg=name)
