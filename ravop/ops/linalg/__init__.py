@@ -4,9 +4,19 @@ What cannot be had: eigenvalues of matrices that are not symmetric, and anything
 hold real numbers; `eig` and `eigvals` say so and tell the way around.
 """
 
-from ravop.ops.linalg import diagonals, products, solvers
+from typing import TYPE_CHECKING
+
+from ravop.ops.linalg import diagonals, least_squares, orthogonal, products, solvers, spectra
 from ravop.ops.linalg.diagonals import *  # noqa: F403
+from ravop.ops.linalg.least_squares import *  # noqa: F403
+from ravop.ops.linalg.orthogonal import *  # noqa: F403
 from ravop.ops.linalg.products import *  # noqa: F403
 from ravop.ops.linalg.solvers import *  # noqa: F403
+from ravop.ops.linalg.spectra import *  # noqa: F403
 
-__all__ = sorted([*diagonals.__all__, *products.__all__, *solvers.__all__])
+if not TYPE_CHECKING:  # a type checker takes what the stars bring; sums of lists it does not follow
+    __all__ = [
+        name
+        for family in (diagonals, least_squares, orthogonal, products, solvers, spectra)
+        for name in family.__all__
+    ]

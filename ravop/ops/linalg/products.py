@@ -7,7 +7,7 @@ import string
 from collections.abc import Sequence
 from typing import Any
 
-from ravop.errors import ArgumentError, ShapeError
+from ravop.errors import ArgumentError, DTypeError, ShapeError
 from ravop.graph.op import Op, Operand
 from ravop.ops.catalogue import (
     as_op,
@@ -56,6 +56,10 @@ def dot(a: Operand, b: Operand) -> Op:
         return node("Mul", [x, y])
     if (x.ndim <= 2 and y.ndim <= 2) or y.ndim == 1:
         return exact("MatMul", [x, y])
+    if x.shape[-1] != y.shape[-2]:
+        raise ShapeError(
+            "dot sums over axes of equal length", expected=f"(…, {x.shape[-1]}, m)", received=list(y.shape)
+        )
     letters = string.ascii_lowercase
     left, right = letters[: x.ndim - 1], letters[x.ndim - 1 : x.ndim + y.ndim - 2]
     return exact("Einsum", [x, y], equation=f"{left}z,{right[:-1]}z{right[-1]}->{left}{right}")
@@ -195,7 +199,39 @@ def einsum(equation: str, *operands: Operand) -> Op:
         >>> R.einsum("ij,j->i", [[1, 2], [3, 4]], [1, 10])
         [21, 43]
     """
-    return exact("Einsum", [numbers(op) for op in common(*operands)], equation=equation)
+    ops = [numbers(op) for op in common(*operands)]
+    _check_equation(equation, ops)
+    return exact("Einsum", ops, equation=equation)
+
+
+def _check_equation(equation: str, ops: Sequence[Op]) -> None:
+    """Raises what ONNX would only tell when it is computed."""
+    if not isinstance(equation, str):
+        raise DTypeError(
+            "einsum's first argument is its equation", expected="a text", received=repr(equation)
+        )
+    terms = equation.replace(" ", "").split("->")[0].split(",")
+    if len(terms) != len(ops):
+        raise ArgumentError(
+            "einsum needs an operand for each term",
+            expected=f"{len(terms)} for {equation!r}",
+            received=len(ops),
+        )
+    sizes: dict[str, int | str | None] = {}
+    for term, op in zip(terms, ops, strict=True):
+        letters = term.replace("...", "")
+        if len(letters) > op.ndim or ("..." not in term and len(letters) != op.ndim):
+            raise ShapeError(f"the term {term!r} does not fit its operand", expected=f"{len(letters)} axes",
+                             received=list(op.shape))  # fmt: skip
+        front, _, back = term.partition("...")
+        named = [
+            *zip(front, op.shape, strict=False),
+            *zip(back, op.shape[op.ndim - len(back) :], strict=True),
+        ]
+        for letter, size in named:
+            known = sizes.setdefault(letter, size)
+            if isinstance(size, int) and isinstance(known, int) and size != known and 1 not in (size, known):
+                raise ShapeError(f"the index {letter!r} has different lengths", expected=known, received=size)
 
 
 @operator

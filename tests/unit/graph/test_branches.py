@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import ravop as R
+from docs.generate.examples import examples_of, results_of
 from ravop.errors import ArgumentError, DTypeError, GradientError, ScopeError, ShapeError
 from ravop.graph.check import check_model
 from ravop.graph.cost import node_cost
@@ -242,3 +243,14 @@ def test_the_nodes_are_plain_onnx():
     onnx.checker.check_model(model, full_check=True)
     assert {"If", "Loop"} <= {node.op_type for node in model.graph.node}
     assert {o.domain for o in model.opset_import} == {""}
+
+
+def test_the_examples_give_what_they_say():
+    found = [
+        example
+        for function in (R.cond, R.while_loop, R.map, R.fori_loop)
+        for example in examples_of(function)
+    ]
+    results = results_of(example.code for example in found)
+    assert {example.code: example.result for example in found} == results
+    assert len(found) == 4
