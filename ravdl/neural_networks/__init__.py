@@ -2,6 +2,7 @@
 
 from ravdl.neural_networks.functional import Input
 from ravdl.neural_networks.layers.function import Lambda
+from ravdl.neural_networks.load_model import load_model
 from ravdl.neural_networks.model import NeuralNetwork
 
-__all__ = ["Input", "Lambda", "NeuralNetwork"]
+__all__ = ["Input", "Lambda", "NeuralNetwork", "load_model"]

@@ -24,6 +24,10 @@ class Heads:
         self._metrics = metrics if metrics is None else _metrics(metrics)
         self._weights = weights
 
+    def arguments(self) -> dict[str, Given]:
+        """What makes equal heads, see `NeuralNetwork`."""
+        return {"loss": self._loss, "metrics": self._metrics, "loss_weights": self._weights}
+
     @property
     def loss(self) -> Loss:
         """Of the first output."""

@@ -8,6 +8,7 @@ recall, f1, auc, rmse, r2) it is the mean of the batches' values, which differs 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -102,18 +103,27 @@ class Metric:
         return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in self.config().items())})"
 
 
-class FunctionMetric(Metric):
-    """A function `metric(y_true, y_pred)` of ops, averaged where it gives no scalar; or, with `whole`, one of the
-    `Prediction` and y.
-    """
+class NamedMetric(Metric):
+    """One of the functions above, by its name in `FUNCTIONS`."""
 
-    def __init__(self, function: Callable[..., Op], name: str | None = None, whole: bool = False) -> None:
-        self.function = function
-        self.name = name or getattr(function, "__name__", "metric").strip("<>")
-        self.whole = whole
+    def __init__(self, name: str) -> None:
+        if name not in FUNCTIONS:
+            raise _unknown(name)
+        self.name = name
 
     def call(self, prediction: Prediction, y: Op) -> Op:
-        found = self.function(prediction, y) if self.whole else self.function(y, prediction.value)
+        return FUNCTIONS[self.name](prediction, y)
+
+
+class FunctionMetric(Metric):
+    """A function `metric(y_true, y_pred)` of ops, averaged where it gives no scalar."""
+
+    def __init__(self, function: Callable[[Op, Op], Op], name: str | None = None) -> None:
+        self.function = function
+        self.name = name or getattr(function, "__name__", "metric").strip("<>")
+
+    def call(self, prediction: Prediction, y: Op) -> Op:
+        found = self.function(y, prediction.value)
         if not isinstance(found, Op):
             raise ArgumentError(
                 "a metric gives an op", expected="metric(y_true, y_pred) → Op", received=repr(found)
@@ -192,26 +202,27 @@ class F1(_Threshold):
         return right * 2.0 / R.maximum(said + yes, 1.0)
 
 
-def _plain(function: Callable[[Prediction, Op], Op], name: str) -> Callable[[], Metric]:
-    return lambda: FunctionMetric(function, name, whole=True)
-
-
+FUNCTIONS: dict[str, Callable[[Prediction, Op], Op]] = {
+    "accuracy": accuracy,
+    "auc": auc,
+    "cosine_similarity": cosine_similarity,
+    "mae": mean_absolute_error,
+    "mse": mean_squared_error,
+    "r2": r2,
+    "rmse": root_mean_squared_error,
+}
 METRICS: dict[str, Callable[[], Metric]] = {
-    "accuracy": _plain(accuracy, "accuracy"),
-    "auc": _plain(auc, "auc"),
+    **{name: functools.partial(NamedMetric, name) for name in FUNCTIONS},
     "binary_accuracy": BinaryAccuracy,
-    "cosine_similarity": _plain(cosine_similarity, "cosine_similarity"),
     "f1": F1,
-    "mae": _plain(mean_absolute_error, "mae"),
-    "mse": _plain(mean_squared_error, "mse"),
     "precision": Precision,
-    "r2": _plain(r2, "r2"),
     "recall": Recall,
-    "rmse": _plain(root_mean_squared_error, "rmse"),
     "top_k_accuracy": TopKAccuracy,
 }
+"""What a script may name."""
 METRIC_CLASSES: dict[str, type[Metric]] = {
-    kind.__name__: kind for kind in (BinaryAccuracy, F1, Precision, Recall, TopKAccuracy)
+    kind.__name__: kind
+    for kind in (BinaryAccuracy, F1, FunctionMetric, NamedMetric, Precision, Recall, TopKAccuracy)
 }
 
 

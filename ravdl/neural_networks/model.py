@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from os import PathLike
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -26,6 +27,7 @@ from ravdl.neural_networks.network import Network, Port, from_symbols
 from ravdl.neural_networks.onnx_export import export
 from ravdl.neural_networks.optimizers import Optimizer
 from ravdl.neural_networks.packing import packs
+from ravdl.neural_networks.saving import write_model
 from ravdl.neural_networks.symbols import Symbol
 from ravdl.neural_networks.training import Measures, Recipe, State
 from ravdl.neural_networks.weights import Fetch, Weights
@@ -327,6 +329,33 @@ class NeuralNetwork:
         weights = dict(zip(self.weight_names, self.fetch_weights(fetch), strict=True))
         export(self._built(), weights, path)
         return path
+
+    def save(self, path: str | PathLike[str], fetch: Fetch | None = None) -> Path:
+        """Write the whole model to one file: layers, newest weights, losses, metrics, the optimizer with its memory and step
+        count, and the seed; training goes on from it as if it had not been interrupted. `load_model` reads it. → its path.
+
+        Functions (of `Lambda`, losses, metrics) are saved by their names. Validation data and callbacks are not saved.
+
+        Args:
+            fetch: as for `fetch_weights`, which is called first.
+        Raises:
+            ArgumentError: something without a `config()`, or two functions of one name.
+            GraphStateError, NotComputedError: as `fetch_weights`.
+        """
+        self.fetch_weights(fetch)
+        training = {"optimizer": self.optimizer, **self.heads.arguments(), "seed": self.seed}
+        return write_model(path, self._built(), training, self._weights.values)
+
+    @classmethod
+    def restored(
+        cls, network: Network, training: Mapping[str, Any], values: Mapping[str, Array]
+    ) -> NeuralNetwork:
+        """The model that `save` wrote, of what `saving.read_model` read."""
+        model = cls(**training)
+        model.heads.of(network)
+        model.network = network
+        model._weights.values = dict(values)
+        return model
 
     # ── inside ────────────────────────────────────────────────────────────────────────────────────
     def _built(self) -> Network:

@@ -121,3 +121,7 @@ class Adam(Optimizer):
         m = slots[0] * self.b1 + gradient
         v = slots[1] * self.b2 + gradient * gradient
         return m / R.affine(R.sqrt(v), *factors), (m, v)
+
+
+OPTIMIZERS: dict[str, type[Optimizer]] = {kind.__name__: kind for kind in (Adam, RMSprop)}
+"""By class name, as saved models name them."""

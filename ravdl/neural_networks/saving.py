@@ -1,0 +1,248 @@
+"""`model.save(path)` and `load_model(path)`: a model in one file, to train on or to predict with.
+
+The file is a zip archive without compression: `model.json` (layers and how they are connected, losses, metrics, optimizer,
+seed), `tensors/N.npy` (weights, the optimizer's memory, the step count) and `blobs/N.bin` (bytes that layers keep). No code is
+in it and none is run: classes are looked up by name, functions have to be given by whoever loads it.
+"""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from collections.abc import Mapping
+from os import PathLike
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+import numpy as np
+
+from ravdl.neural_networks.layers.layer import Layer
+from ravdl.neural_networks.nested import Model
+from ravdl.neural_networks.network import Call, Network, Port
+from ravdl.neural_networks.serialization import Reader, Registry, Writer
+from ravdl.neural_networks.weights import KEPT
+from ravop.errors import InvalidModelError, MessageError, RavenError
+from ravop.protocol.tensors import Array, decode_tensor, encode_tensor
+
+MANIFEST = "model.json"
+MAX_MANIFEST = 64 * 1024 * 1024
+MAX_CALLS = 100_000
+"""Layers at places, tensors, blobs: more of each is no model."""
+MAX_NESTED = 16
+_DATE = (1980, 1, 1, 0, 0, 0)
+"""So that equal models are equal files."""
+_DTYPES = ("float32", "int64", "bool")
+
+
+class PortData(msgspec.Struct, forbid_unknown_fields=True):
+    name: str
+    shape: list[int]
+    dtype: str
+
+
+class LayerData(msgspec.Struct, forbid_unknown_fields=True):
+    name: str
+    trainable: bool
+    config: Any
+    """As `Writer.to_config` writes it; None for a model that is a layer."""
+    network: NetworkData | None = None
+
+
+class CallData(msgspec.Struct, forbid_unknown_fields=True):
+    layer: int
+    inputs: list[int]
+
+
+class NetworkData(msgspec.Struct, forbid_unknown_fields=True):
+    inputs: list[PortData]
+    layers: list[LayerData]
+    calls: list[CallData]
+    outputs: list[int]
+    names: list[str]
+
+
+class Manifest(msgspec.Struct, forbid_unknown_fields=True):
+    format: Literal[1]
+    network: NetworkData
+    training: Any
+    """The constructor's arguments of the model, as `Writer.to_config` writes a dict of them."""
+    tensors: list[str]
+    """Names, in the order of the files."""
+    blobs: int
+
+
+# ── writing ───────────────────────────────────────────────────────────────────────────────────────
+def write_model(
+    path: str | PathLike[str], network: Network, training: Mapping[str, Any], values: Mapping[str, Array]
+) -> Path:
+    """Write the file, whole or not at all. → its path. Raises `ArgumentError` for what cannot be saved, `OSError`."""
+    target = Path(path)
+    writer = Writer()
+    manifest = Manifest(1, _network_data(network, writer), writer.to_config(dict(training)), list(values), 0)
+    manifest.blobs = len(writer.blobs)
+    parts = {MANIFEST: msgspec.json.encode(manifest)}
+    parts |= {f"tensors/{n}.npy": encode_tensor(value) for n, value in enumerate(values.values())}
+    parts |= {f"blobs/{n}.bin": data for n, data in enumerate(writer.blobs)}
+    draft = target.with_name(f".{target.name}.{os.getpid()}")
+    try:
+        with zipfile.ZipFile(draft, "w", zipfile.ZIP_STORED) as archive:
+            for name, data in parts.items():
+                archive.writestr(zipfile.ZipInfo(name, _DATE), data)
+        draft.replace(target)
+    finally:
+        draft.unlink(missing_ok=True)
+    return target
+
+
+def _network_data(network: Network, writer: Writer) -> NetworkData:
+    layers = list(network.layers)
+    return NetworkData(
+        [PortData(port.name, list(port.shape), port.dtype.name) for port in network.inputs],
+        [_layer_data(layer, writer) for layer in layers],
+        [CallData(layers.index(call.layer), list(call.inputs)) for call in network.calls],
+        list(network.outputs),
+        list(network.names),
+    )
+
+
+def _layer_data(layer: Layer, writer: Writer) -> LayerData:
+    if isinstance(layer, Model):
+        return LayerData(layer.name, layer.trainable, None, _network_data(layer.network, writer))
+    return LayerData(layer.name, layer.trainable, writer.to_config(layer))
+
+
+# ── reading ───────────────────────────────────────────────────────────────────────────────────────
+def read_model(
+    path: str | PathLike[str], registry: Registry, custom: Registry | None
+) -> tuple[Network, dict[str, Any], dict[str, Array]]:
+    """The network, the model's arguments, and its tensors by name.
+
+    Raises `InvalidModelError` for a file that is none, `ArgumentError` for classes and functions that are not known, `OSError`.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return _read(archive, os.path.getsize(path), registry, custom)
+    except (
+        zipfile.BadZipFile,
+        msgspec.DecodeError,
+        MessageError,
+        RecursionError,
+        NotImplementedError,
+        EOFError,
+    ) as error:
+        raise _invalid(str(error) or type(error).__name__) from error
+
+
+def _read(
+    archive: zipfile.ZipFile, size: int, registry: Registry, custom: Registry | None
+) -> tuple[Network, dict[str, Any], dict[str, Array]]:
+    entries = {info.filename: info for info in archive.infolist()}
+    if MANIFEST not in entries or len(entries) != len(archive.infolist()):
+        raise _invalid(f"{MANIFEST} is missing, or a name is there twice")
+    for info in entries.values():
+        if info.compress_type != zipfile.ZIP_STORED or info.file_size != info.compress_size:
+            raise _invalid(f"{info.filename[:100]} is compressed")
+        if info.flag_bits & 1:
+            raise _invalid(f"{info.filename[:100]} is encrypted")
+    if sum(info.file_size for info in entries.values()) > size or entries[MANIFEST].file_size > MAX_MANIFEST:
+        raise _invalid("its parts are larger than the file")
+    manifest = msgspec.json.decode(archive.read(MANIFEST), type=Manifest)
+    names = [f"tensors/{n}.npy" for n in range(len(manifest.tensors))]
+    if not 0 <= manifest.blobs <= MAX_CALLS or len(names) > MAX_CALLS * 8:
+        raise _invalid("it has too many parts")
+    blobs = [f"blobs/{n}.bin" for n in range(manifest.blobs)]
+    if set(entries) != {MANIFEST, *names, *blobs} or len(set(manifest.tensors)) != len(names):
+        raise _invalid("its parts are not those that model.json names")
+    reader = Reader(registry, custom, [archive.read(name) for name in blobs])
+    network = _network(manifest.network, reader)
+    training = reader.from_config(manifest.training)
+    if not isinstance(training, dict):
+        raise _invalid("how it is trained is missing")
+    values = {
+        name: decode_tensor(archive.read(file)).copy()
+        for name, file in zip(manifest.tensors, names, strict=True)
+    }
+    _check_values(network, values)
+    return network, training, values
+
+
+def _network(data: NetworkData, reader: Reader, depth: int = 0) -> Network:
+    if depth > MAX_NESTED or max(len(data.calls), len(data.layers), len(data.inputs)) > MAX_CALLS:
+        raise _invalid("the network is too large")
+    ports = tuple(_port(port) for port in data.inputs)
+    layers = [_layer(each, reader, depth) for each in data.layers]
+    names = [layer.name for layer in layers]
+    if len(set(names)) != len(names) or not all(names) or not data.calls:
+        raise _invalid("its layers need a name each")
+    shapes = [port.shape for port in ports]
+    calls: list[Call] = []
+    seen = [0] * len(layers)
+    for each in data.calls:
+        if not 0 <= each.layer < len(layers) or not all(0 <= value < len(shapes) for value in each.inputs):
+            raise _invalid("a call takes what is not there")
+        layer = layers[each.layer]
+        try:
+            found = layer.take([shapes[value] for value in each.inputs])
+        except (RavenError, TypeError, ValueError, OverflowError) as error:
+            raise _invalid(f"{layer.name}: {error}") from error
+        calls.append(
+            Call(
+                layer,
+                tuple(each.inputs),
+                tuple(range(len(shapes), len(shapes) + len(found))),
+                seen[each.layer],
+            )
+        )
+        seen[each.layer] += 1
+        shapes += found
+    known = all(0 <= value < len(shapes) for value in data.outputs)
+    if not known or not data.outputs or 0 in seen or len(data.names) not in (0, len(data.outputs)):
+        raise _invalid("its outputs are not there, or a layer has no place")
+    return Network(ports, tuple(calls), tuple(data.outputs), tuple(data.names))
+
+
+def _port(data: PortData) -> Port:
+    if data.dtype not in _DTYPES or any(size < 1 for size in data.shape):
+        raise _invalid(f"the input {data.name[:100]} is of no known form")
+    return Port(data.name, tuple(data.shape), np.dtype(data.dtype))
+
+
+def _layer(data: LayerData, reader: Reader, depth: int) -> Layer:
+    inner = data.network
+    layer: Any = (
+        reader.from_config(data.config) if inner is None else Model(_network(inner, reader, depth + 1), {})
+    )
+    if not isinstance(layer, Layer):
+        raise _invalid(f"{data.name[:100]} is no layer")
+    layer.name, layer.trainable = data.name, data.trainable
+    return layer
+
+
+def _check_values(network: Network, values: Mapping[str, Array]) -> None:
+    """Raises `InvalidModelError` for tensors that do not belong to the network's weights."""
+    specs = network.weights()
+    for name, spec in specs.items():
+        found = values.get(name)
+        if found is None or found.shape != spec.shape:
+            there = "nothing" if found is None else str(found.shape)
+            raise _invalid(f"the weight {name} has the shape {spec.shape}, and {there} is there")
+    for name in values:
+        if name not in specs and name != "training_step" and not _remembered(name, specs):
+            raise _invalid(f"a tensor belongs to no weight: {name[:100]}")
+
+
+def _remembered(name: str, weights: Mapping[str, Any]) -> bool:
+    """Whether this is a name of what an optimizer or a strategy remembers of a weight."""
+    own = (
+        name.removeprefix(KEPT).split(".", 1)[-1]
+        if name.startswith(f"{KEPT}worker_")
+        else name.removeprefix(KEPT)
+    )
+    return own.rpartition("_")[0] in weights
+
+
+def _invalid(message: str) -> InvalidModelError:
+    return InvalidModelError(
+        "this is no saved model", expected="a file that model.save wrote", received=message[:300]
+    )
