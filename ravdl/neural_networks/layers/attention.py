@@ -78,8 +78,11 @@ class Attending(Layer):
         """softmax(scores) @ values, for scores (batch, …, query steps, value steps)."""
         if self.causal:
             steps, others = self.lengths(self.input_shapes)
-            later = np.triu(np.full((steps, others), -np.inf, np.float32), 1)
-            scores = scores + R.t(later)
+            graph = scores.graph
+            # Computed, so that the graph does not grow with the square of the steps; the engine does it once.
+            row, column = graph.integers(range(steps)), graph.integers(range(others))
+            never, always = (graph.constant(np.array(v, np.float32)) for v in (-np.inf, 0))
+            scores = scores + R.where(R.expand_dims(row, 1) < column, never, always)
         shares = R.softmax(scores)
         if moment is not None and self.p:
             shares = dropped(shares, self.p, moment, self.name)

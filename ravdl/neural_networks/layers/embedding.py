@@ -128,6 +128,9 @@ class SinusoidalEmbedding(Layer):
     def call(self, x: Op, weights: Mapping[str, Op]) -> Op:
         steps, features = self.input_shape
         feature = np.arange(features)
-        angles = np.arange(steps)[:, None] / self.max_wavelength ** (2 * (feature // 2) / features)
-        waves = np.where(feature % 2, np.cos(angles), np.sin(angles)).astype(np.float32)
-        return x + R.t(waves)
+        positions = np.arange(steps, dtype=np.float32)[:, None]
+        rates = self.max_wavelength ** (-2 * (feature // 2) / features)
+        quarters = (feature % 2) * (np.pi / 2)
+        # Computed, so that the graph does not grow with the table; a cosine is a sine a quarter of a turn later.
+        row, rate, turn = (x.graph.constant(v.astype(np.float32)) for v in (positions, rates, quarters))
+        return x + R.sin(row * rate + turn)

@@ -61,10 +61,14 @@ class LayerNormalization(Layer):
         return {"axis": self.axis, "epsilon": self.epsilon, "center": self.center, "scale": self.scale}
 
     def call(self, x: Op, weights: Mapping[str, Op]) -> Op:
-        gamma = weights["gamma"] if self.scale else R.t(np.ones(self.normalized_shape, np.float32))
+        gamma = weights["gamma"] if self.scale else _ones(x, self.normalized_shape)
         inputs = [x, gamma, *([weights["beta"]] if self.center else [])]
         axis = -len(self.normalized_shape)
         return x.graph.apply("LayerNormalization", inputs, {"axis": axis, "epsilon": self.epsilon})[0]
+
+
+def _ones(x: Op, shape: Shape) -> Op:
+    return R.broadcast_to(x.graph.constant(np.ones((1,) * len(shape), np.float32)), shape)
 
 
 class RMSNormalization(Layer):

@@ -162,7 +162,8 @@ class Recurrent(Layer):
         """(1, 2 · gates · n_units): that of the inputs, and that of the state before, zeros where there is none."""
         first, second = biases
         assert first is not None
-        other = R.zeros(first.static_shape) if second is None else self._ordered(second)
+        none = first.graph.constant(np.zeros(first.static_shape, np.float32))
+        other = none if second is None else self._ordered(second)
         return R.expand_dims(R.concat([self._ordered(first), other], axis=0), 0)
 
 

@@ -131,6 +131,38 @@ def test_configuration_and_pickle_make_the_same_layer(graph: R.Graph) -> None:
                 )
 
 
+def test_a_batch_in_shards_gives_what_the_whole_batch_gives(graph: R.Graph) -> None:
+    """In training, where layers draw and mix examples; by the way of `mixes_examples` that each layer claims."""
+    cuts = ((0, 3), (3, BATCH))
+    counts = {}
+    for name, case in CASES.items():
+        layer = case.build("L")
+        rng = generator(name)
+        inputs, arrays = case.arrays(rng, BATCH), weights_of(layer, rng)
+        step = R.t(np.array(2))
+        weights = [{key: R.t(value) for key, value in arrays.items()} for _ in range(3)]
+        shards = [[R.t(value[start:stop]) for value in inputs] for start, stop in cuts]
+        moments = [Moment(3, step, start, BATCH) for start, _ in cuts]
+        whole, moved = layer.train_all([R.t(value) for value in inputs], weights[2], Moment(3, step))
+        if layer.mixes_examples:
+            ys, updates = layer.train_shards([xs[0] for xs in shards], weights[:2], moments)
+            parts = [ys]
+        else:
+            found = [layer.train_all(*given)[0] for given in zip(shards, weights[:2], moments, strict=True)]
+            parts, updates = [list(each) for each in zip(*found, strict=True)], {}
+        pairs = [(y, R.concat(shares, axis=0)) for y, shares in zip(whole, parts, strict=True)]
+        pairs += [(moved[key], updates[key]) for key in moved]
+        counts[name] = len(pairs)
+        for n, (one, other) in enumerate(pairs):
+            one.persist_op(f"{name} {n} whole")
+            other.persist_op(f"{name} {n} shards")
+    results = R.run_local()
+    for name, count in counts.items():
+        for n in range(count):
+            whole, shards = results[f"{name} {n} whole"], results[f"{name} {n} shards"]
+            np.testing.assert_allclose(shards, whole, err_msg=name, rtol=1e-5, atol=1e-5)
+
+
 def test_weights_start_alike_after_configuration() -> None:
     for name, case in CASES.items():
         layer, twin = case.build("L"), layer_from(type(case.make()).__name__, case.make().config())

@@ -1,152 +1,27 @@
-"""Every layer through one battery: shapes, dtype, values and gradients against PyTorch, config and pickle."""
+"""What layers draw: dropout and other noise in training, weights at the start. Values are in `test_layer_battery`."""
 
 from __future__ import annotations
 
 import math
-import pickle
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import pytest
-import torch
-import torch.nn.functional as F
 
 import ravop as R
-from ravdl.neural_networks.initializers import generator_for
+from ravdl.neural_networks.initializers import INITIALIZERS, generator_for
 from ravdl.neural_networks.layers import (
-    Activation,
-    BatchNormalization,
+    AlphaDropout,
     Conv2D,
     Dense,
     Dropout,
-    Flatten,
+    GaussianDropout,
+    GaussianNoise,
     Layer,
-    MaxPooling2D,
     Moment,
-    layer_from,
+    MultiHeadAttention,
+    SpatialDropout1D,
+    SpatialDropout2D,
+    TimeDistributed,
 )
-
-Tensors = dict[str, torch.Tensor]
-
-
-@dataclass(frozen=True)
-class Case:
-    make: Callable[[], Layer]
-    input_shape: tuple[int, ...]
-    output_shape: tuple[int, ...]
-    torch: Callable[[torch.Tensor, Tensors, bool], torch.Tensor]
-    """(x, weights, training) → output; may move the running statistics among the weights."""
-
-
-def pooled(pads: tuple[int, int, int, int], size: Any, stride: Any) -> Callable[..., torch.Tensor]:
-    """Pads are (left, right, top, bottom), as PyTorch's."""
-    return lambda x, w, training: F.max_pool2d(F.pad(x, pads, value=-math.inf), size, stride)
-
-
-def convolved(pads: tuple[int, int, int, int] = (0, 0, 0, 0), **kwargs: Any) -> Callable[..., torch.Tensor]:
-    return lambda x, w, training: F.conv2d(F.pad(x, pads), w["W"], w.get("w0"), **kwargs)
-
-
-def normalised(momentum: float, epsilon: float) -> Callable[..., torch.Tensor]:
-    return lambda x, w, training: F.batch_norm(
-        x, w["running_mean"], w["running_var"], w["gamma"], w["beta"], training, 1 - momentum, epsilon
-    )
-
-
-CASES = {
-    "dense": Case(lambda: Dense(5), (7,), (5,), lambda x, w, t: x @ w["W"] + w["w0"]),
-    "dense without bias": Case(lambda: Dense(5, use_bias=False), (7,), (5,), lambda x, w, t: x @ w["W"]),
-    "conv same": Case(lambda: Conv2D(4, (3, 3)), (3, 6, 5), (4, 6, 5), convolved(padding="same")),
-    "conv same, even filter": Case(lambda: Conv2D(4, (2, 4)), (3, 6, 5), (4, 6, 5), convolved((1, 2, 0, 1))),
-    "conv same, stride 2": Case(
-        lambda: Conv2D(4, 3, stride=2), (3, 6, 5), (4, 3, 3), convolved((1, 1, 0, 1), stride=2)
-    ),
-    "conv valid": Case(lambda: Conv2D(4, (2, 3), padding="valid"), (3, 6, 5), (4, 5, 3), convolved()),
-    "conv int padding, strides": Case(
-        lambda: Conv2D(4, 3, padding=1, stride=(1, 2)), (3, 6, 5), (4, 6, 3), convolved(padding=1, stride=(1, 2))
-    ),
-    "conv sides": Case(
-        lambda: Conv2D(2, 3, padding=((0, 1), (2, 0)), use_bias=False), (3, 6, 5), (2, 5, 5), convolved((2, 0, 0, 1))
-    ),
-    "conv groups": Case(lambda: Conv2D(4, 3, padding=1, groups=2), (6, 4, 4), (4, 4, 4), convolved(padding=1, groups=2)),
-    "pool default": Case(lambda: MaxPooling2D(), (3, 4, 5), (3, 4, 5), pooled((0, 1, 0, 1), 2, 1)),
-    "pool valid": Case(lambda: MaxPooling2D(2, 2, "valid"), (3, 5, 4), (3, 2, 2), pooled((0, 0, 0, 0), 2, 2)),
-    "pool same, stride 2": Case(lambda: MaxPooling2D((3, 2), 2), (3, 5, 5), (3, 3, 3), pooled((0, 1, 1, 1), (3, 2), 2)),
-    "pool int padding": Case(lambda: MaxPooling2D(3, 2, 1), (3, 5, 6), (3, 3, 3), pooled((1, 1, 1, 1), 3, 2)),
-    "flatten": Case(lambda: Flatten(), (3, 4, 2), (24,), lambda x, w, t: x.flatten(1)),
-    "relu": Case(lambda: Activation("relu"), (6,), (6,), lambda x, w, t: F.relu(x)),
-    "sigmoid": Case(lambda: Activation("sigmoid"), (2, 3, 3), (2, 3, 3), lambda x, w, t: torch.sigmoid(x)),
-    "tanh": Case(lambda: Activation("tanh"), (6,), (6,), lambda x, w, t: torch.tanh(x)),
-    "softmax": Case(lambda: Activation("softmax"), (6,), (6,), lambda x, w, t: torch.softmax(x, -1)),
-    "linear": Case(lambda: Activation("linear"), (6,), (6,), lambda x, w, t: 1 * x),
-    "batch norm of rows": Case(lambda: BatchNormalization(0.8), (6,), (6,), normalised(0.8, 1e-5)),
-    "batch norm of images": Case(
-        lambda: BatchNormalization(0.9, 1e-3), (3, 4, 5), (3, 4, 5), normalised(0.9, 1e-3)
-    ),
-    "dropout of nothing": Case(lambda: Dropout(0), (6,), (6,), lambda x, w, t: 1 * x),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("training", [False, True], ids=["inference", "training"])
-@pytest.mark.parametrize("name", CASES)
-def test_values_and_gradients_are_pytorchs(
-    name: str, training: bool, graph: R.Graph, rng: np.random.Generator
-) -> None:
-    case = CASES[name]
-    layer = case.make()
-    layer.build("L", case.input_shape)
-    assert layer.output_shape == case.output_shape
-
-    x = rng.standard_normal((4, *case.input_shape)).astype(np.float32)
-    arrays = {
-        spec.name: (0.5 + rng.random(spec.shape)).astype(np.float32) - 0.8 * (spec.name != "running_var")
-        for spec in layer.weights()
-    }
-    cotangent = rng.standard_normal((4, *case.output_shape)).astype(np.float32)
-
-    ops = {key: R.t(value) for key, value in arrays.items()}
-    op = R.t(x)
-    y, moved = layer.train(op, ops, Moment(0, R.t(0))) if training else (layer.call(op, ops), {})
-    assert (y.shape, y.dtype) == ((4, *case.output_shape), np.float32)
-    y.persist_op("y")
-    wanted = [op, *(ops[spec.name] for spec in layer.weights() if spec.trainable)]
-    for number, gradient in enumerate(R.grad(R.sum(y * cotangent), wanted)):
-        gradient.persist_op(f"gradient {number}")
-    for key, value in moved.items():
-        value.persist_op(key)
-    results = R.run_local()
-
-    trainable = [spec.name for spec in layer.weights() if spec.trainable]
-    tensors = {key: torch.tensor(value, requires_grad=key in trainable) for key, value in arrays.items()}
-    tx = torch.tensor(x, requires_grad=True)
-    ty = case.torch(tx, tensors, training)
-    (ty * torch.tensor(cotangent)).sum().backward()
-
-    close = {"rtol": 1e-4, "atol": 1e-5}
-    np.testing.assert_allclose(results["y"], ty.detach().numpy(), **close)
-    for number, tensor in enumerate([tx, *(tensors[key] for key in trainable)]):
-        np.testing.assert_allclose(results[f"gradient {number}"], tensor.grad.numpy(), **close)
-    for key in moved:
-        np.testing.assert_allclose(results[key], tensors[key].numpy(), **close)
-    assert set(moved) == ({"running_mean", "running_var"} if training and "gamma" in arrays else set())
-
-
-@pytest.mark.parametrize("name", CASES)
-def test_config_and_pickle_make_the_same_layer(name: str) -> None:
-    layer = CASES[name].make()
-    twin = layer_from(type(layer).__name__, layer.config())
-    layer.build("L", CASES[name].input_shape)
-    twin.build("L", CASES[name].input_shape)
-    back = pickle.loads(pickle.dumps(layer))
-    for other in (twin, back):
-        assert other.config() == layer.config()
-        assert other.output_shape == layer.output_shape
-        for a, b in zip(other.weights(), layer.weights(), strict=True):
-            assert (a.name, a.shape, a.trainable) == (b.name, b.shape, b.trainable)
-            first, second = (spec.initializer(spec.shape, generator_for(3, "L")) for spec in (a, b))
-            np.testing.assert_array_equal(first, second)
 
 
 def dropped(graph: R.Graph, p: float, seed: int, step: int, name: str = "Dropout_1") -> np.ndarray:
@@ -210,3 +85,72 @@ def test_initializers_have_the_variance_of_their_papers() -> None:
     assert abs(glorot.var() / (2 / (30 * 25 + 40 * 25)) - 1) < 0.02
     assert abs(glorot).max() <= math.sqrt(6 / (30 * 25 + 40 * 25))
     assert not np.array_equal(he, layer.weights()[0].initializer((200, 300), generator_for(1, "a")))
+
+
+def test_orthogonal_weights_are() -> None:
+    tall, wide = (INITIALIZERS["orthogonal"](shape, generator_for(0, "a")) for shape in ((9, 4), (4, 9)))
+    np.testing.assert_allclose(tall.T @ tall, np.eye(4), atol=1e-6)
+    np.testing.assert_allclose(wide @ wide.T, np.eye(4), atol=1e-6)
+
+
+def test_noise_has_the_moments_of_its_papers(graph: R.Graph) -> None:
+    """For standard normal inputs: mean and variance of the output, and of what was done to each input."""
+    x = generator_for(3, "x").standard_normal((200, 500)).astype(np.float32)
+    layers: dict[str, Layer] = {
+        "noise": GaussianNoise(0.5),
+        "gaussian": GaussianDropout(0.2),
+        "alpha": AlphaDropout(0.3),
+    }
+    for name, layer in layers.items():
+        layer.build(name, (500,))
+        y, _ = layer.train(R.t(x), {}, Moment(1, R.t(4)))
+        y.persist_op(name)
+    results = R.run_local()
+    added = results["noise"] - x
+    np.testing.assert_allclose((added.mean(), added.std()), (0, 0.5), atol=0.01)
+    factor = results["gaussian"] / x
+    np.testing.assert_allclose((np.mean(factor), np.std(factor)), (1, math.sqrt(0.2 / 0.8)), atol=0.01)
+    alpha = results["alpha"]
+    np.testing.assert_allclose((alpha.mean(), alpha.std()), (0, 1), atol=0.015)
+    values, counts = np.unique(alpha, return_counts=True)
+    assert (
+        abs(counts.max() / alpha.size - 0.3) < 0.005
+    )  # all that is dropped has one value, below all others' mean
+    assert values[counts.argmax()] < -1
+
+
+def test_spatial_dropout_drops_whole_channels(graph: R.Graph) -> None:
+    for layer, shape in ((SpatialDropout1D(0.4), (7, 90)), (SpatialDropout2D(0.4), (90, 3, 2))):
+        layer.build(type(layer).__name__, shape)
+        y, _ = layer.train(R.ones((60, *shape)), {}, Moment(1, R.t(4)))
+        y.persist_op(layer.name)
+    results = R.run_local()
+    series, images = results["SpatialDropout1D"], results["SpatialDropout2D"]
+    assert (series == series[:, :1]).all()
+    assert (images == images[:, :, :1, :1]).all()
+    for kept in (series[:, 0], images[:, :, 0, 0]):
+        np.testing.assert_allclose(np.unique(kept), [0, 1 / 0.6], rtol=1e-6)
+        assert abs((kept == 0).mean() - 0.4) < 5 * math.sqrt(0.24 / kept.size)
+
+
+def test_layers_inside_of_others_draw_too(graph: R.Graph) -> None:
+    steps = TimeDistributed(Dropout(0.5))
+    steps.build("TimeDistributed_1", (4, 50))
+    y, _ = steps.train(R.ones((30, 4, 50)), {}, Moment(1, R.t(4)))
+    y.persist_op("steps")
+    heads = MultiHeadAttention(1, 3, p=0.5)
+    heads.build("MultiHeadAttention_1", (6, 3))
+    weights = {
+        spec.name: R.t(np.eye(3, dtype=np.float32) if spec.name[0] == "W" else np.zeros(3))
+        for spec in heads.weights()
+    }
+    x = R.ones((40, 6, 3))
+    (z,), _ = heads.train_all([x], weights, Moment(1, R.t(4)))
+    z.persist_op("heads")
+    results = R.run_local()
+    dropped = results["steps"] == 0
+    assert abs(dropped.mean() - 0.5) < 0.05
+    assert not (dropped[:, 0] == dropped[:, 1]).all()
+    # with equal inputs each of six weights of attention is 1/6, doubled where it was kept
+    np.testing.assert_allclose(np.unique(np.round(results["heads"] * 3)), range(7))
+    assert abs(results["heads"].mean() - 1) < 0.1
