@@ -9,10 +9,12 @@ from ravop.autodiff import (
     control,
     convolution,
     elementwise,
+    functions,
     indexing,
     linear,
     normalization,
     pooling,
+    recurrent,
     reduction,
     shape,
 )
@@ -20,6 +22,6 @@ from ravop.autodiff.rules import NodeView, rule
 from ravop.autodiff.sweep import grad
 
 __all__ = [
-    "NodeView", "control", "convolution", "elementwise", "grad", "indexing", "linear", "normalization", "pooling",
-    "reduction", "rule", "shape",
+    "NodeView", "control", "convolution", "elementwise", "functions", "grad", "indexing", "linear",
+    "normalization", "pooling", "recurrent", "reduction", "rule", "shape",
 ]  # fmt: skip

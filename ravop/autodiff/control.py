@@ -1,8 +1,7 @@
-"""Gradients of loops, branches and functions.
+"""Gradients of loops and branches.
 
 A loop is differentiated by a loop that runs backwards: the forward loop stacks the carries it had, and each step of the
-reverse loop computes its forward step again from the carry (nothing else is kept) and sweeps through it. A function's
-call is differentiated by what is in it, written out in place.
+reverse loop computes its forward step again from the carry (nothing else is kept) and sweeps through it.
 """
 
 from __future__ import annotations
@@ -12,9 +11,9 @@ from collections.abc import Sequence
 import numpy as np
 import onnx_ir as ir
 
+from ravop.autodiff.functions import swept, vjp
 from ravop.autodiff.replay import Replay
 from ravop.autodiff.rules import Grads, NodeView, rule, zeros
-from ravop.autodiff.sweep import INLINED, sweep
 from ravop.graph.control import scan
 from ravop.graph.dtypes import is_float
 from ravop.graph.graph import Graph
@@ -22,15 +21,6 @@ from ravop.graph.op import Op
 from ravop.ops.catalogue import integers, node
 
 _TO_THE_BEGINNING = np.iinfo(np.int64).min
-
-
-@rule(INLINED)
-def call(n: NodeView, *grads: Op | None) -> Grads:
-    graph = n.y.graph
-    function = graph.functions[n.node.op_identifier()]
-    replay = Replay(graph, dict(zip(function.inputs, _given(n.inputs), strict=True)))
-    outputs = replay.run(function, function.outputs, function.graph.initializers.values())
-    return _swept(outputs, grads, list(n.inputs), n.wants)
 
 
 @rule("If")
@@ -43,7 +33,7 @@ def branch(n: NodeView, *grads: Op | None) -> Grads:
         body = n.node.attributes[name].as_graph()
         with graph.body(name) as scope:
             outputs = Replay(graph, {}).run(body, body.outputs, body.initializers.values())
-            found = _swept(outputs, grads, list(n.inputs), n.wants)
+            found = swept(outputs, grads, list(n.inputs), n.wants)
             for position in wanted:
                 (out,) = graph.apply("Identity", [_or_zeros(found[position], n.input(position))])
                 scope.ir.outputs.append(out.value)
@@ -78,19 +68,19 @@ def loop(n: NodeView, *grads: Op | None) -> Grads:
         for i, seed in zip(moving, by_carry, strict=True):
             seeds[i] = seed
         wrt = [*(then_carries[i] for i in moving), *_chosen(then_xs, x_wants), *outer]
-        found = iter(_vjp(outputs, [*seeds, *by_ys], wrt))
+        found = iter(vjp(outputs, [*seeds, *by_ys], wrt))
         new_carry = [_or_zeros(next(found), then_carries[i]) for i in moving]
         new_ys = [_or_zeros(next(found), op) for op in _chosen(then_xs, x_wants)]
         new_outer = [old if (more := next(found)) is None else old + more for old in by_outer]
         return (new_carry, new_outer), new_ys
 
     before = _stacked_carries(n, carries)
-    by_ys = [None if g is None else _turned(g) for g in grads[carries:]]
+    by_ys = [None if g is None else turned(g) for g in grads[carries:]]
     start = ([_or_zeros(grads[i], n.outputs[i]) for i in moving], [zeros(op) for op in outer])
-    series = ([_turned(op) for op in before], [_turned(op) for op in xs], by_ys)
+    series = ([turned(op) for op in before], [turned(op) for op in xs], by_ys)
     (by_carry, by_outer), by_xs = scan(step, start, series)
     results = dict(zip(moving, by_carry, strict=True))
-    placed = iter([*(_turned(g) for g in by_xs), *by_outer])
+    placed = iter([*(turned(g) for g in by_xs), *by_outer])
     return [
         results.get(i) if i < carries else next(placed) if want else None for i, want in enumerate(n.wants)
     ]
@@ -114,7 +104,7 @@ def _chosen(ops: Sequence[Op], wants: Sequence[bool]) -> list[Op]:
     return [op for op, want in zip(ops, wants, strict=True) if want]
 
 
-def _turned(op: Op) -> Op:
+def turned(op: Op) -> Op:
     """`op` with its first axis reversed."""
     return node("Slice", [op, *(integers(op, [v]) for v in (-1, _TO_THE_BEGINNING, 0, -1))])
 
@@ -136,17 +126,3 @@ def _stacked_carries(n: NodeView, carries: int) -> list[Op]:
         body.outputs.extend(op.value for op in copies)
         graph.add_outputs(n.node, [(op.dtype, (length, *op.shape)) for op in ops], n.y.scope)
     return [graph.op_of(value) for value in n.node.outputs[n.node.meta[_STACKED] :][:carries]]
-
-
-def _swept(
-    outputs: Sequence[Op], grads: Grads, inputs: Sequence[Op | None], wants: Sequence[bool]
-) -> list[Op | None]:
-    """For each input its gradient, None where it is not wanted or nothing reaches it."""
-    wrt = [op for op, want in zip(inputs, wants, strict=True) if want and op is not None]
-    found = iter(_vjp(outputs, grads, wrt))
-    return [next(found) if want else None for want in wants]
-
-
-def _vjp(outputs: Sequence[Op], grads: Grads, wrt: Sequence[Op]) -> list[Op | None]:
-    seeds = {op: g for op, g in zip(outputs, grads, strict=False) if g is not None and is_float(op.dtype)}
-    return sweep(seeds, wrt, leaves=True) if seeds else [None] * len(wrt)

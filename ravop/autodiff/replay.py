@@ -54,6 +54,11 @@ class Replay:
         return [self.op(value) for value in outputs]
 
     def _copy(self, node: ir.Node) -> None:
+        value = node.attributes.get("value")
+        if node.op_type == "Constant" and node.domain == "" and value is not None:
+            # As a constant of this scope, so that rules can read it.
+            self.mapping[node.outputs[0]] = self.graph.constant(value.as_tensor().numpy())
+            return
         attributes = {
             name: self._copy_body(attr.as_graph()) if attr.type == ir.AttributeType.GRAPH else attr.value
             for name, attr in node.attributes.items()

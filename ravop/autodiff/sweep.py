@@ -18,6 +18,9 @@ from ravop.graph.op import STOP_GRADIENT, Op
 INLINED = "ravop.local"
 """The rule of calls of model-local functions is kept under their domain."""
 
+BODY = "ravop.body"
+"""The rule of operators without one of their own is kept under this name."""
+
 
 @overload
 def grad(loss: Op, wrt: Op) -> Op: ...
@@ -38,16 +41,77 @@ def grad(loss: Op, wrt: Op | Sequence[Op]) -> Op | list[Op]:
     found = sweep({loss: _ones(loss)}, targets)
     for target, gradient in zip(targets, found, strict=True):
         if gradient is None:
-            raise GradientError(
-                "the loss does not depend on this op in a differentiable way",
-                expected="a float op that the loss was made from",
-                received=repr(target),
-                op=target.name,
-                source=target.source,
-                hint="integers, comparisons and rounding pass no gradient on",
-            )
+            raise _unreached(loss, target)
     gradients = [gradient for gradient in found if gradient is not None]
     return gradients[0] if isinstance(wrt, Op) else gradients
+
+
+def _unreached(loss: Op, target: Op) -> GradientError:
+    """Why no gradient of `loss` reaches `target`."""
+    if not is_float(target.dtype):
+        return GradientError(
+            f"an op of {target.dtype} has no gradient",
+            expected="a float op",
+            received=repr(target),
+            op=target.name,
+            source=target.source,
+            hint="make it a float with .astype('float32') first, and use that in the loss",
+        )
+    message, hint = "the loss does not depend on this op in a differentiable way", ""
+    blocking = _first_blocking(loss.value, target.value)
+    if blocking is None:
+        message, hint = "the loss does not depend on this op", "use it in what the loss is made from"
+    else:
+        made = loss.graph.op_of(blocking.outputs[0])
+        message = f"{message}: {blocking.op_type} {_why_blocked(blocking)}"
+        hint = f"what blocks is {blocking.name}, made at {made.source}"
+    return GradientError(
+        message,
+        expected="a float op that the loss was made from",
+        received=repr(target),
+        op=target.name,
+        source=target.source,
+        hint=hint,
+    )
+
+
+def _why_blocked(node: ir.Node) -> str:
+    if STOP_GRADIENT in node.metadata_props:
+        return "was told to stop gradients"
+    if any(map(_is_float, node.outputs)):
+        return "does not change with small changes of its inputs"
+    return "gives no floats"
+
+
+def _first_blocking(loss: ir.Value, target: ir.Value) -> ir.Node | None:
+    """The first node on a way from `target` to `loss` that passes no gradient on; None where there is no way."""
+    onward = {target}
+    for node in _ancestors(loss):
+        reads = (*(value for value in node.inputs if value is not None), *captures(node))
+        if onward.isdisjoint(reads):
+            continue
+        if _is_constant(node) or not any(map(_is_float, node.outputs)):
+            return node
+        onward.update(node.outputs)
+    return None
+
+
+def _ancestors(value: ir.Value) -> list[ir.Node]:
+    """The nodes that `value` was made by, producers before consumers."""
+    done: set[ir.Node] = set()
+    order: list[ir.Node] = []
+    stack = [(value.producer(), False)]
+    while stack:
+        node, visited = stack.pop()
+        if node is None or (node in done and not visited):
+            continue
+        if visited:
+            order.append(node)
+            continue
+        done.add(node)
+        stack.append((node, True))
+        stack.extend((v.producer(), False) for v in (*node.inputs, *captures(node)) if v is not None)
+    return order
 
 
 def _check_loss(loss: Op) -> None:
@@ -138,15 +202,13 @@ def _apply_rule(
         tuple(graph.op_of(value) for value in node.outputs),
         tuple(value is not None and value in active and _is_float(value) for value in sources),
     )
-    function = RULES.get(INLINED if node.domain == INLINED else node.op_type)
-    if function is None:
-        raise view.error("there is no rule for this operator")
+    function = RULES.get(INLINED if node.domain == INLINED else node.op_type, RULES[BODY])
     # Settled: nothing is added to an output's gradient any more, and the sum is made once.
     for value in node.outputs:
         if len(pending.get(value, ())) > 1:
             pending[value] = [total(pending[value])]
     gradients = [pending[value][0] if value in pending else None for value in node.outputs]
-    layer, _, _ = (node.name or "").rpartition("/")
+    layer, _, _ = (node.name or "").removeprefix(graph.prefix).rpartition("/")
     try:
         with graph.label(f"{layer}/grad" if layer else "grad"):
             found = function(view, *gradients)

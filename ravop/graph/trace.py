@@ -132,6 +132,7 @@ class Tracer:
         if self.scope.is_function:  # ONNX functions have no initializers
             (op,) = self.apply("Constant", [], {"value": array}, outputs=[(array.dtype, array.shape)])
             op.type = constant_type(array)
+            op.value.const_value = ir.Tensor(array, name=op.value.name)
             return op
         type = constant_type(array)
         value = self._new_value(type)
@@ -197,6 +198,11 @@ class Tracer:
         finally:
             self._labels.pop()
             self._label_prefix = "/".join(self._labels) + "/" if self._labels else ""
+
+    @property
+    def prefix(self) -> str:
+        """What the names of nodes made now begin with."""
+        return self._label_prefix
 
     # ── inside ───────────────────────────────────────────────────────────────────────────────────────────────────────
     def _new_value(self, type: TensorType) -> ir.Value:
