@@ -24,4 +24,6 @@ from ravop.graph.branches import map as map
 from ravop.graph.branches import while_loop as while_loop
 from ravop.graph.control import function as function
 from ravop.graph.control import scan as scan
+from ravop.importing.api import import_onnx as import_onnx
+from ravop.importing.api import parameters as parameters
 from ravop.ops import *  # noqa: F403

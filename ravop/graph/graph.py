@@ -65,6 +65,8 @@ class Graph(Tracer):
         self.draws = 0
         """Random ops and calls of functions with random ops so far, each with a number of its own."""
         self.persisted: dict[str, Persisted] = {}
+        self.parameters: dict[str, Op] = {}
+        """What can be trained of imported models, by name; see `ravop.import_onnx`."""
         self.metrics: dict[str, str] = {}
         self.notes: list[str] = []
         self._run_state: RunState | None = None

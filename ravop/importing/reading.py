@@ -1,0 +1,86 @@
+"""A file, bytes or a model in memory → a checked ONNX model and the arrays in it. The only module here that reads files.
+
+A model may come from anybody: its size is bounded, tensors in other files are read from beside a local model only,
+and what ONNX's native code would stumble over is refused before it is called (`ravop.importing.vet`).
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import onnx
+import onnx_ir as ir
+from onnx import checker, external_data_helper
+
+from ravop.errors import ArgumentError, InvalidModelError
+from ravop.graph.serde import parse
+from ravop.importing.vet import Contents, vetted
+
+Source = str | os.PathLike[str] | bytes | onnx.ModelProto | ir.Model
+"""What a model is read from: a path, the bytes of a file, or a model of `onnx` or `onnx_ir`."""
+
+MAX_BYTES = 2**31 - 1
+"""Of an ONNX file: protobuf's limit. Weights in files beside it may be larger."""
+
+
+def read(source: Source) -> Contents:
+    """Raises `InvalidModelError` for what is no sound ONNX model, `UnsupportedOnnxError` for one that cannot be imported
+    (all nodes that cannot be are named), `ArgumentError` for another kind of source.
+    """
+    proto = _proto(source)
+    contents = vetted(proto)
+    try:
+        checker.check_model(contents.model)
+    except (checker.ValidationError, ValueError) as error:
+        raise invalid("ONNX refuses this model", str(error).strip()) from error
+    return contents
+
+
+def _proto(source: Source) -> onnx.ModelProto:
+    match source:
+        case onnx.ModelProto():
+            return source
+        case ir.Model():
+            return ir.to_proto(source)
+        case bytes():
+            _bounded(len(source))
+            return parse(source)
+        case str() | os.PathLike():
+            return _file(Path(source))
+    raise ArgumentError("this is no ONNX model", expected="a path, bytes, or a model of onnx or onnx_ir",
+                        received=type(source).__name__)  # fmt: skip
+
+
+def _file(path: Path) -> onnx.ModelProto:
+    """The model with its weights, also those in files beside it, and only those."""
+    try:
+        _bounded(path.stat().st_size)
+        data = path.read_bytes()
+    except OSError as error:
+        raise invalid(f"{path.name} cannot be read", str(error)) from error
+    proto = parse(data)
+    try:
+        external_data_helper.load_external_data_for_model(proto, str(path.parent.resolve()))
+    except (checker.ValidationError, OSError, ValueError) as error:
+        raise invalid(
+            f"{path.name} keeps weights in a file that cannot be read", str(error).strip()
+        ) from error
+    return proto
+
+
+def _bounded(size: int) -> None:
+    if size > MAX_BYTES:
+        raise InvalidModelError(
+            "the model is too large for one file", expected=f"at most {MAX_BYTES:,} bytes", received=f"{size:,} bytes",
+            hint="save its weights as external data, in a file beside the model",
+        )  # fmt: skip
+
+
+def invalid(message: str, received: str) -> InvalidModelError:
+    return InvalidModelError(
+        message,
+        expected="an ONNX model, with its weights inside or in files beside it",
+        received=received,
+        hint="export it again; keep the files of its weights in its folder",
+    )

@@ -1,0 +1,369 @@
+"""`Walk`: writes the nodes of a model into the current scope of a graph, one after another.
+
+A node goes through the handlers of its operator (`values.HANDLERS`: older and newer versions, control flow, sequences,
+randomness), which give its outputs or change it. What is left is one node of `OPSET`: computed at once where all its
+inputs are known and small, else made by `Graph.apply`. Operators that `OPSET` lacks are written out as ONNX defines them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import NodeProto, defs
+
+from ravop.errors import DTypeError, InvalidModelError, RavenError, UnsupportedOnnxError
+from ravop.graph.bodies import function_body
+from ravop.graph.dtypes import FLOAT, is_float, to_ir
+from ravop.graph.graph import Graph
+from ravop.graph.infer import OPSET, TensorType, constant_type, infer
+from ravop.graph.limits import Limits
+from ravop.graph.op import Op
+from ravop.graph.source import describe, user_line
+from ravop.importing.fold import STATIC, Known, evaluate, small
+from ravop.importing.values import (
+    HANDLERS,
+    STANDARD,
+    Frame,
+    Node,
+    Value,
+    array_of,
+    attributes_of,
+    declared_type,
+    dtype_of,
+    tensor,
+)
+from ravop.protocol.tensors import INLINE_LIMIT, Array
+
+FunctionId = tuple[str, str, str]
+_LIMITS = Limits()
+_MAX_LEVELS = 100
+"""Of functions in functions, bodies counted as well."""
+_MAX_LABEL = 80
+
+
+class Walk:
+    """One import into `graph`. `parameters` are the ops of the model's parameters with their names."""
+
+    def __init__(
+        self,
+        graph: Graph,
+        functions: Mapping[FunctionId, onnx.FunctionProto],
+        parameters: Mapping[Op, str],
+        training: bool | None,
+        key: Callable[[str], Op] | None,
+        sizes: Mapping[str, int],
+    ) -> None:
+        self.graph = graph
+        self.functions = functions
+        self.parameters = parameters
+        self.training = training
+        self.key = key
+        self.sizes = sizes
+        self.moved: dict[str, Op] = {}
+        """New running statistics, by the names of the old ones."""
+        self.known = Known(graph, parameters)
+        self._large: dict[int, tuple[Array, Op]] = {}
+        self._nodes = 0
+        self._levels = 0
+
+    # ── walking ──────────────────────────────────────────────────────────────────────────────────────────────────────
+    def run(self, nodes: Iterable[NodeProto], frame: Frame) -> None:
+        """Import `nodes`, which are in order, into the current scope; their outputs join `frame`."""
+        self._levels += 1
+        if self._levels > _MAX_LEVELS:
+            raise InvalidModelError("functions or loops are nested too deeply, or functions call themselves",
+                                    expected=f"at most {_MAX_LEVELS} levels")  # fmt: skip
+        for proto in nodes:
+            self._nodes += 1
+            if self._nodes > _LIMITS.nodes:
+                raise InvalidModelError("the model has too many nodes", expected=f"at most {_LIMITS.nodes:,}, those of functions "
+                                        "counted at every call")  # fmt: skip
+            try:
+                self._import(proto, frame)
+            except RavenError as error:
+                raise _located(error, proto) from error
+        self._levels -= 1
+
+    def body(self, graph: onnx.GraphProto, frame: Frame, values: dict[str, Value]) -> list[Value]:
+        """Import a body (of a branch, a loop) into the current scope, with `values` as its inputs. → its outputs."""
+        inner = Frame(values, frame.opset, frame, frame.attributes, types_in(graph), frame.local)
+        for initializer in graph.initializer:
+            inner.values.setdefault(initializer.name, array_of(initializer))
+        self.run(graph.node, inner)
+        return [inner.get(output.name) for output in graph.output]
+
+    def _import(self, proto: NodeProto, frame: Frame) -> None:
+        function = self.functions.get((proto.domain, proto.op_type, proto.overload))
+        inputs = [frame.get(name) for name in proto.input]
+        attributes = attributes_of(proto.attribute, frame.attributes)
+        outputs = list(proto.output)
+        while outputs and not outputs[-1]:
+            outputs.pop()
+        declared = [declared_type(frame.declared.get(name), self.sizes) if name else None for name in outputs]
+        node = Node(
+            proto.op_type, proto.name, frame.opset, inputs, attributes, outputs, tuple(declared), frame
+        )
+        label = _label(proto.name)
+        with self.graph.label(label) if label else nullcontext():
+            made = self._call(function, node) if function is not None else self.made(node)
+        for name, value, told in zip(outputs, made, declared, strict=False):
+            if name:
+                frame.values[name] = value
+                _check_declared(name, value, told)
+
+    def _call(self, function: onnx.FunctionProto, node: Node) -> list[Value]:
+        """What a call of a function of the model gives: its nodes, written out here."""
+        defaults = attributes_of(function.attribute_proto, {})
+        inside = self.function(function, node.inputs, defaults | node.attributes)
+        return inside
+
+    def function(
+        self, function: onnx.FunctionProto, inputs: Sequence[Value], attributes: Mapping[str, Any]
+    ) -> list[Value]:
+        """Import the body of a function. → its outputs, None for those that nothing makes."""
+        values = dict(zip(function.input, [*inputs, *[None] * len(function.input)], strict=False))
+        types = {info.name: info.type for info in function.value_info}
+        local = {entry.domain: entry.version for entry in function.opset_import}
+        opset = next((local[name] for name in STANDARD if name in local), OPSET)
+        inner = Frame(values, opset, None, attributes, types, local)
+        self.run(function.node, inner)
+        return [inner.values.get(name) for name in function.output]
+
+    # ── making nodes ─────────────────────────────────────────────────────────────────────────────────────────────────
+    def made(self, node: Node) -> Sequence[Value]:
+        """The outputs of a node of the standard domain, of any version."""
+        for entry in HANDLERS.get(node.op_type, ()):
+            if entry.first <= node.version <= entry.last:
+                found = entry.handler(self, node)
+                if found is not None:
+                    return found
+        return self.emit(node)
+
+    def emit(self, node: Node) -> Sequence[Value]:
+        """The outputs of a node as it is, at `OPSET`."""
+        attributes, fits = _at_opset(node)
+        if not fits:
+            return self._written_out(node)
+        inputs = self._with_known(node)
+        types = [
+            _type(value, floats=position in STATIC.get(node.op_type, ()))
+            for position, value in enumerate(inputs)
+        ]
+        declared = node.declared or (None,) * len(node.outputs)
+        try:
+            found = infer(node.op_type, types, attributes, declared)
+        except DTypeError:
+            if node.version <= OPSET:
+                raise
+            return self._in_float32(node)
+        if all(value is None or isinstance(value, np.ndarray) for value in inputs):
+            shapes = [type.shape for type in (*types, *found) if type is not None]
+            arrays = evaluate(node.op_type, inputs, attributes, len(found)) if small(shapes) else None  # type: ignore[arg-type]
+            if arrays is not None:
+                return [
+                    array.astype(type.dtype, copy=False) for array, type in zip(arrays, found, strict=True)
+                ]
+        merged = [_merged(type, told) for type, told in zip(found, declared, strict=True)]
+        ops = [None if value is None else self.op(value) for value in inputs]
+        return self.graph.apply(node.op_type, ops, attributes, outputs=[(t.dtype, t.shape) for t in merged])
+
+    def node(self, op_type: str, *inputs: Value, outputs: int = 1, **attributes: Any) -> Any:
+        """The output of a new node of `OPSET`, or a list of them where there are several."""
+        names = [str(number) for number in range(outputs)]
+        made = self.emit(Node(op_type, "", OPSET, list(inputs), attributes, names))
+        return made[0] if outputs == 1 else list(made)
+
+    def op(self, value: Value) -> Op:
+        """`value`, a tensor, as an op of the graph; a large array as an input bound to it, once."""
+        value = tensor(value)
+        if isinstance(value, Op):
+            return value
+        if value.nbytes <= INLINE_LIMIT:
+            return self.graph.tensor(value, value.dtype)
+        if id(value) not in self._large:
+            self._large[id(value)] = value, self.graph.tensor(value, value.dtype)
+        return self._large[id(value)][1]
+
+    def as_ops(self, value: Value) -> Any:
+        """`value` with every tensor in it as an op."""
+        if isinstance(value, list):
+            return [self.as_ops(one) for one in value]
+        return None if value is None else self.op(value)
+
+    def static(self, value: Value) -> Array | None:
+        """The array that `value` is known to be, else None."""
+        return (
+            self.known.value(value)
+            if isinstance(value, Op)
+            else value
+            if isinstance(value, np.ndarray)
+            else None
+        )
+
+    def integers(self, value: Value, what: str) -> list[int]:
+        """The numbers in `value`, which must be known. Raises `UnsupportedOnnxError`."""
+        array = self.static(value)
+        if array is None:
+            raise UnsupportedOnnxError(f"{what} must be known when the model is imported", expected="a constant",
+                                       received=repr(value), hint="give it as an array, or export the model with it fixed")  # fmt: skip
+        return [int(number) for number in np.ravel(array)]
+
+    def _with_known(self, node: Node) -> list[Value]:
+        """The inputs, those that decide shapes as arrays where they are known."""
+        inputs = list(node.inputs)
+        for position in STATIC.get(node.op_type, ()):
+            if position < len(inputs) and isinstance(inputs[position], Op):
+                found = self.static(inputs[position])
+                inputs[position] = inputs[position] if found is None else found
+        while inputs and inputs[-1] is None:
+            inputs.pop()
+        return inputs
+
+    def _written_out(self, node: Node) -> list[Value]:
+        """The outputs of an operator that `OPSET` lacks, or has in another form: ONNX's own definition of it."""
+        types = [None if value is None else _type(value, floats=False) for value in node.inputs]
+        asked = [bool(name) for name in node.outputs]
+        body = function_body(node.op_type, types, node.attributes, node.version, asked)
+        if body is None:
+            raise UnsupportedOnnxError(
+                f"{node.op_type} cannot be imported", expected=f"an operator of opset {OPSET}, or one defined by others",
+                received=f"{node.op_type} of opset {node.version} with {sorted(node.attributes)}",
+            )  # fmt: skip
+        return self.function(body, node.inputs, {})
+
+    def _in_float32(self, node: Node) -> list[Value]:
+        """The outputs of an operator that takes narrow floats in its own version, and not at `OPSET`."""
+        narrow = [
+            dtype_of(v)
+            for v in node.inputs
+            if v is not None and is_float(dtype_of(v)) and dtype_of(v).kind != "f"
+        ]
+        if not narrow:
+            infer(
+                node.op_type,
+                [None if v is None else _type(v, floats=False) for v in node.inputs],
+                node.attributes,
+            )
+        inputs = [
+            self.node("Cast", v, to=int(to_ir(FLOAT))) if v is not None and dtype_of(v) in narrow else v
+            for v in node.inputs
+        ]
+        wide = Node(node.op_type, node.name, OPSET, inputs, node.attributes, node.outputs)
+        to = int(to_ir(narrow[0]))
+        return [self.node("Cast", v, to=to) if dtype_of(v) == FLOAT else v for v in self.emit(wide)]
+
+
+def types_in(graph: onnx.GraphProto) -> dict[str, onnx.TypeProto]:
+    """What a graph declares of its values."""
+    return {info.name: info.type for info in (*graph.value_info, *graph.output)}
+
+
+def _label(name: str) -> str:
+    """A node's name as a label: without the slashes at its ends, and not too long."""
+    return name.strip("/")[-_MAX_LABEL:]
+
+
+_schemas: dict[tuple[str, int], Any] = {}
+
+
+def schema(op_type: str, version: int) -> Any:
+    """The operator's schema at this version, None where it has none or is deprecated."""
+    key = op_type, version
+    if key not in _schemas:
+        try:
+            found = defs.get_schema(op_type, version, "")
+            _schemas[key] = None if found.deprecated else found
+        except defs.SchemaError:
+            _schemas[key] = None
+    return _schemas[key]
+
+
+def _at_opset(node: Node) -> tuple[dict[str, Any], bool]:
+    """The node's attributes at `OPSET`, and whether the operator there does what the node says.
+
+    An attribute that only the node's own version has may be left out where it has its default.
+    """
+    target = schema(node.op_type, OPSET)
+    if target is None:
+        return node.attributes, False
+    if node.version <= OPSET or all(name in target.attributes for name in node.attributes):
+        return node.attributes, True
+    own = schema(node.op_type, node.version)
+    extra = [name for name in node.attributes if name not in target.attributes]
+    for name in extra:
+        default = own.attributes[name].default_value if own is not None and name in own.attributes else None
+        if default is None or onnx.helper.get_attribute_value(default) not in (
+            node.attributes[name], str(node.attributes[name]).encode(),
+        ):  # fmt: skip
+            return node.attributes, False
+    return {name: value for name, value in node.attributes.items() if name not in extra}, True
+
+
+def _type(value: Value, floats: bool) -> TensorType | None:
+    """What inference is told of a value; of small arrays the data as well, of floats only where they decide a shape."""
+    if value is None:
+        return None
+    if isinstance(value, Op):
+        return value.type
+    array = tensor(value)
+    assert isinstance(array, np.ndarray)
+    if floats and array.size <= 64:
+        return TensorType(array.dtype, array.shape, array)
+    return constant_type(array)
+
+
+def _merged(found: TensorType, told: TensorType | None) -> TensorType:
+    """The inferred type, with the dimensions that only the model tells."""
+    if (
+        told is None
+        or len(told.shape) != len(found.shape)
+        or all(isinstance(dim, int) for dim in found.shape)
+    ):
+        return found
+    dims = tuple(
+        dim if isinstance(dim, int) else other for dim, other in zip(found.shape, told.shape, strict=True)
+    )
+    return TensorType(found.dtype, dims)
+
+
+def _check_declared(name: str, value: Value, told: TensorType | None) -> None:
+    """Raises `InvalidModelError` where a model says of a value what cannot be."""
+    if told is None or not isinstance(value, Op | np.ndarray):
+        return
+    shape, dtype = value.shape, value.dtype
+    fits = len(shape) == len(told.shape) and all(
+        one == other or not isinstance(one, int) or not isinstance(other, int)
+        for one, other in zip(shape, told.shape, strict=True)
+    )
+    if fits and dtype == told.dtype:
+        return
+    raise InvalidModelError(
+        f"the model says of the value {name!r} what its operator does not give", expected=f"{dtype}{_dims(shape)}",
+        received=f"{told.dtype}{_dims(told.shape)} in the model", hint="export the model again, without the shapes of its values",
+    )  # fmt: skip
+
+
+def _dims(shape: Iterable[Any]) -> str:
+    return "[" + ", ".join("?" if dim is None else str(dim) for dim in shape) + "]"
+
+
+def _located(error: RavenError, proto: NodeProto) -> RavenError:
+    """The error with the node's name; the innermost node counts."""
+    p = error.problem
+    label = (
+        f"{proto.name} ({proto.op_type})"
+        if proto.name
+        else f"{proto.op_type} that makes {list(proto.output)}"
+    )
+    if p.op.startswith(_TOLD):
+        return error
+    return type(error)(p.message, expected=p.expected, received=p.received, hint=p.hint,
+                       op=f"{_TOLD}{label}", source=p.source or describe(user_line()))  # fmt: skip
+
+
+_TOLD = "node "
+"""What the op of an error begins with that tells the model's node already."""
