@@ -9,17 +9,20 @@ from typing import TYPE_CHECKING
 from ravop.ops import (
     activation,
     arithmetic,
+    axes,
     bitwise,
     compare,
     create,
     elementary,
     indexing,
+    joining,
     linalg,
     lists,
     logic,
     nan,
     nn,
     randomness,
+    ranges,
     reduction,
     selection,
     shaping,
@@ -29,17 +32,20 @@ from ravop.ops import (
 )
 from ravop.ops.activation import *  # noqa: F403
 from ravop.ops.arithmetic import *  # noqa: F403
+from ravop.ops.axes import *  # noqa: F403
 from ravop.ops.bitwise import *  # noqa: F403
 from ravop.ops.compare import *  # noqa: F403
 from ravop.ops.create import *  # noqa: F403
 from ravop.ops.elementary import *  # noqa: F403
 from ravop.ops.indexing import *  # noqa: F403
+from ravop.ops.joining import *  # noqa: F403
 from ravop.ops.linalg import *  # noqa: F403
 from ravop.ops.lists import *  # noqa: F403
 from ravop.ops.logic import *  # noqa: F403
 from ravop.ops.nan import *  # noqa: F403
 from ravop.ops.nn import *  # noqa: F403
 from ravop.ops.randomness import *  # noqa: F403
+from ravop.ops.ranges import *  # noqa: F403
 from ravop.ops.reduction import *  # noqa: F403
 from ravop.ops.selection import *  # noqa: F403
 from ravop.ops.shaping import *  # noqa: F403
@@ -51,17 +57,20 @@ if not TYPE_CHECKING:  # a type checker takes what the stars bring; sums of list
     _FAMILIES = (
         activation,
         arithmetic,
+        axes,
         bitwise,
         compare,
         create,
         elementary,
         indexing,
+        joining,
         linalg,
         lists,
         logic,
         nan,
         nn,
         randomness,
+        ranges,
         reduction,
         selection,
         shaping,

@@ -10,13 +10,12 @@ from numpy.typing import DTypeLike
 from ravop.errors import ArgumentError, DTypeError, ShapeError
 from ravop.graph.dtypes import BOOL, FLOAT, INT, as_dtype
 from ravop.graph.op import Op, Operand
-from ravop.ops.catalogue import also, as_op, axes_of, axis_of, cast, integers, node, numbers, operator, whole
+from ravop.ops.catalogue import also, as_op, axis_of, cast, integers, node, numbers, operator, whole
 from ravop.ops.compare import equal, where
-from ravop.ops.indexing import index
 from ravop.ops.shaping import broadcast_to, expand_dims, flatten, reshape, transpose
 
 __all__ = [
-    "argsort", "bincount", "find_indices", "one_hot", "one_hot_encoding", "reverse", "set_value", "sort", "top_k", "unique",
+    "argsort", "bincount", "find_indices", "one_hot", "one_hot_encoding", "set_value", "sort", "top_k", "unique",
 ]  # fmt: skip
 
 _SORTABLE = ("float32", "float64", "int32", "int64")
@@ -54,14 +53,6 @@ def argsort(x: Operand, axis: int | None = -1, descending: bool = False) -> Op:
 def _axis_or_flat(x: Operand, axis: int | None) -> tuple[Op, int]:
     op = as_op(x)
     return (flatten(op), 0) if axis is None else (op, axis_of(op, axis))
-
-
-@operator
-def reverse(x: Operand, axis: int | list[int] | None = None) -> Op:
-    """x with the order of its elements reversed along `axis`; along all axes for None."""
-    op = as_op(x)
-    axes = axes_of(op, axis)
-    return index(op, tuple(np.s_[::-1] if a in axes else np.s_[:] for a in range(op.ndim)))
 
 
 @operator

@@ -1,11 +1,10 @@
-"""Other forms of the same elements: reshaping, joining, cutting, repeating, padding."""
+"""Other forms of the same elements: reshaping, joining, padding. What is made of these is in `axes` and `joining`."""
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -13,6 +12,7 @@ from ravop.errors import ArgumentError, ShapeError
 from ravop.graph.dtypes import INT
 from ravop.graph.op import Op, Operand
 from ravop.ops.catalogue import (
+    also,
     as_op,
     axes_of,
     axis_of,
@@ -25,10 +25,11 @@ from ravop.ops.catalogue import (
     whole,
     wholes,
 )
+from ravop.protocol.tensors import Array
 
 __all__ = [
-    "broadcast_to", "concat", "expand_dims", "flatten", "pad", "ravel", "repeat", "reshape", "shape", "size", "split",
-    "squeeze", "stack", "swapaxes", "tile", "transpose",
+    "broadcast_to", "concat", "concatenate", "expand_dims", "flatten", "ndim", "pad", "permute_dims", "ravel", "reshape", "shape",
+    "size", "squeeze", "stack", "transpose", "unsqueeze",
 ]  # fmt: skip
 
 Sizes = int | Sequence[int]
@@ -36,7 +37,12 @@ Sizes = int | Sequence[int]
 
 @operator
 def reshape(x: Operand, shape: Sizes, *more: int) -> Op:
-    """The elements of x, in order, in another shape; one size may be −1."""
+    """The elements of x, in order, in another shape; one size may be −1.
+
+    Example:
+        >>> R.reshape([1, 2, 3, 4], (2, -1))
+        [[1, 2], [3, 4]]
+    """
     op = as_op(x)
     sizes = wholes(shape, "a size") + tuple(whole(m, "a size") for m in more)
     if any(size < -1 for size in sizes) or sizes.count(-1) > 1:
@@ -64,7 +70,12 @@ def op_size(op: Op) -> int:
 
 @operator
 def transpose(x: Operand, axes: Sequence[int] | None = None) -> Op:
-    """x with its axes in the order `axes`; reversed for None."""
+    """x with its axes in the order `axes`; reversed for None.
+
+    Example:
+        >>> R.transpose([[1, 2], [3, 4]])
+        [[1, 3], [2, 4]]
+    """
     op = as_op(x)
     order = tuple(reversed(range(op.ndim))) if axes is None else axes_of(op, axes)
     if len(order) != op.ndim:
@@ -74,19 +85,17 @@ def transpose(x: Operand, axes: Sequence[int] | None = None) -> Op:
     return node("Transpose", [op], perm=order) if op.ndim > 1 else op
 
 
-@operator
-def swapaxes(x: Operand, first: int, second: int) -> Op:
-    """x with two axes exchanged."""
-    op = as_op(x)
-    order = list(range(op.ndim))
-    a, b = axis_of(op, first), axis_of(op, second)
-    order[a], order[b] = b, a
-    return transpose(op, order)
+permute_dims = also("permute_dims", transpose)
 
 
 @operator
 def expand_dims(x: Operand, axis: Sizes) -> Op:
-    """x with a new axis of length 1 at the position `axis` of the result; or several."""
+    """x with a new axis of length 1 at the position `axis` of the result; or several.
+
+    Example:
+        >>> R.expand_dims([1, 2], 1)
+        [[1], [2]]
+    """
     op = as_op(x)
     given = wholes(axis, "axis")
     axes = [axis_of(op, a, op.ndim + len(given)) for a in given]
@@ -95,9 +104,17 @@ def expand_dims(x: Operand, axis: Sizes) -> Op:
     return node("Unsqueeze", [op, integers(op, axes)])
 
 
+unsqueeze = also("unsqueeze", expand_dims)
+
+
 @operator
 def squeeze(x: Operand, axis: Sizes | None = None) -> Op:
-    """x without its axes of length 1, or without the axes named, which must have length 1."""
+    """x without its axes of length 1, or without the axes named, which must have length 1.
+
+    Example:
+        >>> R.squeeze([[1, 2]])
+        [1, 2]
+    """
     op = as_op(x)
     axes = [a for a, size in enumerate(op.shape) if size == 1] if axis is None else axes_of(op, axis)
     for a in axes:
@@ -112,20 +129,35 @@ def squeeze(x: Operand, axis: Sizes | None = None) -> Op:
 
 @operator
 def flatten(x: Operand) -> Op:
-    """The elements of x as a vector."""
+    """The elements of x as a vector.
+
+    Example:
+        >>> R.flatten([[1, 2], [3, 4]])
+        [1, 2, 3, 4]
+    """
     op = as_op(x)
     return node("Reshape", [op, integers(op, [-1])])
 
 
 @operator
 def ravel(x: Operand) -> Op:
-    """The elements of x as a vector."""
+    """The elements of x as a vector.
+
+    Example:
+        >>> R.ravel([[1, 2], [3, 4]])
+        [1, 2, 3, 4]
+    """
     return flatten(x)
 
 
 @operator
 def broadcast_to(x: Operand, shape: Sizes) -> Op:
-    """x repeated along axes of length 1, and along new leading axes, up to `shape`."""
+    """x repeated along axes of length 1, and along new leading axes, up to `shape`.
+
+    Example:
+        >>> R.broadcast_to([1, 2], (2, 2))
+        [[1, 2], [1, 2]]
+    """
     op = as_op(x)
     sizes = wholes(shape, "a size")
     tail = sizes[len(sizes) - op.ndim :]
@@ -138,16 +170,32 @@ def broadcast_to(x: Operand, shape: Sizes) -> Op:
 
 
 @operator
-def concat(*tensors: Any, axis: int = 0) -> Op:
-    """The tensors one after another along `axis`; they agree in all other sizes. Takes them singly or as a list."""
-    operands = common(*_several(tensors))
+def concat(*tensors: Any, axis: int | None = 0) -> Op:
+    """The tensors one after another along `axis`; they agree in all other sizes. Takes them singly or as a list; for None
+    each is flattened first.
+
+    Example:
+        >>> R.concat([1, 2], [3])
+        [1, 2, 3]
+    """
+    operands = common(*several(tensors))
+    if axis is None:
+        return node("Concat", [flatten(op) for op in operands], axis=0)
     return node("Concat", operands, axis=axis_of(operands[0], axis))
+
+
+concatenate = also("concatenate", concat)
 
 
 @operator
 def stack(*tensors: Any, axis: int = 0) -> Op:
-    """The tensors, all of one shape, along a new axis."""
-    operands = common(*_several(tensors))
+    """The tensors, all of one shape, along a new axis.
+
+    Example:
+        >>> R.stack([1, 2], [3, 4])
+        [[1, 2], [3, 4]]
+    """
+    operands = common(*several(tensors))
     position = axis_of(operands[0], axis, operands[0].ndim + 1)
     for op in operands:
         if op.shape != operands[0].shape:
@@ -159,86 +207,33 @@ def stack(*tensors: Any, axis: int = 0) -> Op:
     )
 
 
-def _several(tensors: tuple[Any, ...]) -> list[Any]:
-    several = (
-        list(tensors[0]) if len(tensors) == 1 and isinstance(tensors[0], list | tuple) else list(tensors)
-    )
-    if not several:
+def several(tensors: tuple[Any, ...]) -> list[Any]:
+    """Operands that were given singly or as one list. Raises `ArgumentError` for none."""
+    given = list(tensors[0]) if len(tensors) == 1 and isinstance(tensors[0], list | tuple) else list(tensors)
+    if not given:
         raise ArgumentError("nothing to join", expected="at least one tensor", received="none")
-    return several
+    return given
 
 
-@operator
-def split(x: Operand, sections: Sizes, axis: int = 0) -> tuple[Op, ...]:
-    """Cut x along `axis`: into `sections` equal parts, or at the positions in the list `sections`, as `numpy.split`."""
-    op = as_op(x)
-    a = axis_of(op, axis)
-    length = op.static_shape[a]
-    if isinstance(sections, Sequence | np.ndarray):
-        cuts = [0, *(_within(s, length) for s in wholes(sections, "a position")), length]
-        sizes = [max(0, stop - start) for start, stop in itertools.pairwise(cuts)]
-    else:
-        count = whole(sections, "sections")
-        if count < 1 or length % count:
-            raise ShapeError(
-                "the axis cannot be cut into equal parts", expected=f"a divisor of {length}", received=count
-            )
-        sizes = [length // count] * count
-    if sum(sizes) != length:
-        raise ArgumentError(
-            "positions must grow", expected="positions in rising order", received=list(cuts[1:-1])
-        )
-    if len(sizes) == 1:
-        return (op,)
-    return op.graph.apply("Split", [op, integers(op, sizes)], {"axis": a})
-
-
-def _within(position: int, length: int) -> int:
-    return min(max(position + length if position < 0 else position, 0), length)
-
-
-@operator
-def tile(x: Operand, reps: Sizes) -> Op:
-    """x repeated as a whole, `reps` times along each axis, as `numpy.tile`."""
-    op = as_op(x)
-    times = wholes(reps, "reps")
-    if len(times) < op.ndim:
-        times = (1,) * (op.ndim - len(times)) + times
-    if len(times) > op.ndim:
-        op = node("Unsqueeze", [op, integers(op, range(len(times) - op.ndim))])
-    return node("Tile", [op, integers(op, times)]) if times else op
-
-
-@operator
-def repeat(x: Operand, repeats: Sizes, axis: int | None = None) -> Op:
-    """Each element `repeats` times along `axis` (a count for each element where a list is given); of the flattened x for None."""
-    op = as_op(x)
-    if axis is None:
-        op, axis = flatten(op), 0
-    a = axis_of(op, axis)
-    length = op.static_shape[a]
-    counts = wholes(repeats, "repeats")
-    if len(counts) not in (1, length) or min(counts, default=0) < 0:
-        raise ArgumentError(
-            "these repeats do not fit", expected=f"one count of 0 or more, or {length}", received=list(counts)
-        )
-    where = np.repeat(np.arange(length), counts[0] if len(counts) == 1 else counts)
-    return node("Gather", [op, op.graph.tensor(where)], axis=a)
+Mode = Literal["constant", "edge", "reflect", "symmetric", "wrap"]
 
 
 @operator
 def pad(
-    x: Operand,
-    pad_width: int | Sequence[Any],
-    mode: Literal["constant", "edge", "reflect", "wrap"] = "constant",
-    constant_values: float = 0,
+    x: Operand, pad_width: int | Sequence[Any], mode: Mode = "constant", constant_values: float = 0
 ) -> Op:
-    """x with elements added before and after along each axis: one number, (before, after), or a pair for each axis."""
+    """x with elements added before and after along each axis: one number, (before, after), or a pair for each axis.
+
+    `mode` tells which: "constant", "edge" (the outermost), "reflect" (mirrored at the outermost), "symmetric" (mirrored, the
+    outermost twice) or "wrap" (those of the other end), as `numpy.pad`.
+
+    Example:
+        >>> R.pad([1, 2, 3], 2, mode="reflect")
+        [3, 2, 1, 2, 3, 2, 1]
+    """
     op = as_op(x)
-    if mode not in ("constant", "edge", "reflect", "wrap"):
-        raise ArgumentError(
-            "unknown padding mode", expected="constant, edge, reflect or wrap", received=repr(mode)
-        )
+    if mode not in get_args(Mode):
+        raise ArgumentError("unknown padding mode", expected=", ".join(get_args(Mode)), received=repr(mode))
     try:
         widths = np.broadcast_to(np.array(pad_width), (op.ndim, 2))
     except ValueError:
@@ -247,24 +242,62 @@ def pad(
         ) from None
     if widths.dtype.kind not in "iu" or (widths < 0).any():
         raise ArgumentError("widths must be whole and not negative", received=pad_width)
-    widths_op = integers(op, widths.T.reshape(-1).tolist())
-    extra = [scalar(op, constant_values)] if mode == "constant" else []
     if op.dtype.name in ("int16", "uint16"):  # engines have no kernel
         return cast(pad(cast(op, INT), pad_width, mode, constant_values), op.dtype)
-    return node("Pad", [op, widths_op, *extra], mode=mode)
+    if mode == "symmetric" or (mode in ("reflect", "wrap") and not _is_narrow(op, widths)):
+        return _mirrored(op, widths, mode)
+    extra = [scalar(op, constant_values)] if mode == "constant" else []
+    return node("Pad", [op, integers(op, widths.T.reshape(-1).tolist()), *extra], mode=mode)
+
+
+def _is_narrow(op: Op, widths: Array) -> bool:
+    """Whether nothing is mirrored or repeated twice: what ONNX's modes take."""
+    return all(
+        not isinstance(size, int) or width.max() < size for size, width in zip(op.shape, widths, strict=True)
+    )
+
+
+def _mirrored(op: Op, widths: Array, mode: Any) -> Op:
+    for axis, width in enumerate(widths):
+        if width.any():
+            order = np.pad(np.arange(op.static_shape[axis]), width, mode=mode)
+            op = node("Gather", [op, op.graph.tensor(order)], axis=axis)
+    return op
 
 
 @operator
 def shape(x: Operand) -> Op:
-    """The shape of x as an int64 vector."""
+    """The shape of x as an int64 vector.
+
+    Example:
+        >>> R.shape([[1, 2, 3]])
+        [1, 3]
+    """
     op = as_op(x)
     return integers(op, op.shape) if all(isinstance(d, int) for d in op.shape) else node("Shape", [op])  # type: ignore[arg-type]
 
 
 @operator
 def size(x: Operand) -> Op:
-    """The number of elements of x, int64."""
+    """The number of elements of x, int64.
+
+    Example:
+        >>> R.size([[1, 2, 3]])
+        3
+    """
     op = as_op(x)
     if all(isinstance(d, int) for d in op.shape):
         return op.graph.constant(np.array(op_size(op), dtype=np.int64))
     return node("Size", [op])
+
+
+@operator
+def ndim(x: Operand) -> Op:
+    """The number of axes of x, int64.
+
+    Example:
+        >>> R.ndim([[1, 2, 3]])
+        2
+    """
+    op = as_op(x)
+    return op.graph.constant(np.array(op.ndim, dtype=np.int64))
