@@ -124,11 +124,13 @@ def checked_samples(
                 expected=f"{inputs[0].shape[0]} targets, as many as there are samples",
                 received=f"{each.shape[0]} targets",
             )
-    return Samples(inputs, targets, _weights(targets, heads, sample_weight, class_weight))
+    rows = len(shapes[0]) == 1 and targets[0].ndim == 2
+    return Samples(inputs, targets, _weights(targets, rows, heads, sample_weight, class_weight))
 
 
 def _weights(
     targets: tuple[Values, ...],
+    rows: bool,
     heads: Sequence[Head],
     sample_weight: object,
     class_weight: Mapping[int, float] | None,
@@ -154,10 +156,10 @@ def _weights(
         raise ArgumentError(
             "a weight is out of range", expected="finite numbers of at least 0", received="others"
         )
-    return (weights * _of_classes(targets, class_weight) if class_weight is not None else weights,)
+    return (weights * _of_classes(targets, rows, class_weight) if class_weight is not None else weights,)
 
 
-def _of_classes(targets: tuple[Values, ...], class_weight: Mapping[int, float]) -> Any:
+def _of_classes(targets: tuple[Values, ...], rows: bool, class_weight: Mapping[int, float]) -> Any:
     """The weight of each sample's class; 1 for a class that is not named."""
     labels = targets[0]
     if len(targets) != 1 or isinstance(labels, Op):
@@ -166,7 +168,7 @@ def _of_classes(targets: tuple[Values, ...], class_weight: Mapping[int, float]) 
             expected="a model of one output, and y as an array",
             received=f"{len(targets)} outputs" if len(targets) > 1 else "an op",
         )
-    if labels.ndim == 2 and labels.shape[1] > 1:
+    if rows and labels.shape[1] > 1:
         labels = labels.argmax(axis=1)
     labels = labels.reshape((labels.shape[0], -1))
     if labels.shape[1] != 1:
