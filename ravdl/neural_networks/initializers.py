@@ -77,7 +77,7 @@ INITIALIZERS: dict[str, Initializer] = {
 
 def initializer_named(name: str) -> str:
     """`name`, when there is such an initializer. Raises `ArgumentError`."""
-    if name not in INITIALIZERS:
+    if not isinstance(name, str) or name not in INITIALIZERS:
         raise ArgumentError("unknown initializer", expected=", ".join(INITIALIZERS), received=repr(name))
     return name
 

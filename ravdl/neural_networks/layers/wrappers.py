@@ -15,11 +15,7 @@ from ravop.graph import Op
 
 
 def inner_layer(layer: object, wrapper: str) -> Layer:
-    """The layer to wrap: a new one, or {"kind": class name, "config": its config()}. Raises `ArgumentError`."""
-    if isinstance(layer, Mapping) and set(layer) == {"kind", "config"}:
-        from ravdl.neural_networks.layers.registry import layer_from  # which lists the wrappers too
-
-        layer = layer_from(layer["kind"], layer["config"])
+    """The layer to wrap, which must be a new one. Raises `ArgumentError`."""
     if not isinstance(layer, Layer):
         raise ArgumentError(f"{wrapper} wraps a layer", expected="such as LSTM(32)", received=repr(layer))
     if layer.name or layer.input_shapes:
@@ -31,9 +27,9 @@ def inner_layer(layer: object, wrapper: str) -> Layer:
     return layer
 
 
-def described(layer: Layer) -> dict[str, Any]:
-    """As `inner_layer` takes it."""
-    return {"kind": type(layer).__name__, "config": layer.config()}
+def copied(layer: Layer) -> Layer:
+    """A new layer with the same arguments."""
+    return type(layer)(**layer.config())
 
 
 class Bidirectional(Layer):
@@ -72,7 +68,7 @@ class Bidirectional(Layer):
         )
 
     def parameters(self) -> dict[str, Any]:
-        return {"layer": described(self.layer), "merge_mode": self.merge_mode}
+        return {"layer": copied(self.layer), "merge_mode": self.merge_mode}
 
     def call_all(self, xs: Sequence[Op], weights: Mapping[str, Op]) -> tuple[Op, ...]:
         found = []
@@ -120,7 +116,7 @@ class TimeDistributed(Layer):
         return self.layer.weights() if self.input_shapes else ()
 
     def parameters(self) -> dict[str, Any]:
-        return {"layer": described(self.layer)}
+        return {"layer": copied(self.layer)}
 
     def call(self, x: Op, weights: Mapping[str, Op]) -> Op:
         return self._back(self.layer.call(self._steps(x), weights))
