@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
+from ravop.autodiff.depthwise import depthwise_weight_gradient
 from ravop.autodiff.rules import Grads, NodeView, permute, reduce_sum, reshape, rule
-from ravop.autodiff.shape import pad
+from ravop.autodiff.taps import joined, moved, padded
 from ravop.autodiff.windows import Windows, windows_of
 from ravop.graph.op import Op
-from ravop.ops.catalogue import integers, node
+from ravop.ops.catalogue import node
 
 
 @rule("Conv")
@@ -49,8 +52,39 @@ def channel_sum(g: Op) -> Op:
 
 
 def input_gradient(g: Op, weight: Op, windows: Windows, group: int) -> Op:
-    """Each output's gradient spread over its window: a transposed convolution by the same weights."""
+    """Each output's gradient spread over its window: a transposed convolution by the same weights.
+
+    With stride 1 that is also a convolution by the turned weights, faster where the engine's scattering costs more than
+    turning them: for kernels of one element, depthwise, and for images of few pixels.
+    """
+    depthwise = group == weight.static_shape[0] > 1
+    pads = [
+        d * (k - 1) - p
+        for d, k, p in zip(windows.dilations * 2, windows.kernel * 2, windows.pads, strict=True)
+    ]
+    point, small = math.prod(windows.kernel) == 1, math.prod(windows.count) <= _FEW_PIXELS
+    plain = (
+        max(windows.strides) == 1
+        and min(pads) >= 0
+        and (group == 1 or (depthwise and weight.static_shape[1] == 1))
+    )
+    if plain and (point or depthwise or small):
+        attributes = {**_attributes(windows, group), "pads": pads}
+        return node("Conv", [g, _turned_weights(weight, group)], **attributes)
     return node("ConvTranspose", [g, weight], **_attributes(windows, group), output_padding=windows.leftover)
+
+
+def _turned_weights(weight: Op, group: int) -> Op:
+    """The kernels mirrored along all axes, and filters and channels exchanged (depthwise each has one)."""
+    shape, taps = weight.static_shape, math.prod(weight.static_shape[2:])
+    if taps > 1:  # as a product with a matrix, because copying single elements is what engines are slow at
+        mirror = weight.graph.tensor(np.eye(taps, dtype=weight.dtype)[::-1], weight.dtype)
+        weight = reshape(node("MatMul", [reshape(weight, (-1, taps)), mirror]), shape)
+    return weight if group > 1 else permute(weight, [1, 0, *range(2, len(shape))])
+
+
+_FEW_PIXELS = 16
+"""Up to so many in an image, scattering what many channels give costs more than turning the weights."""
 
 
 def weight_gradient(x: Op, g: Op, windows: Windows, group: int) -> Op:
@@ -59,9 +93,12 @@ def weight_gradient(x: Op, g: Op, windows: Windows, group: int) -> Op:
     The ways to compute it differ by several times in speed, and the engine's own way for a plain convolution is not
     open to us. For images, x's moved copies are laid side by side and multiplied by g as matrices.
     """
+    channels, filters = x.static_shape[1], g.static_shape[1]
+    if group == channels == filters > 1:
+        return depthwise_weight_gradient(x, g, windows)
     if group > 1 or len(windows.kernel) != 2:
         return _by_convolution(x, g, windows, group)
-    return (_by_planes if x.static_shape[1] < _FEW_CHANNELS else _by_rows)(x, g, windows)
+    return (_by_planes if channels < _FEW_CHANNELS else _by_rows)(x, g, windows)
 
 
 _FEW_CHANNELS = 8
@@ -71,34 +108,25 @@ _FEW_CHANNELS = 8
 def _by_rows(x: Op, g: Op, windows: Windows) -> Op:
     """Channels last: moved copies for the taps of a row side by side, then one product for each row of taps."""
     filters = g.static_shape[1]
-    pixels = pad(permute(x, [0, 2, 3, 1]), (0, *windows.before, 0), (0, *_after(windows), 0))
-    wide = _concat([_moved(pixels, 2, tap, windows, 1) for tap in range(windows.kernel[1])], axis=3)
+    pixels = padded(permute(x, [0, 2, 3, 1]), windows, 1)
+    wide = joined([moved(pixels, 2, tap, windows, 1) for tap in range(windows.kernel[1])], axis=3)
     by_filter = reshape(permute(g, [1, 0, 2, 3]), (filters, -1))
     products = [
-        node("Gemm", [by_filter, reshape(_moved(wide, 1, tap, windows, 0), (-1, wide.static_shape[3]))])
+        node("Gemm", [by_filter, reshape(moved(wide, 1, tap, windows, 0), (-1, wide.static_shape[3]))])
         for tap in range(windows.kernel[0])
     ]
-    return _taps_last(_concat(products, axis=1), windows)
+    return _taps_last(joined(products, axis=1), windows)
 
 
 def _by_planes(x: Op, g: Op, windows: Windows) -> Op:
     """Channels first: all moved copies side by side, a product for each image, and the sum of the products."""
     (batch, filters), pixels = g.static_shape[:2], math.prod(windows.count)
-    padded = pad(x, (0, 0, *windows.before), (0, 0, *_after(windows)))
-    wide = _concat([_moved(padded, 3, tap, windows, 1) for tap in range(windows.kernel[1])], axis=1)
-    copies = _concat([_moved(wide, 2, tap, windows, 0) for tap in range(windows.kernel[0])], axis=1)
+    images = padded(x, windows, 2)
+    wide = joined([moved(images, 3, tap, windows, 1) for tap in range(windows.kernel[1])], axis=1)
+    copies = joined([moved(wide, 2, tap, windows, 0) for tap in range(windows.kernel[0])], axis=1)
     columns = permute(reshape(copies, (batch, copies.static_shape[1], pixels)), [0, 2, 1])
     products = node("MatMul", [reshape(g, (batch, filters, pixels)), columns])
     return _taps_last(reduce_sum(products, [0], keepdims=False), windows)
-
-
-def _moved(op: Op, axis: int, tap: int, windows: Windows, spatial: int) -> Op:
-    """What the kernel's tap meets along a spatial axis, which is `axis` of the padded `op`."""
-    start, stride = tap * windows.dilations[spatial], windows.strides[spatial]
-    length = (windows.count[spatial] - 1) * stride + 1
-    if (start, stride, length) == (0, 1, op.shape[axis]):
-        return op
-    return node("Slice", [op, *(integers(op, [v]) for v in (start, start + length, axis, stride))])
 
 
 def _taps_last(op: Op, windows: Windows) -> Op:
@@ -106,25 +134,12 @@ def _taps_last(op: Op, windows: Windows) -> Op:
     return permute(reshape(op, (op.static_shape[0], *windows.kernel, -1)), [0, 3, 1, 2])
 
 
-def _after(windows: Windows) -> list[int]:
-    """The padding at the end, without what no window reaches."""
-    return [after - leftover for after, leftover in zip(windows.after, windows.leftover, strict=True)]
-
-
-def _concat(ops: list[Op], axis: int) -> Op:
-    return ops[0] if len(ops) == 1 else node("Concat", ops, axis=axis)
-
-
 def _by_convolution(x: Op, g: Op, windows: Windows, group: int) -> Op:
     """A convolution of x by g in which batch and channels change places, and strides and dilations too."""
     (batch, channels, *size), count = x.static_shape, g.static_shape[2:]
     split = reshape(x, (batch, group, channels // group, *size))
     swapped = permute(split, [2, 1, 0, *range(3, split.ndim)])
-    images = pad(
-        reshape(swapped, (channels // group, group * batch, *size)),
-        (0, 0, *windows.before),
-        (0, 0, *_after(windows)),
-    )
+    images = padded(reshape(swapped, (channels // group, group * batch, *size)), windows, 2)
     kernel = permute(g, [1, 0, *range(2, g.ndim)])
     found = node(
         "Conv",

@@ -25,6 +25,24 @@ def test_conv_of_the_sizes_that_networks_have(check_torch, batch, channels, filt
     )  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("channels", "size", "kernel", "stride"),
+    [(64, (6, 5), (3, 3), 1), (64, (6, 6), (3, 2), 2), (4, (20, 18), (3, 3), 1), (4, (9, 8), (6, 6), 2), (8, (9,), (3,), 1)],
+    ids=str,
+)  # fmt: skip
+def test_depthwise_conv(check_torch, channels, size, kernel, stride):
+    theirs = F.conv1d if len(size) == 1 else F.conv2d
+
+    def ours(x, w):
+        sides = {"strides": [stride] * len(size), "pads": [1] * 2 * len(size)}
+        return node("Conv", [x, w], **sides, group=channels)
+
+    check_torch(
+        ours, lambda x, w: theirs(x, w, None, stride, 1, 1, channels), values(2, channels, *size),
+        values(channels, 1, *kernel, seed=1), rtol=1e-3, atol=1e-3,
+    )  # fmt: skip
+
+
 @pytest.mark.parametrize("auto_pad", ["SAME_UPPER", "SAME_LOWER", "VALID"])
 @pytest.mark.parametrize("stride", [1, 2])
 def test_auto_pad(check_torch, auto_pad, stride):
