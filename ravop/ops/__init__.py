@@ -12,6 +12,7 @@ from ravop.ops import (
     axes,
     bitwise,
     compare,
+    counting,
     create,
     elementary,
     indexing,
@@ -26,6 +27,7 @@ from ravop.ops import (
     reduction,
     selection,
     shaping,
+    sorting,
     statistics,
     trigonometry,
     windows,
@@ -35,6 +37,7 @@ from ravop.ops.arithmetic import *  # noqa: F403
 from ravop.ops.axes import *  # noqa: F403
 from ravop.ops.bitwise import *  # noqa: F403
 from ravop.ops.compare import *  # noqa: F403
+from ravop.ops.counting import *  # noqa: F403
 from ravop.ops.create import *  # noqa: F403
 from ravop.ops.elementary import *  # noqa: F403
 from ravop.ops.indexing import *  # noqa: F403
@@ -49,6 +52,7 @@ from ravop.ops.ranges import *  # noqa: F403
 from ravop.ops.reduction import *  # noqa: F403
 from ravop.ops.selection import *  # noqa: F403
 from ravop.ops.shaping import *  # noqa: F403
+from ravop.ops.sorting import *  # noqa: F403
 from ravop.ops.statistics import *  # noqa: F403
 from ravop.ops.trigonometry import *  # noqa: F403
 from ravop.ops.windows import *  # noqa: F403
@@ -60,6 +64,7 @@ if not TYPE_CHECKING:  # a type checker takes what the stars bring; sums of list
         axes,
         bitwise,
         compare,
+        counting,
         create,
         elementary,
         indexing,
@@ -74,6 +79,7 @@ if not TYPE_CHECKING:  # a type checker takes what the stars bring; sums of list
         reduction,
         selection,
         shaping,
+        sorting,
         statistics,
         trigonometry,
         windows,

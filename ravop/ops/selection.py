@@ -1,76 +1,34 @@
-"""Order and selection: sorting, searching, counting, and setting elements."""
+"""Choosing and setting elements by their place or by a condition. `x[...]` itself is in `indexing`."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import DTypeLike
 
 from ravop.errors import ArgumentError, DTypeError, ShapeError
-from ravop.graph.dtypes import BOOL, FLOAT, INT, as_dtype
+from ravop.graph.dtypes import BOOL, INT
 from ravop.graph.op import Op, Operand
-from ravop.ops.catalogue import also, as_op, axis_of, cast, integers, node, numbers, operator, whole
+from ravop.ops.catalogue import as_op, axis_of, booleans, cast, common, integers, node, operator
 from ravop.ops.compare import equal, where
-from ravop.ops.shaping import broadcast_to, expand_dims, flatten, reshape, transpose
+from ravop.ops.indexing import index
+from ravop.ops.shaping import broadcast_to, flatten, reshape, transpose
 
 __all__ = [
-    "argsort", "bincount", "find_indices", "one_hot", "one_hot_encoding", "set_value", "sort", "top_k", "unique",
+    "argwhere", "choose", "compress", "extract", "find_indices", "flatnonzero", "put_along_axis", "select", "set_value",
+    "take_along_axis",
 ]  # fmt: skip
-
-_SORTABLE = ("float32", "float64", "int32", "int64")
-
-
-@operator
-def top_k(x: Operand, k: int, axis: int = -1, largest: bool = True) -> tuple[Op, Op]:
-    """The k largest (or smallest) elements along `axis`, in order, and their int64 indices; the first of equals comes first."""
-    op = as_op(x)
-    a = axis_of(op, axis)
-    count, length = whole(k, "k"), op.static_shape[a]
-    if not 0 < count <= length:
-        raise ArgumentError("top_k cannot give so many", expected=f"1 to {length}", received=k)
-    key = op if op.dtype.name in _SORTABLE else cast(op, FLOAT if op.dtype.kind == "f" else INT)
-    values, positions = op.graph.apply(
-        "TopK", [key, integers(op, [count])], {"axis": a, "largest": int(largest)}
-    )
-    return cast(values, op.dtype), positions
-
-
-@operator
-def sort(x: Operand, axis: int | None = -1, descending: bool = False) -> Op:
-    """The elements in rising order along `axis`; of the flattened x for None."""
-    op, a = _axis_or_flat(x, axis)
-    return top_k(op, op.static_shape[a], a, descending)[0] if op.static_shape[a] else op
-
-
-@operator
-def argsort(x: Operand, axis: int | None = -1, descending: bool = False) -> Op:
-    """int64 indices that would sort x along `axis`; equal elements keep their order."""
-    op, a = _axis_or_flat(x, axis)
-    return top_k(op, op.static_shape[a], a, descending)[1] if op.static_shape[a] else cast(op, INT)
-
-
-def _axis_or_flat(x: Operand, axis: int | None) -> tuple[Op, int]:
-    op = as_op(x)
-    return (flatten(op), 0) if axis is None else (op, axis_of(op, axis))
-
-
-@operator
-def unique(x: Operand) -> Op:
-    """The different elements of x in rising order: a vector whose length is known when it is computed."""
-    op = as_op(x)
-    key = (
-        op
-        if op.dtype.name in ("float32", "float64", "int64", "int8")
-        else cast(op, FLOAT if op.dtype.kind == "f" else INT)
-    )
-    return cast(node("Unique", [key], sorted=1), op.dtype)
 
 
 @operator
 def find_indices(x: Operand, value: Operand) -> Op:
     """Where x equals `value`, in order, int64: positions for a vector, rows of (number of axes,)
     otherwise; as many as there are.
+
+    Example:
+        >>> R.find_indices([3, 1, 3], 3)
+        [0, 2]
     """
     op = as_op(x)
     found = transpose(node("NonZero", [equal(op, value)]))
@@ -78,28 +36,161 @@ def find_indices(x: Operand, value: Operand) -> Op:
 
 
 @operator
-def set_value(x: Operand, key: Any, value: Operand) -> Op:
-    """x with `x[key] = value` done: key as in `x[key]`, or a boolean op of the shape of x, or an int op along the first axis."""
-    op = as_op(x)
-    if isinstance(key, Op):
-        return (
-            where(key, _of_dtype(op, value), op)
-            if key.dtype == BOOL
-            else _set_rows(op, key, _of_dtype(op, value))
-        )
-    positions = np.arange(op_count(op)).reshape(op.static_shape)
-    try:
-        chosen = positions[key]
-    except (IndexError, TypeError) as error:
+def argwhere(x: Operand) -> Op:
+    """Where x is not zero, in order, int64: a row of indices for each place; as many as there are.
+
+    Example:
+        >>> R.argwhere([[3, 0], [0, 4]])
+        [[0, 0], [1, 1]]
+    """
+    return transpose(node("NonZero", [booleans(x)]))
+
+
+@operator
+def flatnonzero(x: Operand) -> Op:
+    """Where the flattened x is not zero, in order, int64.
+
+    Example:
+        >>> R.flatnonzero([0, 2, 0, 3])
+        [1, 3]
+    """
+    return flatten(node("NonZero", [flatten(booleans(x))]))
+
+
+@operator
+def take_along_axis(x: Operand, indices: Operand, axis: int | None = -1) -> Op:
+    """For each place of `indices` the element of x that it tells along `axis`, such as by `argsort`; of the flattened x for None.
+
+    The other axes broadcast.
+
+    Example:
+        >>> R.take_along_axis([[3, 1], [4, 5]], [[1, 0], [0, 1]], axis=1)
+        [[1, 3], [4, 5]]
+    """
+    op, places, a = _along(x, indices, axis)
+    return node("GatherElements", [op, places], axis=a)
+
+
+@operator
+def put_along_axis(x: Operand, indices: Operand, values: Operand, axis: int | None = -1) -> Op:
+    """x with `values` at the places that `indices` tell along `axis`, as `take_along_axis` reads them.
+
+    Example:
+        >>> R.put_along_axis([[3, 1], [4, 5]], [[1], [0]], 9, axis=1)
+        [[3, 9], [9, 5]]
+    """
+    op, places, a = _along(x, indices, axis)
+    new = broadcast_to(_of_dtype(op, values), places.static_shape)
+    made = node("ScatterElements", [op, places, new], axis=a)
+    return made if axis is not None else reshape(made, as_op(x).static_shape)
+
+
+def _along(x: Operand, indices: Operand, axis: int | None) -> tuple[Op, Op, int]:
+    op, places = as_op(x), as_op(indices)
+    if places.dtype.kind not in "iu":
+        raise DTypeError("indices must be whole numbers", expected="an integer dtype", received=places.dtype)
+    if axis is None:
+        op, axis = flatten(op), 0
+    a = axis_of(op, axis)
+    if places.ndim != op.ndim:
+        raise ShapeError("as many axes are needed", expected=f"{op.ndim} axes", received=list(places.shape))
+    others = np.broadcast_shapes(*(
+        tuple(1 if axis_ == a else size for axis_, size in enumerate(one.static_shape)) for one in (op, places)
+    ))  # fmt: skip
+    op = broadcast_to(op, [*others[:a], op.static_shape[a], *others[a + 1 :]])
+    places = broadcast_to(cast(places, INT), [*others[:a], places.static_shape[a], *others[a + 1 :]])
+    known = places.constant
+    length = op.static_shape[a]
+    if known is not None and known.size and not (-length <= known.min() and known.max() < length):
         raise ArgumentError(
-            "this is no index of the op",
-            expected=f"an index into shape {list(op.shape)}",
-            received=str(error),
-        ) from None
-    new = flatten(broadcast_to(_of_dtype(op, value), chosen.shape))
-    if not chosen.size:
-        return op
-    flat = node("ScatterElements", [flatten(op), op.graph.tensor(chosen.reshape(-1)), new], axis=0)
+            "an index is out of range", expected=f"{-length} to {length - 1}", received=known.tolist()
+        )
+    return op, places, a
+
+
+@operator
+def compress(condition: Operand, x: Operand, axis: int | None = None) -> Op:
+    """The elements of x along `axis` where the vector `condition` holds; of the flattened x for None. As many as there are.
+
+    Example:
+        >>> R.compress([True, False, True], [1, 2, 3])
+        [1, 3]
+    """
+    op, test = as_op(x), booleans(condition)
+    if test.ndim != 1:
+        raise ShapeError(
+            "one truth value for each element is needed", expected="1 axis", received=list(test.shape)
+        )
+    if axis is None:
+        op, axis = flatten(op), 0
+    return index(op, (np.s_[:],) * axis_of(op, axis) + (test,))
+
+
+@operator
+def extract(condition: Operand, x: Operand) -> Op:
+    """The elements of x, in order, where `condition`, of as many elements, holds.
+
+    Example:
+        >>> R.extract([[True, False], [False, True]], [[1, 2], [3, 4]])
+        [1, 4]
+    """
+    return compress(flatten(booleans(condition)), x)
+
+
+@operator
+def select(conditions: Sequence[Operand], choices: Sequence[Operand], default: Operand = 0) -> Op:
+    """For each element the choice whose condition holds, the first of several; `default` where none does.
+
+    Example:
+        >>> R.select([[True, False, False], [True, True, False]], [[1, 2, 3], [4, 5, 6]])
+        [1, 5, 0]
+    """
+    if len(conditions) != len(choices) or not conditions:
+        raise ArgumentError(
+            "each choice has one condition",
+            expected="lists of one length",
+            received=f"{len(conditions)} and {len(choices)}",
+        )
+    *values, found = common(*choices, default)
+    for condition, choice in reversed(list(zip(conditions, values, strict=True))):
+        found = where(condition, choice, found)
+    return found
+
+
+@operator
+def choose(x: Operand, choices: Sequence[Operand]) -> Op:
+    """For each element the one of the `choices` (a list of tensors) that x tells, from 0.
+
+    Example:
+        >>> R.choose([0, 1, 0], [[1, 2, 3], [4, 5, 6]])
+        [1, 5, 3]
+    """
+    return select([equal(x, number) for number in range(len(choices))], choices)
+
+
+@operator
+def set_value(x: Operand, key: Any, value: Operand) -> Op:
+    """x with `x[key] = value` done: key as in `x[key]`, with ops of integers and booleans too. Where an element is set more
+    than once, the last value stays.
+
+    Example:
+        >>> R.set_value([1, 2, 3, 4], np.s_[::2], 0)
+        [0, 2, 0, 4]
+    """
+    op = as_op(x)
+    if isinstance(key, Op) and key.dtype == BOOL and key.shape == op.shape and as_op(value).ndim == 0:
+        return where(key, _of_dtype(op, value), op)
+    if isinstance(key, Op) and key.dtype.kind not in "iub":
+        raise DTypeError("an op as index must be integers or booleans", expected="int64", received=key.dtype)
+    positions = op.graph.tensor(np.arange(op_count(op)).reshape(op.static_shape))
+    chosen = index(positions, key)
+    if all(isinstance(size, int) for size in chosen.shape):
+        new = broadcast_to(_of_dtype(op, value), chosen.static_shape)
+        if 0 in chosen.shape:
+            return op
+    else:
+        new = node("Expand", [_of_dtype(op, value), node("Shape", [chosen])])
+    flat = node("ScatterElements", [flatten(op), flatten(chosen), flatten(new)], axis=0)
     return reshape(flat, op.static_shape)
 
 
@@ -109,57 +200,3 @@ def op_count(op: Op) -> int:
 
 def _of_dtype(op: Op, value: Operand) -> Op:
     return cast(value, op.dtype) if isinstance(value, Op) else op.graph.tensor(value, op.dtype)
-
-
-def _set_rows(op: Op, rows: Op, value: Op) -> Op:
-    if rows.dtype.kind not in "iu" or not op.ndim:
-        raise DTypeError("an op as index must be integers or booleans", expected="int64", received=rows.dtype)
-    new = broadcast_to(value, rows.static_shape + op.static_shape[1:])
-    return node("ScatterND", [op, expand_dims(cast(rows, INT), -1), new])
-
-
-@operator
-def bincount(x: Operand, weights: Operand | None = None, minlength: int = 0, length: int | None = None) -> Op:
-    """How often each of 0, 1, 2, … is in the vector x, or the sum of its `weights`, as `numpy.bincount`.
-
-    With `length` the result has exactly so many bins, and a shape known at once; x must be smaller everywhere.
-    """
-    op = as_op(x)
-    if op.ndim != 1 or op.dtype.kind not in "iu":
-        raise ShapeError(
-            "bincount counts a vector of integers",
-            expected="integers, 1 axis",
-            received=f"{op.dtype}{list(op.shape)}",
-        )
-    values = cast(op, INT)
-    if weights is None:
-        added = cast(broadcast_to(op.graph.tensor(1), op.static_shape), INT)
-    else:
-        added = broadcast_to(numbers(as_op(weights)), op.static_shape)
-    if length is not None:
-        bins = integers(op, [whole(length, "length")])
-    else:
-        highest = node("ReduceMax", [values, integers(op, [0])], keepdims=1)
-        bins = node(
-            "Max", [node("Add", [highest, integers(op, [1])]), integers(op, [whole(minlength, "minlength")])]
-        )
-    empty = node("ConstantOfShape", [bins], value=np.zeros(1, dtype=added.dtype))
-    return node("ScatterElements", [empty, values, added], axis=0, reduction="add")
-
-
-@operator
-def one_hot(x: Operand, depth: int, dtype: DTypeLike = FLOAT) -> Op:
-    """1 at the position that x tells, else 0, along a new last axis of length `depth`; all 0 where x is outside of it."""
-    op = numbers(x)
-    if op.dtype.kind not in "iu":
-        raise DTypeError(
-            "one_hot needs whole numbers", expected="integers", received=op.dtype, hint="use .astype('int64')"
-        )
-    count = whole(depth, "depth")
-    if count < 1:
-        raise ArgumentError("depth is the number of classes", expected="1 or more", received=depth)
-    classes = op.graph.tensor(np.arange(count))
-    return cast(node("Equal", [expand_dims(cast(op, INT), -1), classes]), as_dtype(dtype))
-
-
-one_hot_encoding = also("one_hot_encoding", one_hot)

@@ -11,8 +11,8 @@ from ravop.graph.op import Op, Operand
 from ravop.ops.catalogue import Axes, as_op, axes_of, floats, node, operator
 from ravop.ops.compare import where
 from ravop.ops.create import full_like
-from ravop.ops.selection import sort
 from ravop.ops.shaping import expand_dims, reshape, transpose
+from ravop.ops.sorting import sort
 
 __all__ = ["median", "mode", "percentile", "quantile"]
 

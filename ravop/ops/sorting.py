@@ -1,0 +1,154 @@
+"""Order: sorting, the largest elements, different elements, and places in sorted ones. Of equals the first comes first."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from ravop.errors import ArgumentError, ShapeError
+from ravop.graph.dtypes import FLOAT, INT, is_float
+from ravop.graph.op import Op, Operand
+from ravop.ops.catalogue import (
+    also,
+    as_op,
+    axis_of,
+    cast,
+    common,
+    integers,
+    node,
+    numbers,
+    operator,
+    whole,
+)
+from ravop.ops.shaping import expand_dims, flatten, reshape
+
+__all__ = ["argsort", "digitize", "searchsorted", "sort", "top_k", "topk", "unique"]
+
+_SORTABLE = ("float32", "float64", "int32", "int64")
+
+
+@operator
+def top_k(x: Operand, k: int, axis: int = -1, largest: bool = True) -> tuple[Op, Op]:
+    """The k largest (or smallest) elements along `axis`, in order, and their int64 indices; the first of equals comes first.
+
+    Example:
+        >>> R.top_k([3, 1, 2], 2)
+        ([3, 2], [0, 2])
+    """
+    op = as_op(x)
+    a = axis_of(op, axis)
+    count, length = whole(k, "k"), op.static_shape[a]
+    if not 0 < count <= length:
+        raise ArgumentError("top_k cannot give so many", expected=f"1 to {length}", received=k)
+    key = op if op.dtype.name in _SORTABLE else cast(op, FLOAT if is_float(op.dtype) else INT)
+    values, positions = op.graph.apply(
+        "TopK", [key, integers(op, [count])], {"axis": a, "largest": int(largest)}
+    )
+    return cast(values, op.dtype), positions
+
+
+topk = also("topk", top_k)
+
+
+@operator
+def sort(x: Operand, axis: int | None = -1, descending: bool = False) -> Op:
+    """The elements in rising order along `axis`; of the flattened x for None.
+
+    Example:
+        >>> R.sort([3, 1, 2])
+        [1, 2, 3]
+    """
+    op, a = _axis_or_flat(x, axis)
+    return top_k(op, op.static_shape[a], a, descending)[0] if op.static_shape[a] else op
+
+
+@operator
+def argsort(x: Operand, axis: int | None = -1, descending: bool = False) -> Op:
+    """int64 indices that would sort x along `axis`; equal elements keep their order.
+
+    Example:
+        >>> R.argsort([3, 1, 2])
+        [1, 2, 0]
+    """
+    op, a = _axis_or_flat(x, axis)
+    return top_k(op, op.static_shape[a], a, descending)[1] if op.static_shape[a] else cast(op, INT)
+
+
+def _axis_or_flat(x: Operand, axis: int | None) -> tuple[Op, int]:
+    op = as_op(x)
+    return (flatten(op), 0) if axis is None else (op, axis_of(op, axis))
+
+
+@operator
+def unique(
+    x: Operand,
+    return_index: bool = False,
+    return_inverse: bool = False,
+    return_counts: bool = False,
+    axis: int | None = None,
+) -> Op | tuple[Op, ...]:
+    """The different elements of x in rising order, or its different slices along `axis`; how many is known when it is computed.
+
+    With any of the further three, a tuple with them after it, int64: where each is first in the flattened x, which of them
+    each element of x is, and how often each occurs.
+
+    Example:
+        >>> R.unique([3, 1, 3, 2], return_counts=True)
+        ([1, 2, 3], [1, 1, 2])
+    """
+    op = as_op(x)
+    key = (
+        op
+        if op.dtype.name in ("float32", "float64", "int64", "int8")
+        else cast(op, FLOAT if is_float(op.dtype) else INT)
+    )
+    attributes = {"sorted": 1} if axis is None else {"sorted": 1, "axis": axis_of(op, axis)}
+    sizes = (
+        (None,)
+        if axis is None
+        else tuple(None if a == attributes["axis"] else n for a, n in enumerate(op.shape))
+    )
+    length = op.shape[attributes["axis"]] if axis is not None else None
+    outputs = op.graph.apply(
+        "Unique",
+        [key],
+        attributes,
+        outputs=[(key.dtype, sizes), (INT, (None,)), (INT, (length,)), (INT, (None,))],
+    )
+    found = cast(outputs[0], op.dtype)
+    inverse = reshape(outputs[2], op.static_shape) if return_inverse and axis is None else outputs[2]
+    wanted = zip(
+        (return_index, return_inverse, return_counts), (outputs[1], inverse, outputs[3]), strict=True
+    )
+    more = tuple(output for asked, output in wanted if asked)
+    return (found, *more) if more else found
+
+
+@operator
+def searchsorted(x: Operand, values: Operand, side: Literal["left", "right"] = "left") -> Op:
+    """Where each of `values` belongs in the rising vector x, int64: before equal elements, or after them for "right".
+
+    Every value is compared with every element: for long x and many values that is much.
+
+    Example:
+        >>> R.searchsorted([1, 3, 5], [0, 3, 9])
+        [0, 1, 3]
+    """
+    if side not in ("left", "right"):
+        raise ArgumentError("unknown side", expected="left or right", received=repr(side))
+    ordered, wanted = (numbers(op) for op in common(x, values))
+    if ordered.ndim != 1:
+        raise ShapeError("a sorted vector is needed", expected="1 axis", received=list(ordered.shape))
+    before = node("Less" if side == "left" else "LessOrEqual", [ordered, expand_dims(wanted, -1)])
+    return node("ReduceSum", [cast(before, INT), integers(before, [-1])], keepdims=0)
+
+
+@operator
+def digitize(x: Operand, bins: Operand, right: bool = False) -> Op:
+    """Into which of the bins between rising edges each x falls, int64: 0 is below all; edges belong to the bin above, or with
+    `right` to the one below.
+
+    Example:
+        >>> R.digitize([0.5, 1.5, 3], [1, 2, 3])
+        [0, 1, 3]
+    """
+    return searchsorted(bins, x, "left" if right else "right")
