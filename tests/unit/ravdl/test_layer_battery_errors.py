@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -155,15 +156,12 @@ def test_inputs_that_layers_do_not_take(name: str) -> None:
     assert caught.value.problem.received
 
 
-def test_no_layer_takes_samples_of_six_axes_by_mistake() -> None:
-    """Either a layer works element by element, or along named axes, and keeps the shape; or it refuses."""
+def test_samples_of_six_axes_are_taken_whole_or_refused() -> None:
+    six = (1, 1, 1, 1, 1, 1)
     for name, case in CASES.items():
         layer = case.make()
-        try:
-            layer.build("L", [(1, 1, 1, 1, 1, 1)] * len(case.inputs))
-        except RavenError as error:
-            assert error.problem.expected, name
-        else:
+        with contextlib.suppress(ShapeError, ArgumentError):
+            layer.build("L", [six] * len(case.inputs))
             assert all(layer.output_shapes), name
 
 
