@@ -240,7 +240,7 @@ class Walk:
         narrow = [
             dtype_of(v)
             for v in node.inputs
-            if v is not None and is_float(dtype_of(v)) and dtype_of(v).kind != "f"
+            if v is not None and is_float(dtype_of(v)) and dtype_of(v).itemsize < 4
         ]
         if not narrow:
             infer(
