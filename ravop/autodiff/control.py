@@ -7,14 +7,15 @@ reverse loop computes its forward step again from the carry (nothing else is kep
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import onnx_ir as ir
 
 from ravop.autodiff.functions import swept, vjp
 from ravop.autodiff.replay import Replay
-from ravop.autodiff.rules import Grads, NodeView, rule, zeros
-from ravop.graph.control import scan
+from ravop.autodiff.rules import Grads, NodeView, permute, rule, zeros
+from ravop.graph.control import indices, scan
 from ravop.graph.dtypes import is_float
 from ravop.graph.graph import Graph
 from ravop.graph.op import Op
@@ -47,9 +48,12 @@ def branch(n: NodeView, *grads: Op | None) -> Grads:
 def loop(n: NodeView, *grads: Op | None) -> Grads:
     graph = n.y.graph
     body = n.node.attributes["body"].as_graph()
-    _check_plain(n)
     carries = len(body.inputs) - n.attribute("num_scan_inputs")
     inputs = _given(n.inputs[: len(body.inputs)])
+    walks, y_walks = (
+        _walks(n, "scan_input", len(body.inputs) - carries),
+        _walks(n, "scan_output", len(n.outputs) - carries),
+    )
     xs, captured = inputs[carries:], list(n.inputs[len(body.inputs) :])
     moving = [i for i in range(carries) if is_float(inputs[i].dtype)]
     x_wants = n.wants[carries : len(body.inputs)]
@@ -75,21 +79,101 @@ def loop(n: NodeView, *grads: Op | None) -> Grads:
         return (new_carry, new_outer), new_ys
 
     before = _stacked_carries(n, carries)
-    by_ys = [None if g is None else turned(g) for g in grads[carries:]]
+    by_ys = [None if g is None else walk.back(g) for g, walk in zip(grads[carries:], y_walks, strict=False)]
     start = ([_or_zeros(grads[i], n.outputs[i]) for i in moving], [zeros(op) for op in outer])
-    series = ([turned(op) for op in before], [turned(op) for op in xs], by_ys)
+    series = (
+        [turned(op) for op in before],
+        [walk.back(op) for op, walk in zip(xs, walks, strict=True)],
+        by_ys,
+    )
     (by_carry, by_outer), by_xs = scan(step, start, series)
     results = dict(zip(moving, by_carry, strict=True))
-    placed = iter([*(turned(g) for g in by_xs), *by_outer])
+    wanted_walks = [walk for walk, want in zip(walks, x_wants, strict=True) if want]
+    placed = iter([*(walk.unrolled(g) for g, walk in zip(by_xs, wanted_walks, strict=True)), *by_outer])
     return [
         results.get(i) if i < carries else next(placed) if want else None for i, want in enumerate(n.wants)
     ]
 
 
-def _check_plain(n: NodeView) -> None:
-    for name in ("scan_input_directions", "scan_output_directions", "scan_input_axes", "scan_output_axes"):
-        if any(n.attribute(name, ())):
-            raise n.error(f"{name} is not supported")
+@dataclass(frozen=True)
+class _Walk:
+    """How a Scan goes along one of its inputs or outputs: which axis, and whether from its end."""
+
+    axis: int
+    backwards: bool
+
+    def back(self, op: Op) -> Op:
+        """`op` with what the last step met first, along the first axis."""
+        rest = [axis for axis in range(op.ndim) if axis != self.axis]
+        op = permute(op, [self.axis, *rest])
+        return op if self.backwards else turned(op)
+
+    def unrolled(self, op: Op) -> Op:
+        """`back` undone."""
+        op = op if self.backwards else turned(op)
+        rest = iter(range(1, op.ndim))
+        return permute(op, [0 if axis == self.axis else next(rest) for axis in range(op.ndim)])
+
+
+def _walks(n: NodeView, what: str, count: int) -> list[_Walk]:
+    """Of a Scan's sequences: those in, or those out. Negative axes are counted from the end of the whole sequence."""
+    axes, directions = (n.attribute(f"{what}_{name}", ()) or (0,) * count for name in ("axes", "directions"))
+    ops = n.outputs if what == "scan_output" else n.inputs[: len(n.node.attributes["body"].as_graph().inputs)]
+    ranks = [0 if op is None else op.ndim for op in ops[len(ops) - count :]]
+    return [
+        _Walk(axis % max(rank, 1), bool(direction))
+        for axis, direction, rank in zip(axes, directions, ranks, strict=False)
+    ]
+
+
+@rule("Loop")
+def counted(n: NodeView, *grads: Op | None) -> Grads:
+    """Of a loop whose number of iterations is known: it is written as a Scan, which is differentiated.
+
+    Where a condition ends it, nobody knows how much there is to keep on the way back, so it is refused.
+    """
+    graph = n.y.graph
+    body = n.node.attributes["body"].as_graph()
+    length = _iterations(n, body)
+    initial = _given(n.inputs[2 : len(body.inputs)])
+    true = graph.constant(np.array(True))
+
+    def step(carry: list[Op], i: Op) -> tuple[list[Op], list[Op]]:
+        replay = Replay(graph, dict(zip(body.inputs, [i, true, *carry], strict=True)))
+        outputs = replay.run(body, body.outputs[1:], body.initializers.values())
+        return outputs[: len(initial)], outputs[len(initial) :]
+
+    last, series = scan(step, initial, indices(graph, length))
+    return swept([*last, *series], grads, n.inputs, n.wants)
+
+
+_MOST = 2**31
+"""Trip counts from here on mean that there is no limit."""
+
+
+def _iterations(n: NodeView, body: ir.Graph) -> int:
+    given, start = n.optional(0), n.optional(1)
+    if given is None or given.constant is None or int(given.constant.item()) >= _MOST:
+        raise n.error("its number of iterations must be a constant")
+    value: ir.Value | None = body.outputs[0]
+    while value is not None and (made := value.producer()) is not None and made.op_type == "Identity":
+        value = made.inputs[0]
+    always = value is body.inputs[1] or _is_true(value)
+    if not always or (start is not None and not _is_true(start.value)):
+        raise n.error("a condition decides when it ends, so its number of iterations is not known")
+    if (count := int(given.constant.item())) < 1:
+        raise n.error("it has no iterations")
+    return count
+
+
+def _is_true(value: ir.Value | None) -> bool:
+    """Whether a condition is a constant that says yes."""
+    if value is None:
+        return False
+    made = value.producer()
+    if made is not None and made.op_type == "Constant":
+        return bool(made.attributes["value"].as_tensor().numpy())
+    return value.const_value is not None and bool(value.const_value.numpy())
 
 
 def _or_zeros(gradient: Op | None, like: Op) -> Op:
@@ -119,10 +203,13 @@ def _stacked_carries(n: NodeView, carries: int) -> list[Op]:
     if _STACKED not in n.node.meta:
         n.node.meta[_STACKED] = len(n.node.outputs)
         body = n.node.attributes["body"].as_graph()
-        length = n.input(carries).shape[0]
+        length = n.input(carries).shape[_walks(n, "scan_input", n.attribute("num_scan_inputs"))[0].axis]
         ops = [graph.op_of(value) for value in body.inputs[:carries]]
         with graph.reopen(ops[0].scope if ops else graph.scope):
             copies = [graph.apply("Identity", [op])[0] for op in ops]
         body.outputs.extend(op.value for op in copies)
         graph.add_outputs(n.node, [(op.dtype, (length, *op.shape)) for op in ops], n.y.scope)
+        for name in ("scan_output_axes", "scan_output_directions"):
+            if n.attribute(name):
+                n.node.attributes[name] = ir.AttrInt64s(name, [*n.attribute(name), *(0 for _ in ops)])
     return [graph.op_of(value) for value in n.node.outputs[n.node.meta[_STACKED] :][:carries]]

@@ -144,11 +144,66 @@ def test_through_branches(check_gradients, condition):
     check_gradients(choose, values(3), values(3, seed=1))
 
 
-def test_a_loop_with_directions_is_refused_by_name():
+def test_a_scan_along_other_axes_and_from_the_end(check_gradients):
+    """Running sums from the end along the second axis, stacked along the last one from its end."""
+
+    def running(x, w):
+        graph = x.graph
+        with graph.body("scan") as scope:
+            carry, column = (graph.placeholder(np.dtype(np.float64), (3,)) for _ in range(2))
+            new = carry * w + column * column
+            scope.ir.outputs.extend([new.value, (new * new).value])
+        attributes = {
+            "body": scope.ir, "num_scan_inputs": 1, "scan_input_axes": [1], "scan_input_directions": [1],
+            "scan_output_axes": [-1], "scan_output_directions": [1],
+        }  # fmt: skip
+        types = [(np.dtype(np.float64), shape) for shape in ((3,), (3, 4))]
+        last, sums = graph.apply("Scan", [x[:, 0] * 0.5, x], attributes, outputs=types)
+        return sums * np.arange(12.0).reshape(3, 4) + last.reshape(3, 1)
+
+    check_gradients(running, values(3, 4), 0.7, times=2)
+
+
+def counted_loop(x, w, trips, cond, keep_on=lambda graph, given: given):
+    """y = y·w + x, as an ONNX Loop that also stacks y²."""
+    graph = x.graph
+    with graph.body("loop") as scope:
+        i = graph.placeholder(np.dtype(np.int64), ())
+        given = graph.placeholder(np.dtype(np.bool_), ())
+        y = graph.placeholder(x.dtype, x.shape)
+        new = y * w + x * node("Cast", [i], to=int(ir.DataType.DOUBLE))
+        outputs = [keep_on(graph, given), new, new * new]
+        scope.ir.outputs.extend(graph.apply("Identity", [op])[0].value for op in outputs)
+    types = [(x.dtype, x.shape), (x.dtype, (3, *x.shape))]
+    count = None if trips is None else graph.tensor(np.array(trips))
+    start = None if cond is None else graph.tensor(np.array(cond))
+    return graph.apply("Loop", [count, start, x], {"body": scope.ir}, outputs=types)
+
+
+@pytest.mark.parametrize("cond", [None, True])
+def test_a_loop_of_known_length(check_gradients, cond):
+    def loop(x, w):
+        last, squares = counted_loop(x, w, 3, cond)
+        return last + (squares * np.arange(6.0).reshape(3, 2)).sum()
+
+    check_gradients(loop, values(2), 0.8, times=2)
+
+
+def test_a_loop_that_says_true_at_every_step(check_gradients):
+    check_gradients(
+        lambda x, w: counted_loop(x, w, 3, True, lambda graph, _: graph.tensor(True))[0], values(2), 0.8
+    )
+
+
+@pytest.mark.parametrize(
+    ("trips", "keep_on", "named"),
+    [(None, lambda _, given: given, "its number of iterations must be a constant"),
+     (3, lambda graph, given: node("Not", [given]), "a condition decides when it ends"),
+     (0, lambda _, given: given, "it has no iterations")],
+)  # fmt: skip
+def test_loops_of_unknown_length_are_refused(trips, keep_on, named):
     graph = Graph()
-    x = graph.placeholder(np.dtype(np.float32), (3,))
-    last, _ = R.scan(lambda c, v: (c + v, None), 0.0 * x[0], x)
-    scan_node = last.value.producer()
-    scan_node.attributes["scan_input_directions"] = ir.AttrInt64s("scan_input_directions", [1])
-    with pytest.raises(GradientError, match="scan_input_directions"):
-        grad(last, x)
+    x = graph.placeholder(np.dtype(np.float64), (2,))
+    last, _ = counted_loop(x, 0.8, trips, None, keep_on)
+    with pytest.raises(GradientError, match=f"no gradient of Loop: {named}"):
+        grad(last.sum(), x)
