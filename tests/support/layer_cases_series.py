@@ -12,6 +12,7 @@ from layer_cases import Case, Tensors, Torch, one
 from ravdl.neural_networks.layers import (
     GRU,
     LSTM,
+    AdditiveAttention,
     Attention,
     BatchNormalization,
     Bidirectional,
@@ -187,6 +188,14 @@ CASES: dict[str, Case] = {
     ),
     "attention of heads, dropped": one(
         lambda: MultiHeadAttention(2, 2, p=0.3), (5, 4), (5, 4), lambda x, w, t: packed_heads(x, w), idle=False
+    ),
+    "additive attention": Case(
+        AdditiveAttention, [(5, 4), (3, 4)], [(5, 4)],
+        lambda q, v, w, t: torch.softmax((torch.tanh(q[:, :, None] + v[:, None]) * w["scale"]).sum(-1), -1) @ v,
+    ),
+    "additive attention without scale": Case(
+        lambda: AdditiveAttention(False), [(5, 4), (3, 4)], [(5, 4)],
+        lambda q, v, w, t: torch.softmax(torch.tanh(q[:, :, None] + v[:, None]).sum(-1), -1) @ v,
     ),
     "attention": Case(Attention, [(5, 4), (3, 4)], [(5, 4)], lambda q, v, w, t: attended(q, v, v, 1)),
     "attention, scaled and causal": Case(

@@ -25,6 +25,7 @@ from ravdl.neural_networks.layers import (
     Cropping1D,
     Cropping2D,
     Cropping3D,
+    DepthwiseConv1D,
     DepthwiseConv2D,
     GlobalAveragePooling1D,
     GlobalAveragePooling2D,
@@ -35,9 +36,11 @@ from ravdl.neural_networks.layers import (
     MaxPooling1D,
     MaxPooling2D,
     MaxPooling3D,
+    SeparableConv1D,
     SeparableConv2D,
     UpSampling1D,
     UpSampling2D,
+    UpSampling3D,
     ZeroPadding1D,
     ZeroPadding2D,
     ZeroPadding3D,
@@ -122,6 +125,16 @@ CASES: dict[str, Case] = {
     "depthwise": one(lambda: DepthwiseConv2D(3), IMAGE, IMAGE, convolved(padding=1, groups=3)),
     "depthwise, multiplied": one(
         lambda: DepthwiseConv2D((3, 2), "valid", 2, depth_multiplier=2), IMAGE, (6, 2, 2), convolved(stride=2, groups=3)
+    ),
+    "depthwise 1d": one(
+        lambda: DepthwiseConv1D(3, padding="causal"), (7, 3), (7, 3), series(convolved((2, 0), groups=3))
+    ),
+    "separable 1d": one(
+        lambda: SeparableConv1D(4, 3, use_bias=False), (7, 3), (7, 4),
+        series(lambda x, w, t: F.conv1d(F.conv1d(x, w["depthwise_W"], padding=1, groups=3), w["pointwise_W"])),
+    ),
+    "upsampling 3d": one(
+        lambda: UpSampling3D((1, 2, 3)), VOLUME, (2, 4, 6, 15), lambda x, w, t: F.interpolate(x, scale_factor=(1, 2, 3))
     ),
     "separable": one(lambda: SeparableConv2D(4, 3, depth_multiplier=2, activation="relu"), IMAGE, (4, 6, 5), separable),
     "transposed same": one(

@@ -12,10 +12,15 @@ from ravdl.neural_networks.layers.activation import (
     Softmax,
     ThresholdedReLU,
 )
-from ravdl.neural_networks.layers.attention import Attention, MultiHeadAttention
+from ravdl.neural_networks.layers.attention import AdditiveAttention, Attention, MultiHeadAttention
 from ravdl.neural_networks.layers.convolution import Conv1D, Conv2D, Conv3D
 from ravdl.neural_networks.layers.dense import Dense
-from ravdl.neural_networks.layers.depthwise import DepthwiseConv2D, SeparableConv2D
+from ravdl.neural_networks.layers.depthwise import (
+    DepthwiseConv1D,
+    DepthwiseConv2D,
+    SeparableConv1D,
+    SeparableConv2D,
+)
 from ravdl.neural_networks.layers.embedding import Embedding, PositionalEmbedding, SinusoidalEmbedding
 from ravdl.neural_networks.layers.global_pooling import (
     GlobalAveragePooling1D,
@@ -51,6 +56,7 @@ from ravdl.neural_networks.layers.noise import (
     GaussianNoise,
     SpatialDropout1D,
     SpatialDropout2D,
+    SpatialDropout3D,
 )
 from ravdl.neural_networks.layers.normalization import BatchNormalization
 from ravdl.neural_networks.layers.pooling import (
@@ -69,12 +75,14 @@ from ravdl.neural_networks.layers.resizing import (
     Cropping3D,
     UpSampling1D,
     UpSampling2D,
+    UpSampling3D,
     ZeroPadding1D,
     ZeroPadding2D,
     ZeroPadding3D,
 )
 from ravdl.neural_networks.layers.shaping import (
     Flatten,
+    Identity,
     Permute,
     Power,
     RepeatVector,
@@ -92,6 +100,7 @@ __all__ = [
     "LSTM",
     "Activation",
     "Add",
+    "AdditiveAttention",
     "AlphaDropout",
     "Attention",
     "Average",
@@ -112,6 +121,7 @@ __all__ = [
     "Cropping2D",
     "Cropping3D",
     "Dense",
+    "DepthwiseConv1D",
     "DepthwiseConv2D",
     "Division",
     "Dot",
@@ -127,6 +137,7 @@ __all__ = [
     "GlobalMaxPooling2D",
     "GlobalMaxPooling3D",
     "GroupNormalization",
+    "Identity",
     "InstanceNormalization",
     "Layer",
     "LayerNormalization",
@@ -148,12 +159,14 @@ __all__ = [
     "RepeatVector",
     "Rescaling",
     "Reshape",
+    "SeparableConv1D",
     "SeparableConv2D",
     "SimpleRNN",
     "SinusoidalEmbedding",
     "Softmax",
     "SpatialDropout1D",
     "SpatialDropout2D",
+    "SpatialDropout3D",
     "Subtract",
     "ThresholdedReLU",
     "TimeDistributed",
@@ -161,6 +174,7 @@ __all__ = [
     "UnitNormalization",
     "UpSampling1D",
     "UpSampling2D",
+    "UpSampling3D",
     "WeightSpec",
     "ZeroPadding1D",
     "ZeroPadding2D",

@@ -81,7 +81,7 @@ class Attending(Layer):
             graph = scores.graph
             # Computed, so that the graph does not grow with the square of the steps; the engine does it once.
             row, column = graph.integers(range(steps)), graph.integers(range(others))
-            never, always = (graph.constant(np.array(v, np.float32)) for v in (-np.inf, 0))
+            never, always = (graph.constant(np.array(v, scores.dtype)) for v in (-np.inf, 0))
             scores = scores + R.where(R.expand_dims(row, 1) < column, never, always)
         shares = R.softmax(scores)
         if moment is not None and self.p:
@@ -111,7 +111,7 @@ class Attention(Attending):
         steps, _ = self.lengths(shapes)
         if shapes[0][1] != shapes[-1][1]:
             raise ShapeError(
-                "Attention multiplies queries by keys",
+                f"{type(self).__name__} compares queries with keys",
                 expected=f"keys of {shapes[0][1]} features",
                 received=shapes[-1],
             )
@@ -125,8 +125,37 @@ class Attention(Attending):
 
     def attended(self, xs: Sequence[Op], weights: Mapping[str, Op], moment: Moment | None) -> Op:
         query, value, key = xs[0], xs[1], xs[-1]
-        scores = query @ R.swapaxes(key, 1, 2)
-        return self.mixed(scores * weights["scale"] if self.use_scale else scores, value, moment)
+        return self.mixed(self.scores(query, key, weights), value, moment)
+
+    def scores(self, query: Op, key: Op, weights: Mapping[str, Op]) -> Op:
+        """How much each step of the query (batch, steps, features) attends to each of the key: (batch, steps, others)."""
+        products = query @ R.swapaxes(key, 1, 2)
+        return products * weights["scale"] if self.use_scale else products
+
+
+class AdditiveAttention(Attention):
+    """As `Attention`, with the sum over features of scale · tanh(query + key) in place of the product (Bahdanau et al.
+    2015).
+
+    Args:
+        use_scale: whether there is scale; without it, it is 1.
+        causal, p: as for `Attention`.
+
+    Weights: `scale` of shape (features,), with `use_scale`.
+    """
+
+    def __init__(
+        self, use_scale: bool = True, causal: bool = False, p: float = 0.0, input_shape: object = None
+    ) -> None:
+        super().__init__(use_scale, causal, p, input_shape)
+
+    def weights(self) -> tuple[WeightSpec, ...]:
+        features = self.input_shape[1]
+        return (spec("scale", (features,), "glorot_uniform"),) if self.use_scale else ()
+
+    def scores(self, query: Op, key: Op, weights: Mapping[str, Op]) -> Op:
+        bent = R.tanh(R.expand_dims(query, 2) + R.expand_dims(key, 1))
+        return bent @ weights["scale"] if self.use_scale else R.sum(bent, axis=-1)
 
 
 class MultiHeadAttention(Attending):

@@ -43,7 +43,7 @@ class Embedding(Layer):
         input_shape: object = None,
     ) -> None:
         super().__init__(input_shape)
-        self.n_tokens = positive(n_tokens, "n_tokens")
+        self.n_tokens = self.index_limit = positive(n_tokens, "n_tokens")
         self.n_units = positive(n_units, "n_units")
         self.initializer = initializer_named(initializer)
         self.regularizer = checked_regularizer(regularizer)
@@ -132,5 +132,5 @@ class SinusoidalEmbedding(Layer):
         rates = self.max_wavelength ** (-2 * (feature // 2) / features)
         quarters = (feature % 2) * (np.pi / 2)
         # Computed, so that the graph does not grow with the table; a cosine is a sine a quarter of a turn later.
-        row, rate, turn = (x.graph.constant(v.astype(np.float32)) for v in (positions, rates, quarters))
+        row, rate, turn = (x.graph.constant(v.astype(x.dtype)) for v in (positions, rates, quarters))
         return x + R.sin(row * rate + turn)

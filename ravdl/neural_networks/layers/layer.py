@@ -53,15 +53,13 @@ class Moment:
     """Examples in the whole batch; None when that is what the layer gets."""
     call: int = 0
     """Which of the layer's calls this is, where a model calls it several times."""
-    scope: str = ""
-    """What the names of layers begin with inside of a model that is a layer itself."""
 
     def key(self, name: str) -> Op:
         """What to draw from, as `ravop.random_key` makes it: another in each step, for each `name` (the layer's, and
         more where it draws several times) and each call of a shared layer.
         """
-        whole = self.scope + (f"{name}/{self.call}" if self.call else name)
-        return R.random_key(self.seed, zlib.crc32(whole.encode()), self.step)
+        number = zlib.crc32((f"{name}/{self.call}" if self.call else name).encode())
+        return R.random_key(self.seed, number, self.step)
 
     def part(self, x: Op) -> tuple[int, int] | None:
         """Which part of a draw for the whole batch `x` is, as `ravop.bernoulli` takes it: so an example's mask does
@@ -88,6 +86,8 @@ class Layer:
     """Tensors that one call takes; None: two or more."""
     takes_integers: bool = False
     """Whether inputs are indices, which are not converted to float32. A model whose first layer says so takes integers."""
+    index_limit: int | None = None
+    """What indices must be below, where inputs are indices; data is checked for it when it is given."""
     takes_anything: bool = False
     """Whether inputs come as they are; else those that are not float32 are converted to it, but for indices."""
     last_activation: str = "linear"

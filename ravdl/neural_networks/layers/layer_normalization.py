@@ -68,7 +68,7 @@ class LayerNormalization(Layer):
 
 
 def _ones(x: Op, shape: Shape) -> Op:
-    return R.broadcast_to(x.graph.constant(np.ones((1,) * len(shape), np.float32)), shape)
+    return R.broadcast_to(x.graph.constant(np.ones((1,) * len(shape), x.dtype)), shape)
 
 
 class RMSNormalization(Layer):

@@ -97,6 +97,17 @@ class SpatialDropout2D(Dropout):
         return x * dropped(R.ones_like(x[:, :, :1, :1]), self.p, moment, self.name)
 
 
+class SpatialDropout3D(Dropout):
+    """Dropout of whole channels of a volume (channels, depth, height, width) (Tompson et al. 2015)."""
+
+    def shape_after(self, input_shape: Shape) -> Shape:
+        spatial(input_shape, type(self).__name__, 3)
+        return input_shape
+
+    def disturbed(self, x: Op, moment: Moment) -> Op:
+        return x * dropped(R.ones_like(x[:, :, :1, :1, :1]), self.p, moment, self.name)
+
+
 class GaussianNoise(Noise):
     """Normal noise of mean 0 and this standard deviation is added."""
 

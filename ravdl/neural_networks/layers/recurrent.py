@@ -162,7 +162,7 @@ class Recurrent(Layer):
         """(1, 2 · gates · n_units): that of the inputs, and that of the state before, zeros where there is none."""
         first, second = biases
         assert first is not None
-        none = first.graph.constant(np.zeros(first.static_shape, np.float32))
+        none = first.graph.constant(np.zeros(first.static_shape, first.dtype))
         other = none if second is None else self._ordered(second)
         return R.expand_dims(R.concat([self._ordered(first), other], axis=0), 0)
 

@@ -14,10 +14,15 @@ from ravdl.neural_networks.layers.activation import (
     Softmax,
     ThresholdedReLU,
 )
-from ravdl.neural_networks.layers.attention import Attention, MultiHeadAttention
+from ravdl.neural_networks.layers.attention import AdditiveAttention, Attention, MultiHeadAttention
 from ravdl.neural_networks.layers.convolution import Conv1D, Conv2D, Conv3D
 from ravdl.neural_networks.layers.dense import Dense
-from ravdl.neural_networks.layers.depthwise import DepthwiseConv2D, SeparableConv2D
+from ravdl.neural_networks.layers.depthwise import (
+    DepthwiseConv1D,
+    DepthwiseConv2D,
+    SeparableConv1D,
+    SeparableConv2D,
+)
 from ravdl.neural_networks.layers.embedding import Embedding, PositionalEmbedding, SinusoidalEmbedding
 from ravdl.neural_networks.layers.global_pooling import (
     GlobalAveragePooling1D,
@@ -53,6 +58,7 @@ from ravdl.neural_networks.layers.noise import (
     GaussianNoise,
     SpatialDropout1D,
     SpatialDropout2D,
+    SpatialDropout3D,
 )
 from ravdl.neural_networks.layers.normalization import BatchNormalization
 from ravdl.neural_networks.layers.pooling import (
@@ -70,12 +76,14 @@ from ravdl.neural_networks.layers.resizing import (
     Cropping3D,
     UpSampling1D,
     UpSampling2D,
+    UpSampling3D,
     ZeroPadding1D,
     ZeroPadding2D,
     ZeroPadding3D,
 )
 from ravdl.neural_networks.layers.shaping import (
     Flatten,
+    Identity,
     Permute,
     Power,
     RepeatVector,
@@ -92,6 +100,7 @@ LAYERS: dict[str, type[Layer]] = {
     for layer in (
         Activation,
         Add,
+        AdditiveAttention,
         AlphaDropout,
         Attention,
         Average,
@@ -112,6 +121,7 @@ LAYERS: dict[str, type[Layer]] = {
         Cropping2D,
         Cropping3D,
         Dense,
+        DepthwiseConv1D,
         DepthwiseConv2D,
         Division,
         Dot,
@@ -129,6 +139,7 @@ LAYERS: dict[str, type[Layer]] = {
         GlobalMaxPooling2D,
         GlobalMaxPooling3D,
         GroupNormalization,
+        Identity,
         InstanceNormalization,
         LSTM,
         LayerNormalization,
@@ -149,12 +160,14 @@ LAYERS: dict[str, type[Layer]] = {
         RepeatVector,
         Rescaling,
         Reshape,
+        SeparableConv1D,
         SeparableConv2D,
         SimpleRNN,
         SinusoidalEmbedding,
         Softmax,
         SpatialDropout1D,
         SpatialDropout2D,
+        SpatialDropout3D,
         Subtract,
         ThresholdedReLU,
         TimeDistributed,
@@ -162,6 +175,7 @@ LAYERS: dict[str, type[Layer]] = {
         UnitNormalization,
         UpSampling1D,
         UpSampling2D,
+        UpSampling3D,
         ZeroPadding1D,
         ZeroPadding2D,
         ZeroPadding3D,

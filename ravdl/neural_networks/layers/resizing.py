@@ -159,6 +159,24 @@ class UpSampling2D(Layer):
         return enlarged(x, self.size, self.interpolation)
 
 
+class UpSampling3D(Layer):
+    """A volume (channels, depth, height, width) made larger by whole factors: one, or one for each axis."""
+
+    def __init__(self, size: object = 2, input_shape: object = None) -> None:
+        super().__init__(input_shape)
+        self.size = each(size, "size", 3)
+
+    def shape_after(self, input_shape: Shape) -> Shape:
+        channels, lengths = spatial(input_shape, "UpSampling3D", 3)
+        return formed(channels, tuple(n * factor for n, factor in zip(lengths, self.size, strict=True)))
+
+    def parameters(self) -> dict[str, Any]:
+        return {"size": self.size}
+
+    def call(self, x: Op, weights: Mapping[str, Op]) -> Op:
+        return enlarged(x, self.size, "nearest")
+
+
 _MODES: dict[str, dict[str, str]] = {
     "nearest": {
         "mode": "nearest",

@@ -118,6 +118,13 @@ class RepeatVector(Layer):
         return R.tile(R.expand_dims(x, 1), (1, self.n, 1))
 
 
+class Identity(Layer):
+    """The input, unchanged."""
+
+    def call(self, x: Op, weights: Mapping[str, Op]) -> Op:
+        return x
+
+
 class Rescaling(Layer):
     """x · scale + offset: `Rescaling(1 / 255)` for the bytes of images."""
 
