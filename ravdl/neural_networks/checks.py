@@ -17,15 +17,17 @@ from ravop.graph import Op
 from ravop.graph.dtypes import as_array
 
 
-def checked_inputs(x: object, ports: Sequence[Port]) -> tuple[Values, ...]:
+def checked_inputs(x: object, network: Network) -> tuple[Values, ...]:
     """Inputs of a model: one array or op, or for several inputs a tuple, list or dict of them by name.
 
     Floats become float32; bytes (of images) stay until the step converts them; where a model takes integers they become
     int64. NaN and infinities are data, and pass. Raises `ShapeError` for another shape than (samples, *shape),
     `ArgumentError` for no samples or inputs of different lengths, `DTypeError`.
     """
+    ports = network.inputs
     given = _each(x, [port.name for port in ports], "X", "inputs")
     found = tuple(_checked_input(each, port) for each, port in zip(given, ports, strict=True))
+    _check_indices(found, network)
     counts = {values.shape[0] for values in found}
     if len(counts) > 1:
         raise ArgumentError(
@@ -36,6 +38,24 @@ def checked_inputs(x: object, ports: Sequence[Port]) -> tuple[Values, ...]:
             ),
         )
     return found
+
+
+def _check_indices(inputs: Sequence[Values], network: Network) -> None:
+    """Raises `ArgumentError` for an index that a layer's table does not have; what ops hold is not known here."""
+    for call in network.calls:
+        limit = call.layer.index_limit
+        if limit is None:
+            continue
+        for indices in (inputs[value] for value in call.inputs if value < len(inputs)):
+            if isinstance(indices, Op) or not indices.size:
+                continue
+            lowest, highest = int(indices.min()), int(indices.max())
+            if lowest < 0 or highest >= limit:
+                raise ArgumentError(
+                    f"an index is out of the range of {call.layer.name}",
+                    expected=f"0 to {limit - 1}",
+                    received=f"{lowest} to {highest}",
+                )
 
 
 def _each(given: object, names: Sequence[str], what: str, kind: str) -> list[object]:
@@ -110,7 +130,7 @@ def checked_samples(
 
     Raises what `checked_inputs` and the losses raise, and `ArgumentError` for different lengths or weights that do not fit.
     """
-    inputs = checked_inputs(x, network.inputs)
+    inputs = checked_inputs(x, network)
     given = _each(y, network.output_names, "y", "outputs")
     shapes = network.output_shapes
     targets = tuple(

@@ -22,13 +22,14 @@ from ravdl.neural_networks.layers import Layer
 from ravdl.neural_networks.layers.arguments import Shape, positive
 from ravdl.neural_networks.loop import evaluation, infer
 from ravdl.neural_networks.loss import Loss
-from ravdl.neural_networks.nested import Model
-from ravdl.neural_networks.network import Network, Port, from_symbols
+from ravdl.neural_networks.nested import Nested
+from ravdl.neural_networks.network import Network, Port
 from ravdl.neural_networks.onnx_export import export
 from ravdl.neural_networks.optimizers import Optimizer
 from ravdl.neural_networks.packing import packs
+from ravdl.neural_networks.reading import network_from
 from ravdl.neural_networks.saving import write_model
-from ravdl.neural_networks.symbols import Symbol
+from ravdl.neural_networks.symbols import Symbol, called
 from ravdl.neural_networks.training import Measures, Recipe, State
 from ravdl.neural_networks.weights import Fetch, Weights
 from ravdl.strategies.kinds import AUTO, Strategy, checked_strategy
@@ -83,12 +84,13 @@ class NeuralNetwork:
         self.seed = seed
         self._weights = Weights()
         self.network = Network()
-        self._as_layer: Model | None = None
+        self._nested: Nested | None = None
         if inputs is not None or outputs is not None:
-            self.network = from_symbols(inputs, outputs)
+            self.network, brought = network_from(inputs, outputs)
             self.heads.of(self.network)
             for layer in self.network.layers:
                 self._start(layer)
+            self._weights.values |= brought
 
     # ── the architecture ──────────────────────────────────────────────────────────────────────────
     def add(self, layer: Layer | Symbol) -> None:
@@ -112,13 +114,13 @@ class NeuralNetwork:
             self._weights.values[name] = spec.initializer(spec.shape, generator_for(self.seed, name))
 
     def __call__(self, inputs: Any) -> Any:
-        """The model as a layer of another one: `y = model(x)`, with its weights as they are now; called again it is the
-        same, shared layer. What the other model then trains are weights of its own.
+        """The model within another one: `y = model(x)`, with its weights as they are now; called again it is the same,
+        shared one. What the other model then trains are weights of its own, such as `Model_1_Dense_1_W`.
         """
-        if self._as_layer is None:
+        if self._nested is None:
             values = dict(zip(self.weight_names, self.get_weights(), strict=True))
-            self._as_layer = Model(self._built(), values)
-        return self._as_layer(inputs)
+            self._nested = Nested(self._built(), values)
+        return called(self._nested, inputs)
 
     @property
     def layers(self) -> list[Layer]:
@@ -265,7 +267,7 @@ class NeuralNetwork:
         Raises `ShapeError`, `ArgumentError`, `DTypeError` for data that does not fit the model.
         """
         weights, network = self._all_weights(current_graph()), self._built()
-        xs = tuple(R.t(x) for x in checked_inputs(X, network.inputs))
+        xs = tuple(R.t(x) for x in checked_inputs(X, network))
         found = infer(lambda parts: tuple(p.value for p in predict(network, weights, parts)), xs)
         return found[0] if len(found) == 1 else found
 

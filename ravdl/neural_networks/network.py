@@ -1,12 +1,12 @@
 """`Network`: which layer gets what, as a graph of calls; a row of layers is the simplest one.
 
 Values are numbered: the inputs first, then what each call gives, in order. A network is a value: `appended` and
-`from_symbols` make new ones. It holds neither weights nor ops.
+`called` make new ones. It holds neither weights nor ops.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -14,7 +14,7 @@ import numpy as np
 
 from ravdl.neural_networks.layers.arguments import Shape
 from ravdl.neural_networks.layers.layer import Layer, WeightSpec
-from ravdl.neural_networks.symbols import FLOAT, Symbol, SymbolCall
+from ravdl.neural_networks.symbols import FLOAT
 from ravop.errors import ArgumentError
 
 INTEGER = np.dtype(np.int64)
@@ -145,17 +145,21 @@ class Network:
                 hint=f"call it on a list of symbols: {type(layer).__name__}()([a, b])",
             )
         layer.build(name, [start.shapes[start.outputs[0]]])
-        made = Call(
-            layer,
-            start.outputs,
-            tuple(range(len(start.shapes), len(start.shapes) + len(layer.output_shapes))),
-        )
-        return replace(start, calls=(*start.calls, made), outputs=made.outputs, names=())
+        made = start.called(layer, start.outputs)
+        return replace(made, outputs=made.calls[-1].outputs, names=())
+
+    def called(self, layer: Layer, inputs: tuple[int, ...]) -> Network:
+        """The network with one more call of a layer that has a name and its shapes; the outputs stay."""
+        first = len(self.shapes)
+        number = sum(made.layer is layer for made in self.calls)
+        call = Call(layer, inputs, tuple(range(first, first + len(layer.output_shapes))), number)
+        return replace(self, calls=(*self.calls, call))
 
     def next_name(self, layer: Layer) -> str:
         """`Dense_2`, for the second layer of its class."""
-        kind = type(layer).__name__
-        return f"{kind}_{1 + sum(type(other) is type(layer) for other in self.layers)}"
+        start = f"{type(layer).__name__}_"
+        own = [other for other in self.layers if type(other) is type(layer) and other.name.startswith(start)]
+        return f"{start}{1 + len(own)}"
 
 
 def _port_for(layer: Layer) -> Port:
@@ -167,105 +171,3 @@ def _port_for(layer: Layer) -> Port:
             hint=f"{type(layer).__name__}(..., input_shape=X.shape[1:])",
         )
     return Port("input", layer.declared_shape, INTEGER if layer.takes_integers else FLOAT)
-
-
-def from_symbols(inputs: object, outputs: object) -> Network:
-    """The network between these symbols, each a single one, a list, or (outputs) a dict of them by name.
-
-    Layers are named in the order in which they were called. Raises `ArgumentError` for an output that needs an input
-    which is not listed, an input without use, or a layer of another model.
-    """
-    sources, _ = _listed(inputs, "inputs")
-    wanted, names = _listed(outputs, "outputs")
-    for symbol in sources:
-        if symbol.call is not None:
-            raise ArgumentError(
-                "a model's inputs are made by Input", expected="Input(shape)", received=repr(symbol)
-            )
-    calls = _calls(wanted)
-    used = {id(symbol) for call in calls for symbol in call.inputs} | {id(symbol) for symbol in wanted}
-    _check_ends(sources, calls, wanted, used)
-    named = [
-        symbol.name or (f"input_{n}" if len(sources) > 1 else "input") for n, symbol in enumerate(sources, 1)
-    ]
-    if len(set(named)) != len(named):
-        raise ArgumentError("two inputs have one name", expected="a name each", received=", ".join(named))
-
-    network = Network(tuple(Port(n, s.shape, s.dtype) for n, s in zip(named, sources, strict=True)))
-    numbers: dict[tuple[int, int], int] = {}
-    at = {id(symbol): number for number, symbol in enumerate(sources)}
-
-    def number(symbol: Symbol) -> int:
-        return at[id(symbol)] if symbol.call is None else numbers[id(symbol.call), symbol.index]
-
-    _check_free(calls)
-    for call in calls:
-        layer = call.layer
-        before = sum(made.layer is layer for made in network.calls)
-        if not before:
-            layer.name = network.next_name(layer)
-        first = len(network.shapes)
-        values = tuple(range(first, first + len(layer.output_shapes)))
-        numbers |= {(id(call), index): value for index, value in enumerate(values)}
-        made = Call(layer, tuple(map(number, call.inputs)), values, before)
-        network = Network(network.inputs, (*network.calls, made))
-    return replace(network, outputs=tuple(map(number, wanted)), names=names)
-
-
-def _calls(wanted: Sequence[Symbol]) -> list[SymbolCall]:
-    """All that the outputs come from, in the order in which it was called."""
-    found: dict[int, SymbolCall] = {}
-    todo = [symbol.call for symbol in wanted]
-    while todo:
-        call = todo.pop()
-        if call is not None and id(call) not in found:
-            found[id(call)] = call
-            todo += [symbol.call for symbol in call.inputs]
-    return sorted(found.values(), key=lambda call: call.serial)
-
-
-def _check_ends(
-    sources: Sequence[Symbol], calls: Sequence[SymbolCall], wanted: Sequence[Symbol], used: set[int]
-) -> None:
-    given = {id(symbol) for symbol in sources}
-    needed = [s for s in [*(s for call in calls for s in call.inputs), *wanted] if s.call is None]
-    for symbol in needed:
-        if id(symbol) not in given:
-            raise ArgumentError(
-                "an output needs an input that the model does not have",
-                expected="all of them in inputs=[…]",
-                received=repr(symbol),
-            )
-    for symbol in sources:
-        if id(symbol) not in used:
-            raise ArgumentError(
-                "an input has no use",
-                expected="inputs that the outputs come from",
-                received=repr(symbol),
-                hint="leave it out of inputs=[…]",
-            )
-
-
-def _check_free(calls: Sequence[SymbolCall]) -> None:
-    for call in calls:
-        if call.layer.name:
-            raise ArgumentError(
-                f"{call.layer.name} is in another model already",
-                expected="layers of their own for each model",
-                received=repr(call.layer),
-                hint="call that model on a symbol to use it within another one",
-            )
-
-
-def _listed(value: object, what: str) -> tuple[tuple[Symbol, ...], tuple[str, ...]]:
-    names: tuple[str, ...] = ()
-    if isinstance(value, Mapping):
-        names, value = tuple(map(str, value)), list(value.values())
-    found = tuple(value) if isinstance(value, list | tuple) else (value,)
-    if not found or not all(isinstance(symbol, Symbol) for symbol in found):
-        raise ArgumentError(
-            f"{what} must be symbols",
-            expected="Input(shape), what layers gave for it, or a list of these",
-            received=repr(value),
-        )
-    return found, names

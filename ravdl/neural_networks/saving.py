@@ -18,7 +18,6 @@ import msgspec
 import numpy as np
 
 from ravdl.neural_networks.layers.layer import Layer
-from ravdl.neural_networks.nested import Model
 from ravdl.neural_networks.network import Call, Network, Port
 from ravdl.neural_networks.serialization import Reader, Registry, Writer
 from ravdl.neural_networks.weights import KEPT
@@ -29,7 +28,6 @@ MANIFEST = "model.json"
 MAX_MANIFEST = 64 * 1024 * 1024
 MAX_CALLS = 100_000
 """Layers at places, tensors, blobs: more of each is no model."""
-MAX_NESTED = 16
 _DATE = (1980, 1, 1, 0, 0, 0)
 """So that equal models are equal files."""
 _DTYPES = ("float32", "int64", "bool")
@@ -45,8 +43,7 @@ class LayerData(msgspec.Struct, forbid_unknown_fields=True):
     name: str
     trainable: bool
     config: Any
-    """As `Writer.to_config` writes it; None for a model that is a layer."""
-    network: NetworkData | None = None
+    """As `Writer.to_config` writes it."""
 
 
 class CallData(msgspec.Struct, forbid_unknown_fields=True):
@@ -99,17 +96,11 @@ def _network_data(network: Network, writer: Writer) -> NetworkData:
     layers = list(network.layers)
     return NetworkData(
         [PortData(port.name, list(port.shape), port.dtype.name) for port in network.inputs],
-        [_layer_data(layer, writer) for layer in layers],
+        [LayerData(layer.name, layer.trainable, writer.to_config(layer)) for layer in layers],
         [CallData(layers.index(call.layer), list(call.inputs)) for call in network.calls],
         list(network.outputs),
         list(network.names),
     )
-
-
-def _layer_data(layer: Layer, writer: Writer) -> LayerData:
-    if isinstance(layer, Model):
-        return LayerData(layer.name, layer.trainable, None, _network_data(layer.network, writer))
-    return LayerData(layer.name, layer.trainable, writer.to_config(layer))
 
 
 # ── reading ───────────────────────────────────────────────────────────────────────────────────────
@@ -167,11 +158,11 @@ def _read(
     return network, training, values
 
 
-def _network(data: NetworkData, reader: Reader, depth: int = 0) -> Network:
-    if depth > MAX_NESTED or max(len(data.calls), len(data.layers), len(data.inputs)) > MAX_CALLS:
+def _network(data: NetworkData, reader: Reader) -> Network:
+    if max(len(data.calls), len(data.layers), len(data.inputs)) > MAX_CALLS:
         raise _invalid("the network is too large")
     ports = tuple(_port(port) for port in data.inputs)
-    layers = [_layer(each, reader, depth) for each in data.layers]
+    layers = [_layer(each, reader) for each in data.layers]
     names = [layer.name for layer in layers]
     if len(set(names)) != len(names) or not all(names) or not data.calls:
         raise _invalid("its layers need a name each")
@@ -208,11 +199,8 @@ def _port(data: PortData) -> Port:
     return Port(data.name, tuple(data.shape), np.dtype(data.dtype))
 
 
-def _layer(data: LayerData, reader: Reader, depth: int) -> Layer:
-    inner = data.network
-    layer: Any = (
-        reader.from_config(data.config) if inner is None else Model(_network(inner, reader, depth + 1), {})
-    )
+def _layer(data: LayerData, reader: Reader) -> Layer:
+    layer = reader.from_config(data.config)
     if not isinstance(layer, Layer):
         raise _invalid(f"{data.name[:100]} is no layer")
     layer.name, layer.trainable = data.name, data.trainable

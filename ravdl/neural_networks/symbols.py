@@ -16,6 +16,7 @@ from ravop.errors import ArgumentError
 
 if TYPE_CHECKING:
     from ravdl.neural_networks.layers.layer import Layer
+    from ravdl.neural_networks.nested import Nested
 
 FLOAT = np.dtype(np.float32)
 _SERIAL = itertools.count()
@@ -38,15 +39,15 @@ class Symbol:
 
 @dataclass(frozen=True, eq=False)
 class SymbolCall:
-    """A layer at one place, and what it gets there."""
+    """A layer, or a whole model, at one place, and what it gets there."""
 
-    layer: Layer
+    layer: Layer | Nested
     inputs: tuple[Symbol, ...]
     serial: int = field(default_factory=lambda: next(_SERIAL))
     """Grows from call to call."""
 
 
-def called(layer: Layer, inputs: object) -> Symbol | list[Symbol]:
+def called(layer: Layer | Nested, inputs: object) -> Symbol | list[Symbol]:
     """The outputs of the layer for these symbols: one, or a list where the layer gives several.
 
     Raises `ArgumentError` for what is no symbol, and what the layer raises for shapes that it does not take.

@@ -316,7 +316,7 @@ def test_the_summary_tells_connections(capsys: pytest.CaptureFixture[str]) -> No
     assert "Dense_1#2" in told
     assert "words (int64)" in told
     siamese(encoder()).summary()
-    assert "Model_1#2" in capsys.readouterr().out
+    assert "Model_1_Dense_1#2" in capsys.readouterr().out
 
 
 # ── what is refused ───────────────────────────────────────────────────────────────────────────────
@@ -370,6 +370,7 @@ BAD: dict[str, tuple[type[Exception], str, Callable[[], object]]] = {
     "an input of no name": (ArgumentError, "does not name", lambda: two_towers().predict({"a": A, "b": B, "c": WORDS})),
     "inputs of two lengths": (ArgumentError, "differ in length", lambda: two_towers().predict([A, B[:9], WORDS])),
     "fractions for words": (DTypeError, "integers", lambda: two_towers().predict([A, B, WORDS + 0.5])),
+    "a word that is not there": (ArgumentError, "Embedding_1", lambda: two_towers().predict([A, B, WORDS + 1])),
     "words of another shape": (ShapeError, "words|shape", lambda: two_towers().predict([A, B, WORDS[:, :2]])),
     "one target too few": (ArgumentError, "2 outputs", lambda: two_towers().fit([A, B, WORDS], KINDS, 1, 5)),
     "targets of another length": (
