@@ -18,6 +18,7 @@ from onnx.reference import ReferenceEvaluator
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
 from ravop.engine.boundary import boundary, widen
+from ravop.engine.flaws import flawed
 from ravop.engine.lending import lend
 from ravop.errors import ComputeError, OutOfMemoryError
 from ravop.graph.serde import parse
@@ -148,7 +149,9 @@ def _load_onnxruntime(model: onnx.ModelProto, data: bytes, threads: int) -> _Loa
     options.log_severity_level = _FATAL_ONLY  # failures come back as exceptions, with the same text
     # A volunteer's machine is idle between operators and tasks, instead of burning a core to be a little faster.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    unwanted = ["NchwcTransformer"] if _trains_convolutions(model) else []
+    unwanted = flawed(_graphs(model))
+    if _trains_convolutions(model):
+        unwanted.append("NchwcTransformer")
     narrow = boundary(model)
     if narrow or not data:
         data = widen(model, narrow).SerializeToString()
@@ -183,11 +186,12 @@ def _trains_convolutions(model: onnx.ModelProto) -> bool:
 
 def _load_reference(model: onnx.ModelProto, data: bytes, threads: int) -> _Loaded:
     evaluator = ReferenceEvaluator(model)
-    return (
-        list(evaluator.input_names),
-        list(evaluator.output_names),
-        lambda inputs: evaluator.run(None, dict(inputs)),
-    )
+
+    def run(given: Mapping[str, Array]) -> Any:
+        with np.errstate(all="ignore"):  # infinities and NaN are values like others
+            return evaluator.run(None, dict(given))
+
+    return list(evaluator.input_names), list(evaluator.output_names), run
 
 
 _LOADERS: dict[EngineName, Callable[[onnx.ModelProto, bytes, int], _Loaded]] = {
