@@ -33,20 +33,23 @@ def lend(model: onnx.ModelProto, choices: dict[str, int], lacking: str) -> onnx.
     """The model with the nodes of the operators in `choices` computed in wider dtypes, those of `lacking` in the next wider one
     than before; None where there is none. `choices` keeps which of the wider dtypes each operator was given.
 
-    The engine may lack a kernel of an operator that it has put in place of those in the model; then all are lent to.
+    The engine may lack a kernel of an operator that it puts in the place of those in the model, such as those that Softmax is
+    defined by; then all are lent to.
     """
+    if lacking in _BOUND_TO_DTYPE:
+        return None
     flat = inliner.inline_local_functions(model) if model.functions else model
     held = set(_operators(flat.graph)) - _BOUND_TO_DTYPE
-    if lacking not in held:
-        others = held - choices.keys()
-        choices |= dict.fromkeys(others, 0)
-        return _widened(flat, choices) if others and lacking not in _BOUND_TO_DTYPE else None
-    for choice in range(choices.get(lacking, -1) + 1, _CHOICES):
-        choices[lacking] = choice
-        made = _widened(flat, choices)
-        if made is not None:
-            return made
-    return None
+    if lacking in held:
+        for choice in range(choices.get(lacking, -1) + 1, _CHOICES):
+            choices[lacking] = choice
+            made = _widened(flat, choices)
+            if made is not None:
+                return made
+        choices[lacking] = 0
+    others = held - choices.keys()
+    choices |= dict.fromkeys(others, 0)
+    return _widened(flat, choices) if others else None
 
 
 def _widened(model: onnx.ModelProto, operators: Mapping[str, int]) -> onnx.ModelProto | None:
