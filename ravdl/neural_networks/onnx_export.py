@@ -67,7 +67,21 @@ def trace(network: Network, weights: Mapping[str, Array]) -> ir.Model:
             (output,) = graph.apply("Identity", [output])
         output.value.name = f"{name}_output" if name in taken else name
         main.outputs.append(output.value)
+    for name, value in list(main.initializers.items()):
+        if name not in parameters:
+            _constant_node(main, value)
     return ir.Model(main, ir_version=IR_VERSION, producer_name=PRODUCER)
+
+
+def _constant_node(main: ir.Graph, value: ir.Value) -> None:
+    """A node in place of an initializer: only weights are initializers, which imports take for what can be trained."""
+    assert value.const_value is not None
+    assert value.name is not None
+    del main.initializers[value.name]
+    node = ir.node("Constant", [], {"value": value.const_value})
+    node.outputs[0].name, node.outputs[0].type, node.outputs[0].shape = value.name, value.type, value.shape
+    value.replace_all_uses_with(node.outputs[0])
+    main.insert_before(main[0], node)
 
 
 def _given(call: Call, values: Sequence[Op]) -> list[Op]:

@@ -98,7 +98,7 @@ class Attention(Attending):
         causal: no step attends to later ones.
         p: probability to drop a weight of attention in training.
 
-    Weights: `scale` of shape (), with `use_scale`.
+    Weights: `scale` of shape (1,), with `use_scale`.
     """
 
     def __init__(
@@ -118,7 +118,7 @@ class Attention(Attending):
         return ((steps, shapes[1][1]),)
 
     def weights(self) -> tuple[WeightSpec, ...]:
-        return (spec("scale", (), "ones"),) if self.use_scale else ()
+        return (spec("scale", (1,), "ones"),) if self.use_scale else ()
 
     def parameters(self) -> dict[str, Any]:
         return {"use_scale": self.use_scale, "causal": self.causal, "p": self.p}

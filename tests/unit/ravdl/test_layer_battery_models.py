@@ -55,6 +55,43 @@ def test_exported_models_give_in_onnx_runtime_what_predict_gives(graph: R.Graph)
                 )
 
 
+def test_exported_models_come_back_with_their_gradients(graph: R.Graph) -> None:
+    """What `R.import_onnx` makes of the file: outputs, and what flows back to inputs and weights."""
+    counts = {}
+    for name, case in CASES.items():
+        model, inputs, arrays = made(name, case)
+        weights = dict(zip(model.weight_names, arrays.values(), strict=True))
+        xs = [R.t(value) for value in inputs]
+        trained = [
+            f"{model.layers[0].name}_{spec.name}" for spec in model.layers[0].weights() if spec.trainable
+        ]
+        before = set(R.parameters())
+        found = R.import_onnx(to_bytes(trace(model.network, weights)), *xs)
+        given = {key: op for key, op in R.parameters().items() if key not in before}
+        assert len(given) == len(arrays), name
+        own = {key: R.t(value) for key, value in weights.items()}
+        layer = model.layers[0]
+        twin = layer.call_all(xs, {spec.name: own[layer.weight_name(spec)] for spec in layer.weights()})
+        pairs = []
+        for outputs, leaves in (
+            (found if isinstance(found, tuple) else (found,), list(given.values())),
+            (twin, list(own.values())),
+        ):
+            loss = sum(R.sum(y * cotangent(case, n)) for n, y in enumerate(outputs))
+            leaves = [op for key, op in zip(weights, leaves, strict=True) if key in trained]
+            leaves += [] if case.integers else xs
+            pairs.append([*outputs, *(R.grad(loss, leaves) if leaves else [])])
+        counts[name] = len(pairs[0])
+        for n, (mine, other) in enumerate(zip(*pairs, strict=True)):
+            mine.persist_op(f"{name} {n} imported")
+            other.persist_op(f"{name} {n} own")
+    results = R.run_local()
+    for name, count in counts.items():
+        for n in range(count):
+            imported, own = results[f"{name} {n} imported"], results[f"{name} {n} own"]
+            np.testing.assert_allclose(imported, own, err_msg=f"{name} {n}", rtol=1e-4, atol=1e-5)
+
+
 def alone(values: list[Any]) -> Any:
     return values[0] if len(values) == 1 else tuple(values)
 
