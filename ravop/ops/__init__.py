@@ -17,6 +17,7 @@ from ravop.ops import (
     elementary,
     indexing,
     joining,
+    learning,
     linalg,
     lists,
     logic,
@@ -42,6 +43,7 @@ from ravop.ops.create import *  # noqa: F403
 from ravop.ops.elementary import *  # noqa: F403
 from ravop.ops.indexing import *  # noqa: F403
 from ravop.ops.joining import *  # noqa: F403
+from ravop.ops.learning import *  # noqa: F403
 from ravop.ops.linalg import *  # noqa: F403
 from ravop.ops.lists import *  # noqa: F403
 from ravop.ops.logic import *  # noqa: F403
@@ -69,6 +71,7 @@ if not TYPE_CHECKING:  # a type checker takes what the stars bring; sums of list
         elementary,
         indexing,
         joining,
+        learning,
         linalg,
         lists,
         logic,

@@ -13,7 +13,7 @@ from ravop.graph.op import Op, Operand
 from ravop.ops.arithmetic import abs
 from ravop.ops.catalogue import Axes, axes_of, axis_of, cast, common, floats, node, operator, scalar
 from ravop.ops.compare import where
-from ravop.ops.create import eye, stop_gradient
+from ravop.ops.create import stop_gradient
 from ravop.ops.elementary import sqrt
 from ravop.ops.linalg.matrices import batched, change, epsilon, formed, matrices, turned
 from ravop.ops.linalg.products import matmul
@@ -53,16 +53,14 @@ def pinv(a: Operand, rcond: float | None = None) -> Op:
 
 
 def _derivative(a: Op, x: Op, d: Op) -> Op:
-    """Of the pseudo-inverse x of a in direction d."""
-    m, n = a.static_shape[-2:]
+    """Of the pseudo-inverse x of a in direction d: x xᵀ dᵀ (I − a x) + (I − x a) dᵀ xᵀ x − x d x, without large squares."""
     dt, xt = turned(d), turned(x)
-    rows = eye(m, dtype=a.dtype) - matmul(a, x)
-    columns = eye(n, dtype=a.dtype) - matmul(x, a)
-    return (
-        matmul(matmul(matmul(x, xt), dt), rows)
-        + matmul(columns, matmul(dt, matmul(xt, x)))
-        - matmul(x, matmul(d, x))
-    )
+    high = x.static_shape[-2] > x.static_shape[-1]
+    left = matmul(x, matmul(xt, dt)) if high else matmul(matmul(x, xt), dt)
+    right = matmul(dt, matmul(xt, x)) if high else matmul(matmul(dt, xt), x)
+    left = left - matmul(matmul(left, a), x)
+    right = right - matmul(x, matmul(a, right))
+    return left + right - matmul(x, matmul(d, x))
 
 
 def _thin(a: Op) -> SVDResult:
