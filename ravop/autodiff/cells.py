@@ -128,9 +128,8 @@ class LSTM(Cell):
         cells, before = self._cells(f, i * g)
         tanh = node("Tanh", [cells])
         # The gradient of each gate is the gradient of c, or for o that of h, times a factor that no other step decides.
-        gate_slopes = gates * (1 - gates)
-        i_slope, o_slope, f_slope = pieces(gate_slopes * node("Concat", [g, tanh, before], axis=2), 2, 3)
-        factors = node("Concat", [i_slope, o_slope, f_slope, i * (1 - g * g)], axis=2)
+        slopes = gates * (1 - gates) * node("Concat", [g, tanh, before], axis=2)
+        factors = node("Concat", [slopes, i * (1 - g * g)], axis=2)
         by_tanh = o * (1 - tanh * tanh)
 
         def step(by: Tree, given: Tree) -> tuple[Tree, Tree]:

@@ -51,9 +51,10 @@ def _recurrent(n: NodeView, kind: type[Cell], by_y: Op | None, by_h: Op | None, 
         _direction(n, kind, x, position, backwards, batch_first, (by_y, by_h, by_c))
         for position, backwards in enumerate(_DIRECTIONS[n.attribute("direction", "forward")])
     ]
-    by_x = total([each[0] for each in found])
     results: list[Op | None] = [None] * len(n.inputs)
-    results[X] = permute(by_x, [1, 0, 2]) if batch_first else by_x
+    if n.wanted(X):
+        by_x = total([each[X] for each in found])
+        results[X] = permute(by_x, [1, 0, 2]) if batch_first else by_x
     for place, axis in ((W, 0), (R, 0), (B, 0), (H0, int(batch_first)), (C0, int(batch_first))):
         if n.wanted(place):
             parts = [_with_axis(each[place], axis) for each in found]
@@ -109,8 +110,10 @@ def _direction(
     )  # fmt: skip
     cell = kind(n, position, steps)
     back = cell.back(series(by[0]), state(by[1]), state(by[2]))
-    by_x = _product(back.by_w, steps.w)
-    found = {X: turned(by_x) if backwards else by_x, H0: back.by_h0}
+    found = {H0: back.by_h0}
+    if n.wanted(X):
+        by_x = _product(back.by_w, steps.w)
+        found[X] = turned(by_x) if backwards else by_x
     if back.by_c0 is not None:
         found[C0] = back.by_c0
     if n.wanted(W):
