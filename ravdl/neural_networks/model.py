@@ -113,6 +113,19 @@ class NeuralNetwork:
             name = layer.weight_name(spec)
             self._weights.values[name] = spec.initializer(spec.shape, generator_for(self.seed, name))
 
+    def pop(self) -> Layer:
+        """Take off the last layer, whose output is the model's, such as to `add` another head. → that layer, without weights.
+
+        Raises `ArgumentError` where there is no such layer, `GraphStateError` when newer weights are in a graph
+        (`fetch_weights()` brings them).
+        """
+        self.get_weights()  # refuses while they are elsewhere
+        network, layer = self._built().shortened()
+        self._weights.forget({layer.weight_name(spec) for spec in layer.weights()})
+        layer.leave()
+        self.network, self._nested = network, None
+        return layer
+
     def __call__(self, inputs: Any) -> Any:
         """The model within another one: `y = model(x)`, with its weights as they are now; called again it is the same,
         shared one. What the other model then trains are weights of its own, such as `Model_1_Dense_1_W`.
@@ -250,10 +263,12 @@ class NeuralNetwork:
             validate = lambda weights: measure(weights | frozen)  # noqa: E731
         return prefix, run(Start(state, frozen, self._weights.op, n_epochs, validate))
 
-    def train_on_batch(self, X: Any, y: Any) -> Op:
-        """One training step on these samples. → the loss, a scalar op."""
+    def train_on_batch(
+        self, X: Any, y: Any, sample_weight: Any = None, class_weight: Mapping[int, float] | None = None
+    ) -> Op:
+        """One training step on these samples, see `fit`. → the loss, a scalar op."""
         graph, recipe = current_graph(), self._recipe()
-        samples = self._samples(X, y)
+        samples = self._samples(X, y, sample_weight, class_weight)
         state, frozen = self._state(graph, recipe)
         state, measured = recipe.step(state, frozen, samples.slice(0, samples.count))
         self._weights.moved(recipe.tensors(state), False, "")
@@ -275,12 +290,12 @@ class NeuralNetwork:
         """The loss over these samples in inference mode, a scalar op."""
         return self.evaluate(X, y)["loss"]
 
-    def evaluate(self, X: Any, y: Any) -> Measures:
+    def evaluate(self, X: Any, y: Any, sample_weight: Any = None) -> Measures:
         """Loss and metrics over all samples in inference mode. → scalar ops by name, to be persisted as
         wanted.
         """
         weights, recipe = self._all_weights(current_graph()), self._recipe()
-        return evaluation(recipe.measure, self._samples(X, y))(weights)
+        return evaluation(recipe.measure, self._samples(X, y, sample_weight))(weights)
 
     # ── weights ───────────────────────────────────────────────────────────────────────────────────
     def get_weights(self) -> list[Array]:

@@ -148,6 +148,18 @@ class Network:
         made = start.called(layer, start.outputs)
         return replace(made, outputs=made.calls[-1].outputs, names=())
 
+    def shortened(self) -> tuple[Network, Layer]:
+        """The network without the layer that gives its one output, and that layer. Raises `ArgumentError`."""
+        last = self.calls[-1]
+        if self.outputs != last.outputs or len(last.inputs) != 1 or last.number:
+            raise ArgumentError(
+                "the model has no last layer that could be taken off",
+                expected="one output, from a layer with one input and one place",
+                received=", ".join(self.output_names),
+                hint="make another model between symbols: NeuralNetwork(..., inputs=…, outputs=…)",
+            )
+        return replace(self, calls=self.calls[:-1], outputs=last.inputs, names=()), last.layer
+
     def called(self, layer: Layer, inputs: tuple[int, ...]) -> Network:
         """The network with one more call of a layer that has a name and its shapes; the outputs stay."""
         first = len(self.shapes)

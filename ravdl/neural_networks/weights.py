@@ -111,6 +111,15 @@ class Weights:
         self.values = {name: np.asarray(fetch(self.source.prefix + name)) for name in self.source.names}
         self.source = None
 
+    def forget(self, names: set[str]) -> None:
+        """Drop these weights, with what the optimizer remembers of them, and what a strategy remembers."""
+        self.values = {
+            name: value
+            for name, value in self.values.items()
+            if name not in names and name.rpartition("_")[0] not in names and not name.startswith(KEPT)
+        }
+        self._live = None
+
     def replace(self, names: Sequence[str], arrays: Sequence[object]) -> None:
         """Give the weights `names` new values; the optimizer's memory stays as last known.
 

@@ -168,6 +168,10 @@ class Layer:
         self.take(input_shape if several else [input_shape])  # type: ignore[arg-type, list-item]
         self.name = name
 
+    def leave(self) -> None:
+        """Be free for another model."""
+        self.name, self.input_shapes, self.output_shapes = "", (), ()
+
     def shape_after(self, input_shape: Shape) -> Shape:
         """The shape of the output for one sample of this shape. Raises `ShapeError`."""
         return input_shape

@@ -4,6 +4,7 @@ PyTorch's counterparts are, by every strategy, and exported.
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,7 @@ from ravdl.neural_networks.layers import (
 from ravdl.neural_networks.loss_functions import CrossEntropy, Huber, SquareLoss
 from ravdl.neural_networks.optimizers import Adam
 from ravdl.strategies import Average, DataParallel, LocalSGD, Sequential
-from ravop.errors import ArgumentError, DTypeError, ShapeError
+from ravop.errors import ArgumentError, DTypeError, GraphStateError, ShapeError
 
 RNG = np.random.default_rng(21)
 N = 44
@@ -254,6 +255,54 @@ def test_what_is_frozen_within_a_model_stays(graph: R.Graph) -> None:
     after = dict(zip(nested.weight_names, nested.fetch_weights(R.run_local().__getitem__), strict=True))
     np.testing.assert_array_equal(after["Model_1_Dense_1_W"], before[0])
     assert not np.array_equal(after["Model_1_BatchNormalization_1_gamma"], before[2])
+
+
+def test_the_last_activation_within_a_model_is_known(graph: R.Graph) -> None:
+    x = Input(6)
+    inner = model_of(x, Dense(4, activation="softmax")(x), CrossEntropy)
+    a = Input(6)
+    outer = model_of(a, inner(a), CrossEntropy)
+    outer.test_on_batch(1000 * A, KINDS).persist_op("loss")
+    w, b = outer.get_weights()
+    np.testing.assert_array_equal(w, inner.get_weights()[0])
+    expected = F.cross_entropy(torch.tensor(1000 * A @ w + b), torch.tensor(KINDS))
+    np.testing.assert_allclose(R.run_local()["loss"], expected.item(), rtol=1e-4)
+
+
+def test_another_head(graph: R.Graph) -> None:
+    model = NeuralNetwork(Adam(), SquareLoss, seed=3)
+    model.add(Dense(5, input_shape=(6,), activation="tanh"))
+    model.add(Dense(1))
+    model.fit(A, SIZES, 2, BATCH, save_model=True, strategy=LocalSGD(2, 2))
+    with pytest.raises(GraphStateError, match="not here"):
+        model.pop()
+    w, *_ = model.fetch_weights(R.run_local().__getitem__)
+    head = model.pop()
+    assert head.name == ""
+    model.add(Dense(4))
+    assert model.weight_names == ("Dense_1_W", "Dense_1_w0", "Dense_2_W", "Dense_2_w0")
+    np.testing.assert_array_equal(model.get_weights()[0], w)
+    R.Graph(name="another head")
+    model.fit(A, np.stack([SIZES] * 4, 1), 1, BATCH)
+    model.predict(A).persist_op("y")
+    assert R.run_local()["y"].shape == (N, 4)
+    NeuralNetwork(Adam(), SquareLoss, inputs=(x := Input(9)), outputs=head(x))
+    with pytest.raises(ArgumentError, match="no last layer"):
+        two_towers().pop()
+
+
+def test_a_graph_of_layers_is_pickled_with_its_state(graph: R.Graph) -> None:
+    def fitted(model: NeuralNetwork) -> Any:
+        R.Graph(name="fit")
+        history = model.fit([A, B], SIZES, 2, BATCH, save_model=True)
+        fetch = R.run_local().__getitem__
+        model.fetch_weights(fetch)
+        return history.read_from(fetch).loss
+
+    model = siamese(encoder())
+    fitted(model)
+    back = pickle.loads(pickle.dumps(model))
+    np.testing.assert_array_equal(fitted(back), fitted(model))
 
 
 # ── smaller things ────────────────────────────────────────────────────────────────────────────────

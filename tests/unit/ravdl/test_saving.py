@@ -22,7 +22,9 @@ from ravdl.neural_networks.layers import (
     Dropout,
     Embedding,
     Flatten,
+    Layer,
 )
+from ravdl.neural_networks.loss import FunctionLoss
 from ravdl.neural_networks.loss_functions import LOSSES, CrossEntropy, Huber, SquareLoss
 from ravdl.neural_networks.metrics import METRIC_CLASSES, METRICS, FunctionMetric, TopKAccuracy
 from ravdl.neural_networks.optimizers import OPTIMIZERS, Adam, RMSprop
@@ -151,6 +153,33 @@ def test_values_of_configs_come_back(value: Any) -> None:
     back = from_config(json.loads(json.dumps(to_config(value), allow_nan=False)), {})
     np.testing.assert_equal(back, value)
     assert isinstance(value, np.generic) or type(back) is type(value)
+
+
+class Doubled(Layer):
+    """A layer of somebody's own."""
+
+    def __init__(self, times: float, input_shape: object = None) -> None:
+        super().__init__(input_shape)
+        self.times = times
+
+    def parameters(self) -> dict[str, Any]:
+        return {"times": self.times}
+
+    def call(self, x: R.Op, weights: Any) -> R.Op:
+        return x * self.times
+
+
+def test_classes_of_ones_own_have_to_be_given(tmp_path: Path) -> None:
+    model = NeuralNetwork(Adam(), FunctionLoss(distance), metrics=[])
+    model.add(Doubled(2.5, input_shape=(3,)))
+    model.add(Dense(1))
+    path = model.save(tmp_path / "m")
+    with pytest.raises(ArgumentError, match="Doubled"):
+        load_model(path, {"distance": distance})
+    with pytest.raises(ArgumentError, match="distance"):
+        load_model(path, {"Doubled": Doubled})
+    back = load_model(path, {"Doubled": Doubled, "distance": distance})
+    assert repr(back.layers) == repr(model.layers)
 
 
 # ── what is refused ───────────────────────────────────────────────────────────────────────────────
