@@ -1,49 +1,42 @@
-"""`NeuralNetwork`: layers, their weights, and what one does with them."""
+"""`NeuralNetwork`: a model, and what one does with it: train, predict, measure, save, export."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
-from typing import Any, TypeVar
-
-import msgspec
+from typing import Any
 
 import ravop as R
-from ravdl.neural_networks import history, summary
+from ravdl.neural_networks import history
+from ravdl.neural_networks.architecture import Architecture, checked
 from ravdl.neural_networks.callbacks import Callback
 from ravdl.neural_networks.checks import checked_inputs, checked_pair, checked_samples, checked_size
 from ravdl.neural_networks.data import Samples
 from ravdl.neural_networks.forward import predict
 from ravdl.neural_networks.heads import Heads
 from ravdl.neural_networks.history import History
-from ravdl.neural_networks.initializers import generator_for
-from ravdl.neural_networks.layers import Layer
-from ravdl.neural_networks.layers.arguments import Shape, positive
+from ravdl.neural_networks.layers.arguments import positive
 from ravdl.neural_networks.loop import evaluation, infer
 from ravdl.neural_networks.loss import Loss
-from ravdl.neural_networks.nested import Nested
-from ravdl.neural_networks.network import Network, Port
+from ravdl.neural_networks.network import Network
 from ravdl.neural_networks.onnx_export import export
 from ravdl.neural_networks.optimizers import Optimizer
 from ravdl.neural_networks.packing import packs
 from ravdl.neural_networks.reading import network_from
 from ravdl.neural_networks.saving import write_model
-from ravdl.neural_networks.symbols import Symbol, called
 from ravdl.neural_networks.training import Measures, Recipe, State
-from ravdl.neural_networks.weights import Fetch, Weights
+from ravdl.neural_networks.weights import Fetch
 from ravdl.strategies.kinds import AUTO, Strategy, checked_strategy
 from ravdl.strategies.run import Finished, Start, decided, prepared
-from ravop.errors import ArgumentError, GraphStateError, RavenError, error_from_problem
+from ravop.errors import RavenError
 from ravop.graph import Op
 from ravop.graph.graph import Graph, current_graph
-from ravop.graph.source import describe, located, user_line
+from ravop.graph.source import located
 from ravop.protocol.tensors import Array
 
-T = TypeVar("T")
 
-
-class NeuralNetwork:
+class NeuralNetwork(Architecture):
     """A model: layers in a row (`add`), or any graph of layers between inputs and outputs (the functional form).
 
     Nothing is computed here: `fit`, `predict` and their like add ops to the current graph (`ravop.Graph`).
@@ -76,69 +69,18 @@ class NeuralNetwork:
         outputs: Any = None,
         loss_weights: Any = None,
     ) -> None:
-        self.optimizer = _checked(optimizer, Optimizer, "optimizer", "Adam()")
+        super().__init__(seed)
+        self.optimizer = checked(optimizer, Optimizer, "optimizer", "Adam()")
         self.heads = Heads(loss, metrics, loss_weights)
         self.validation_data = (
             None if validation_data is None else checked_pair(validation_data, "validation_data")
         )
-        self.seed = seed
-        self._weights = Weights()
-        self.network = Network()
-        self._nested: Nested | None = None
         if inputs is not None or outputs is not None:
             self.network, brought = network_from(inputs, outputs)
             self.heads.of(self.network)
             for layer in self.network.layers:
                 self._start(layer)
             self._weights.values |= brought
-
-    # ── the architecture ──────────────────────────────────────────────────────────────────────────
-    def add(self, layer: Layer | Symbol) -> None:
-        """Append a layer, and start its weights; or, first of all, `Input(shape)`. Raises `ShapeError` or `ArgumentError`."""
-        if isinstance(layer, Symbol) and not self.network.inputs and layer.call is None:
-            self.network = Network((Port(layer.name or "input", layer.shape, layer.dtype),), (), (0,))
-            return
-        layer = _checked(layer, Layer, "layer", "Dense(10)")
-        name = self.network.next_name(layer)
-        try:
-            self.network = self.network.appended(layer, name)
-        except RavenError as error:
-            place = {"op": name, "source": describe(user_line())}
-            raise error_from_problem(msgspec.structs.replace(error.problem, **place)) from None
-        self._start(layer)
-
-    def _start(self, layer: Layer) -> None:
-        """Draw the layer's weights."""
-        for spec in layer.weights():
-            name = layer.weight_name(spec)
-            self._weights.values[name] = spec.initializer(spec.shape, generator_for(self.seed, name))
-
-    def pop(self) -> Layer:
-        """Take off the last layer, whose output is the model's, such as to `add` another head. → that layer, without weights.
-
-        Raises `ArgumentError` where there is no such layer, `GraphStateError` when newer weights are in a graph
-        (`fetch_weights()` brings them).
-        """
-        self.get_weights()  # refuses while they are elsewhere
-        network, layer = self._built().shortened()
-        self._weights.forget({layer.weight_name(spec) for spec in layer.weights()})
-        layer.leave()
-        self.network, self._nested = network, None
-        return layer
-
-    def __call__(self, inputs: Any) -> Any:
-        """The model within another one: `y = model(x)`, with its weights as they are now; called again it is the same,
-        shared one. What the other model then trains are weights of its own, such as `Model_1_Dense_1_W`.
-        """
-        if self._nested is None:
-            values = dict(zip(self.weight_names, self.get_weights(), strict=True))
-            self._nested = Nested(self._built(), values)
-        return called(self._nested, inputs)
-
-    @property
-    def layers(self) -> list[Layer]:
-        """Each layer once, in the order in which they were added or called."""
-        return list(self.network.layers)
 
     @property
     def loss(self) -> Loss:
@@ -150,35 +92,6 @@ class NeuralNetwork:
         """Names of what is measured beside the loss."""
         heads = self.heads.of(self.network) if self.network.calls else self.heads.of(None)
         return tuple(head.prefix + metric.name for head in heads for metric in head.metrics)
-
-    @property
-    def input_shape(self) -> Shape:
-        """Of one sample (of the first input). Raises `ArgumentError` for a model without layers."""
-        return self._built().inputs[0].shape
-
-    @property
-    def output_shape(self) -> Shape:
-        """Of one prediction (of the first output)."""
-        return self._built().output_shapes[0]
-
-    @property
-    def weight_names(self) -> tuple[str, ...]:
-        """Of all weights, in the order of `get_weights()`."""
-        return tuple(self.network.weights())
-
-    def set_trainable(self, trainable: bool) -> None:
-        """Freeze all layers, or thaw them. One layer: `model.layers[0].trainable = False`.
-
-        A frozen layer keeps its weights and running statistics, and works as in inference.
-        """
-        for layer in self.layers:
-            layer.trainable = bool(trainable)
-
-    def summary(self, name: str = "Model summary") -> None:
-        """Print a table of the layers with their output shapes and parameters, and what they are connected to where they
-        are not in a row.
-        """
-        summary.show(self._built(), name)
 
     # ── training ──────────────────────────────────────────────────────────────────────────────────
     def fit(
@@ -297,42 +210,6 @@ class NeuralNetwork:
         weights, recipe = self._all_weights(current_graph()), self._recipe()
         return evaluation(recipe.measure, self._samples(X, y, sample_weight))(weights)
 
-    # ── weights ───────────────────────────────────────────────────────────────────────────────────
-    def get_weights(self) -> list[Array]:
-        """Copies of the weights, in the order of `weight_names`.
-
-        Raises `GraphStateError` when newer ones are in a graph: `fetch_weights()` brings them.
-        """
-        source = self._weights.source
-        if source is not None:
-            raise GraphStateError(
-                "the newest weights are not here",
-                received=f"weights trained in graph {source.graph_id}",
-                hint="call fetch_weights() when the training is done"
-                if source.names
-                else "train with fit(..., save_model=True)",
-            )
-        return [self._weights.values[name].copy() for name in self.weight_names]
-
-    def set_weights(self, weights: Sequence[Any]) -> None:
-        """Replace all weights, in the order of `weight_names`. Raises `ArgumentError`, `ShapeError`."""
-        self._weights.replace(self.weight_names, weights)
-
-    def fetch_weights(self, fetch: Fetch | None = None) -> list[Array]:
-        """Bring the trained weights, and the optimizer's memory, here. → `get_weights()`.
-
-        Args:
-            fetch: from a persisted name to its value, for another place than the coordinator:
-                `model.fetch_weights(ravop.run_local().__getitem__)`.
-        Raises:
-            GraphStateError: they were not kept (`save_model=False`).
-            NotComputedError: the training is not done.
-        """
-        source = self._weights.source
-        if source is not None:
-            self._weights.fetch(fetch or history.coordinator(source.graph_id))
-        return self.get_weights()
-
     def get_onnx_model(self, name: str, fetch: Fetch | None = None) -> Path:
         """Write the model for inference, with the newest weights, to `name` + `.onnx` in ONNX's format. → its path.
 
@@ -375,16 +252,6 @@ class NeuralNetwork:
         return model
 
     # ── inside ────────────────────────────────────────────────────────────────────────────────────
-    def _built(self) -> Network:
-        if not self.network.calls:
-            raise ArgumentError(
-                "the model has no layers",
-                expected="at least one",
-                received="none",
-                hint="call model.add(Dense(...))",
-            )
-        return self.network
-
     def _recipe(self) -> Recipe:
         network = self._built()
         heads = self.heads.of(network)
@@ -399,18 +266,8 @@ class NeuralNetwork:
         network = self._built()
         return checked_samples(X, y, network, self.heads.of(network), sample_weight, class_weight)
 
-    def _all_weights(self, graph: Graph) -> dict[str, Op]:
-        self._weights.open(graph, lambda source: history.coordinator(source.graph_id))
-        return {name: self._weights.known(name) for name in self.weight_names}
-
     def _state(self, graph: Graph, recipe: Recipe) -> tuple[State, dict[str, Op]]:
         """What training moves, and the weights that it does not."""
         weights, moved = self._all_weights(graph), self.network.moving()
         state = recipe.state({name: weights[name] for name in moved}, self._weights.op)
         return state, {name: op for name, op in weights.items() if name not in moved}
-
-
-def _checked(value: object, kind: type[T], what: str, example: str) -> T:
-    if not isinstance(value, kind):
-        raise ArgumentError(f"this is no {what}", expected=f"such as {example}", received=repr(value))
-    return value

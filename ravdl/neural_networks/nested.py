@@ -9,6 +9,8 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 
+import numpy as np
+
 from ravdl.neural_networks.layers.arguments import Shape
 from ravdl.neural_networks.layers.layer import Layer
 from ravdl.neural_networks.network import Network
@@ -22,6 +24,12 @@ class Nested:
     def __init__(self, network: Network, values: Mapping[str, Array]) -> None:
         self.network = network
         self.values = dict(values)
+
+    def starts_with(self, network: Network, values: Mapping[str, Array]) -> bool:
+        """Whether it is this network with these weights."""
+        return network is self.network and all(
+            np.array_equal(values[n], own) for n, own in self.values.items()
+        )
 
     def take(self, shapes: Sequence[Shape]) -> tuple[Shape, ...]:
         """The shapes of the outputs. Raises `ArgumentError`, `ShapeError` for inputs that the model does not take."""
