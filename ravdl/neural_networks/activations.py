@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
+
 import ravop as R
 from ravop.errors import ArgumentError, ShapeError
 from ravop.graph import Op
@@ -72,6 +74,37 @@ def squareplus(x: Op, b: float = 4.0) -> Op:
     return (x + R.sqrt(x * x + b)) * 0.5
 
 
+def sparse_plus(x: Op) -> Op:
+    """0 up to −1, x from 1 on, between them (x + 1)² / 4 (Keras)."""
+    return R.square(R.clip(x, -1.0, 1.0) + 1.0) * 0.25 + R.relu(x - 1.0)
+
+
+def sparse_sigmoid(x: Op) -> Op:
+    """(x + 1) / 2, kept between 0 and 1 (Keras)."""
+    return R.clip((x + 1.0) * 0.5, 0.0, 1.0)
+
+
+def sparsemax(x: Op) -> Op:
+    """The probabilities nearest to x along the last axis, many of them 0 (Martins & Astudillo 2016).
+
+    max(x − τ, 0), where τ makes the sum 1: (Σ x over the k largest − 1) / k, for the largest k at which the k-th is above
+    the τ of k.
+    """
+    size = x.shape[-1]
+    assert isinstance(size, int)
+    ranks = x.graph.constant(np.arange(1, size + 1, dtype=x.dtype))
+    fixed = R.stop_gradient(x)
+    largest, _ = x.graph.apply("TopK", [fixed, x.graph.integers([size])])  # R.top_k needs to know the batch
+    above = largest * ranks + 1.0 > R.cumsum(largest, axis=-1)
+    kept = R.astype(above, x.dtype)
+    count = R.sum(kept, axis=-1, keepdims=True)
+    threshold = (R.sum(largest * kept, axis=-1, keepdims=True) - 1.0) / count
+    support = R.astype(fixed > threshold, x.dtype)
+    # as threshold, and with a gradient
+    moving = (R.sum(x * support, axis=-1, keepdims=True) - 1.0) / count
+    return (x - moving) * support
+
+
 def log_sigmoid(x: Op) -> Op:
     """log(sigmoid(x)), without overflow."""
     return -R.softplus(-x)
@@ -90,6 +123,7 @@ ACTIVATIONS: dict[str, Callable[[Op], Op]] = {
     "gelu_tanh": gelu_tanh,
     "hard_shrink": hard_shrink,
     "hard_sigmoid": R.hard_sigmoid,
+    "hard_silu": hard_swish,
     "hard_swish": hard_swish,
     "hard_tanh": hard_tanh,
     "leaky_relu": R.leaky_relu,
@@ -102,15 +136,18 @@ ACTIVATIONS: dict[str, Callable[[Op], Op]] = {
     "soft_shrink": soft_shrink,
     "softplus": R.softplus,
     "softsign": R.softsign,
+    "sparse_plus": sparse_plus,
+    "sparse_sigmoid": sparse_sigmoid,
+    "sparsemax": sparsemax,
     "squareplus": squareplus,
     "swish": R.silu,
     "tanh_shrink": tanh_shrink,
     "thresholded_relu": thresholded_relu,
 }
-"""Each takes an op of shape (batch, …) and gives one of the same shape; softmax and log_softmax are over the last axis,
-all others work element by element."""
+"""Each takes an op of shape (batch, …) and gives one of the same shape; softmax, log_softmax and sparsemax are over the last
+axis, all others work element by element."""
 
-OVER_LAST_AXIS = ("softmax", "log_softmax")
+OVER_LAST_AXIS = ("softmax", "log_softmax", "sparsemax")
 """Those that mix the elements of the last axis."""
 
 

@@ -11,6 +11,7 @@ from layer_cases import Case, Shape, one
 
 from ravdl.neural_networks.layers import (
     ELU,
+    GLU,
     Activation,
     Add,
     AlphaDropout,
@@ -62,6 +63,7 @@ ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"),
     "hard_shrink": F.hardshrink,
     "hard_sigmoid": F.hardsigmoid,
+    "hard_silu": F.hardswish,
     "hard_swish": F.hardswish,
     "hard_tanh": F.hardtanh,
     "leaky_relu": F.leaky_relu,
@@ -74,11 +76,25 @@ ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "soft_shrink": F.softshrink,
     "softplus": F.softplus,
     "softsign": F.softsign,
+    "sparse_plus": lambda x: torch.where(x <= -1, 0, torch.where(x < 1, (x + 1) ** 2 / 4, x)),
+    "sparse_sigmoid": lambda x: F.hardtanh(x + 1, 0, 2) / 2,
+    "sparsemax": lambda x: nearest_probabilities(x),
     "squareplus": lambda x: (x + torch.sqrt(x * x + 4)) / 2,
     "swish": F.silu,
     "tanh_shrink": F.tanhshrink,
     "thresholded_relu": lambda x: F.threshold(x, 1, 0),
 }
+
+
+def nearest_probabilities(x: torch.Tensor) -> torch.Tensor:
+    """The projection onto the simplex, found by halving the interval in which its threshold lies."""
+    low, high = x.detach().amax(-1, keepdim=True) - 1, x.detach().amax(-1, keepdim=True)
+    for _ in range(60):
+        middle = (low + high) / 2
+        over = torch.relu(x.detach() - middle).sum(-1, keepdim=True) > 1
+        low, high = torch.where(over, middle, low), torch.where(over, high, middle)
+    support = (x.detach() > high).to(x.dtype)
+    return (x - ((x * support).sum(-1, keepdim=True) - 1) / support.sum(-1, keepdim=True)) * support
 
 
 def activated(name: str) -> Case:
@@ -135,6 +151,8 @@ CASES: dict[str, Case] = {
         lambda: ThresholdedReLU(0.4), (3, 7), (3, 7), lambda x, w, t: F.threshold(x, 0.4, 0)
     ),
     "softmax of channels": one(lambda: Softmax(1), (3, 4, 2), (3, 4, 2), lambda x, w, t: torch.softmax(x, 1)),
+    "glu": one(GLU, (3, 8), (3, 4), lambda x, w, t: F.glu(x)),
+    "glu of channels": one(lambda: GLU(1), (4, 3, 2), (2, 3, 2), lambda x, w, t: F.glu(x, 1)),
     "softmax": one(Softmax, (5,), (5,), lambda x, w, t: torch.softmax(x, -1)),
     # ── elements moved ──
     "identity": one(Identity, (4, 3), (4, 3), lambda x, w, t: 1 * x),

@@ -5,6 +5,7 @@
 
 from ravdl.neural_networks.layers.activation import (
     ELU,
+    GLU,
     Activation,
     LeakyReLU,
     PReLU,
@@ -95,6 +96,7 @@ from ravdl.neural_networks.layers.wrappers import Bidirectional, TimeDistributed
 
 __all__ = [
     "ELU",
+    "GLU",
     "GRU",
     "LAYERS",
     "LSTM",

@@ -159,6 +159,35 @@ class ThresholdedReLU(Layer):
         return x * R.astype(x > self.theta, x.dtype)
 
 
+class GLU(Layer):
+    """Gated linear units: the first half of the elements along `axis`, times the sigmoid of the second half
+    (Dauphin et al. 2017). The axis, counted with the batch as axis 0, has an even size; the output half of it.
+    """
+
+    def __init__(self, axis: int = -1, input_shape: object = None) -> None:
+        super().__init__(input_shape)
+        self.axis = whole(axis, "axis")
+
+    def shape_after(self, input_shape: Shape) -> Shape:
+        axis = axis_after_batch(self.axis, input_shape, "GLU") - 1
+        if input_shape[axis] % 2:
+            raise ShapeError(
+                "GLU cuts its input in halves",
+                expected=f"an even size along axis {self.axis}",
+                received=input_shape,
+            )
+        return (*input_shape[:axis], input_shape[axis] // 2, *input_shape[axis + 1 :])
+
+    def parameters(self) -> dict[str, Any]:
+        return {"axis": self.axis}
+
+    def call(self, x: Op, weights: Mapping[str, Op]) -> Op:
+        axis = axis_after_batch(self.axis, self.input_shape, "GLU")
+        before = (slice(None),) * axis
+        half = self.output_shape[axis - 1]
+        return x[(*before, slice(half))] * R.sigmoid(x[(*before, slice(half, None))])
+
+
 class Softmax(Layer):
     """exp(x) / Σ exp(x) along `axis`, counted with the batch as axis 0: `Softmax(axis=1)` over the channels of images.
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from ravdl.neural_networks.layers.activation import (
     ELU,
+    GLU,
     Activation,
     LeakyReLU,
     PReLU,
@@ -129,6 +130,7 @@ LAYERS: dict[str, type[Layer]] = {
         ELU,
         Embedding,
         Flatten,
+        GLU,
         GRU,
         GaussianDropout,
         GaussianNoise,

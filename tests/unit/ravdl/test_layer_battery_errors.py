@@ -121,6 +121,7 @@ INPUTS: dict[str, tuple[type[RavenError], Callable[[], Layer], list[tuple[int, .
     "keys without values": (ShapeError, lambda: L.MultiHeadAttention(2, 2), [(5, 4), (3, 4), (2, 4)]),
     "four inputs of attention": (ArgumentError, lambda: L.MultiHeadAttention(2, 2), [(5, 4)] * 4),
     "axis beyond": (ShapeError, lambda: L.Softmax(3), [(5, 4)]),
+    "halves of three": (ShapeError, L.GLU, [(3,)]),
     "axis of a norm beyond": (ShapeError, lambda: L.LayerNormalization(-4), [(5, 4)]),
     "axis of an unit beyond": (ShapeError, lambda: L.UnitNormalization(2), [(5,)]),
     "rms of nothing": (ShapeError, lambda: L.RMSNormalization(2), [(5,)]),
