@@ -68,7 +68,8 @@ class Architecture:
 
     def __call__(self, inputs: Any) -> Any:
         """The model within another one: `y = model(x)`, with its weights as they are now; called again it is the same,
-        shared one, as long as its weights are the same. What the other model then trains are weights of its own, such as `Model_1_Dense_1_W`.
+        shared one, as long as these are the same. What the other model then trains are weights of its own, such as
+        `Model_1_Dense_1_W`.
         """
         values = dict(zip(self.weight_names, self.get_weights(), strict=True))
         if self._nested is None or not self._nested.starts_with(self._built(), values):
