@@ -96,9 +96,12 @@ def weight_gradient(x: Op, g: Op, windows: Windows, group: int) -> Op:
     channels, filters = x.static_shape[1], g.static_shape[1]
     if group == channels == filters > 1:
         return depthwise_weight_gradient(x, g, windows)
-    if group > 1 or len(windows.kernel) != 2:
+    few = channels // group < _FEW_CHANNELS
+    if group > 1 and few:
         return _by_convolution(x, g, windows, group)
-    return (_by_planes if channels < _FEW_CHANNELS else _by_rows)(x, g, windows)
+    if group > 1:
+        return _by_groups(x, g, windows, group)
+    return (_by_planes if few or len(windows.kernel) == 1 else _by_rows)(x, g, windows)
 
 
 _FEW_CHANNELS = 8
@@ -108,30 +111,56 @@ _FEW_CHANNELS = 8
 def _by_rows(x: Op, g: Op, windows: Windows) -> Op:
     """Channels last: moved copies for the taps of a row side by side, then one product for each row of taps."""
     filters = g.static_shape[1]
-    pixels = padded(permute(x, [0, 2, 3, 1]), windows, 1)
-    wide = joined([moved(pixels, 2, tap, windows, 1) for tap in range(windows.kernel[1])], axis=3)
-    by_filter = reshape(permute(g, [1, 0, 2, 3]), (filters, -1))
-    products = [
-        node("Gemm", [by_filter, reshape(moved(wide, 1, tap, windows, 0), (-1, wide.static_shape[3]))])
-        for tap in range(windows.kernel[0])
+    pixels = permute(x, [0, *range(2, x.ndim), 1])
+    by_filter = reshape(permute(g, [1, 0, *range(2, g.ndim)]), (filters, -1))
+    rows = [reshape(row, (-1, row.static_shape[-1])) for row in _rows_of_taps(pixels, 1, windows)]
+    products = joined([node("Gemm", [by_filter, row]) for row in rows], axis=1)
+    return _taps_last(reshape(products, (1, *products.static_shape)), windows)
+
+
+def _by_groups(x: Op, g: Op, windows: Windows, group: int) -> Op:
+    """As by rows, with a product for each image and group of channels, and the sum over the images."""
+    (batch, channels, *size), filters = x.static_shape, g.static_shape[1]
+    split = reshape(x, (batch, group, channels // group, *size))
+    pixels = permute(split, [0, 1, *range(3, split.ndim), 2])
+    by_filter = reshape(g, (batch, group, filters // group, math.prod(windows.count)))
+    rows = [
+        reshape(row, (batch, group, -1, row.static_shape[-1])) for row in _rows_of_taps(pixels, 2, windows)
     ]
-    return _taps_last(joined(products, axis=1), windows)
+    products = joined([node("MatMul", [by_filter, row]) for row in rows], axis=3)
+    return _taps_last(reduce_sum(products, [0], keepdims=False), windows)
+
+
+def _rows_of_taps(pixels: Op, first: int, windows: Windows) -> list[Op]:
+    """For each row of the kernel, what its taps meet, side by side along the last axis; `first` is the first spatial axis."""
+    rank = len(windows.kernel)
+    pixels = padded(pixels, windows, first)
+    last = first + rank - 1
+    taps = [moved(pixels, last, tap, windows, rank - 1) for tap in range(windows.kernel[-1])]
+    rows = [joined(taps, axis=last + 1)]
+    for spatial in range(rank - 1):
+        height = windows.kernel[spatial]
+        rows = [moved(row, first + spatial, tap, windows, spatial) for row in rows for tap in range(height)]
+    return rows
 
 
 def _by_planes(x: Op, g: Op, windows: Windows) -> Op:
     """Channels first: all moved copies side by side, a product for each image, and the sum of the products."""
     (batch, filters), pixels = g.static_shape[:2], math.prod(windows.count)
-    images = padded(x, windows, 2)
-    wide = joined([moved(images, 3, tap, windows, 1) for tap in range(windows.kernel[1])], axis=1)
-    copies = joined([moved(wide, 2, tap, windows, 0) for tap in range(windows.kernel[0])], axis=1)
+    copies = padded(x, windows, 2)
+    for spatial in reversed(range(len(windows.kernel))):
+        taps = range(windows.kernel[spatial])
+        copies = joined([moved(copies, 2 + spatial, tap, windows, spatial) for tap in taps], axis=1)
     columns = permute(reshape(copies, (batch, copies.static_shape[1], pixels)), [0, 2, 1])
     products = node("MatMul", [reshape(g, (batch, filters, pixels)), columns])
-    return _taps_last(reduce_sum(products, [0], keepdims=False), windows)
+    return _taps_last(reduce_sum(products, [0], keepdims=True), windows)
 
 
 def _taps_last(op: Op, windows: Windows) -> Op:
-    """(filters, taps and channels) as (filters, channels, taps…)."""
-    return permute(reshape(op, (op.static_shape[0], *windows.kernel, -1)), [0, 3, 1, 2])
+    """(group, filters of the group, taps and channels) as (filters, channels of the group, taps…)."""
+    group, filters, _ = op.static_shape
+    split = reshape(op, (group * filters, *windows.kernel, -1))
+    return permute(split, [0, split.ndim - 1, *range(1, split.ndim - 1)])
 
 
 def _by_convolution(x: Op, g: Op, windows: Windows, group: int) -> Op:

@@ -26,6 +26,24 @@ def test_conv_of_the_sizes_that_networks_have(check_torch, batch, channels, filt
 
 
 @pytest.mark.parametrize(
+    ("channels", "filters", "size", "group"),
+    [(16, 8, (5, 4), 2), (16, 4, (9,), 2), (9, 4, (6,), 1), (8, 4, (4, 5, 3), 1), (16, 2, (4, 5, 3), 2), (4, 6, (5, 4), 2)],
+    ids=str,
+)  # fmt: skip
+def test_conv_in_groups_and_other_dimensions(check_torch, channels, filters, size, group):
+    theirs = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}[len(size)]
+
+    def ours(x, w):
+        sides = {"strides": [2] * len(size), "pads": [1] * 2 * len(size)}
+        return node("Conv", [x, w], **sides, group=group)
+
+    check_torch(
+        ours, lambda x, w: theirs(x, w, None, 2, 1, 1, group), values(2, channels, *size),
+        values(filters, channels // group, *(3,) * len(size), seed=1), rtol=1e-3, atol=1e-3,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
     ("channels", "size", "kernel", "stride"),
     [(64, (6, 5), (3, 3), 1), (64, (6, 6), (3, 2), 2), (4, (20, 18), (3, 3), 1), (4, (9, 8), (6, 6), 2), (8, (9,), (3,), 1)],
     ids=str,
