@@ -12,16 +12,19 @@ from ravop.autodiff import (
     functions,
     indexing,
     linear,
+    losses,
     normalization,
+    padding,
     pooling,
     recurrent,
     reduction,
+    resize,
     shape,
 )
 from ravop.autodiff.rules import NodeView, rule
 from ravop.autodiff.sweep import grad
 
 __all__ = [
-    "NodeView", "control", "convolution", "elementwise", "functions", "grad", "indexing", "linear",
-    "normalization", "pooling", "recurrent", "reduction", "rule", "shape",
+    "NodeView", "control", "convolution", "elementwise", "functions", "grad", "indexing", "linear", "losses",
+    "normalization", "padding", "pooling", "recurrent", "reduction", "resize", "rule", "shape",
 ]  # fmt: skip

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from ravop.autodiff.rules import Grads, NodeView, number, rule, sum_to
 from ravop.graph.op import Op
-from ravop.ops.catalogue import cast, node
+from ravop.ops.catalogue import cast, integers, node
 
 Derivative = Callable[[Op, Op, Op], Op]
 """(input, output, output's gradient) → the input's gradient."""
@@ -26,7 +26,6 @@ ONE_OPERAND: dict[str, Derivative] = {
     "Exp": lambda x, y, g: g * y,
     "Identity": lambda x, y, g: g,
     "Log": lambda x, y, g: g / x,
-    "Mish": lambda x, y, g: g * _mish_slope(x),
     "Neg": lambda x, y, g: -g,
     "Reciprocal": lambda x, y, g: -(g * y * y),
     # The slope at 0 is 0, as everybody has it. From the output, so that a fused operator need not keep the input; and
@@ -50,11 +49,6 @@ def _sqrt(x: Op) -> Op:
 
 def _square(x: Op) -> Op:
     return x * x
-
-
-def _mish_slope(x: Op) -> Op:
-    t = node("Tanh", [node("Softplus", [x])])
-    return t + x * (1 - t * t) * node("Sigmoid", [x])
 
 
 @rule(*ONE_OPERAND)
@@ -151,16 +145,23 @@ def where(n: NodeView, g: Op) -> Grads:
 
 @rule("Clip")
 def clip(n: NodeView, g: Op) -> Grads:
-    """Passes inside the limits and on them; the limits themselves get nothing."""
-    inside = [
-        limit(n.x, bound)
-        for bound, limit in ((n.optional(1), _at_least), (n.optional(2), _at_most))
-        if bound is not None
-    ]
+    """Passes inside the limits and on them; a limit gets the gradients of the elements it cut, as PyTorch has it."""
+    x, low, high = n.x, n.optional(1), n.optional(2)
+    inside = [limit(x, bound) for bound, limit in ((low, _at_least), (high, _at_most)) if bound is not None]
     if not inside:
         return [g]
+    zero = number(g, 0)
     mask = inside[0] if len(inside) == 1 else node("And", inside)
-    return [node("Where", [mask, g, number(g, 0)])]
+    by_low = by_high = None
+    if low is not None and n.wanted(1):
+        cut = node("Less", [x, low])
+        if high is not None:  # where the limits cross, the higher one counts
+            cut = node("And", [cut, node("Less", [low, high])])
+        by_low = sum_to(node("Where", [cut, g, zero]), low)
+    if high is not None and n.wanted(2):
+        cut = node("Greater", [x if low is None else node("Max", [x, low]), high])
+        by_high = sum_to(node("Where", [cut, g, zero]), high)
+    return [node("Where", [mask, g, zero]) if n.wanted(0) else None, by_low, by_high]
 
 
 def _at_least(x: Op, bound: Op) -> Op:
@@ -202,24 +203,10 @@ def selu(n: NodeView, g: Op) -> Grads:
     return [node("Where", [n.x > 0, g * gamma, g * (n.y + alpha * gamma)])]
 
 
-@rule("ThresholdedRelu")
-def thresholded_relu(n: NodeView, g: Op) -> Grads:
-    return [node("Where", [n.x > n.attribute("alpha", 1.0), g, number(g, 0)])]
-
-
 @rule("HardSigmoid")
 def hard_sigmoid(n: NodeView, g: Op) -> Grads:
     inside = node("And", [n.y > 0, n.y < 1])
     return [node("Where", [inside, g * n.attribute("alpha", 0.2), number(g, 0)])]
-
-
-@rule("HardSwish")
-def hard_swish(n: NodeView, g: Op) -> Grads:
-    """x·h with h = clip(x/6 + 1/2, 0, 1): the slope is h, plus x/6 where h is not clipped."""
-    x = n.x
-    gate = node("Clip", [x / 6 + 0.5, number(x, 0), number(x, 1)])
-    inside = node("Less", [node("Abs", [x]), number(x, 3)])
-    return [g * (gate + node("Where", [inside, x / 6, number(x, 0)]))]
 
 
 @rule("Gelu")
@@ -232,3 +219,38 @@ def gelu(n: NodeView, g: Op) -> Grads:
         return [g * ((t + 1) * 0.5 + x * (1 - t * t) * (0.5 * scale) * (1 + x * x * (3 * 0.044715)))]
     density = node("Exp", [x * x * -0.5]) * (1 / math.sqrt(2 * math.pi))
     return [g * ((node("Erf", [x * math.sqrt(0.5)]) + 1) * 0.5 + x * density)]
+
+
+@rule("Dropout")
+def dropout(n: NodeView, g: Op | None, _: Op | None = None) -> Grads:
+    """As it is in inference; in training what was kept is scaled as in the output, so the mask must be an output too."""
+    if g is None:
+        return []
+    training = n.optional(2)
+    if training is None:
+        return [g]
+    if training.constant is None:
+        raise n.error("whether it trains must be a constant")
+    if not training.constant.item():
+        return [g]
+    if len(n.outputs) < 2:
+        raise n.error("in training its mask must be an output")
+    ratio = n.optional(1)
+    share = number(g, 0.5) if ratio is None else cast(ratio, g.dtype)
+    return [g * cast(n.outputs[1], g.dtype) / (1 - share)]
+
+
+@rule("DequantizeLinear")
+def dequantize_linear(n: NodeView, g: Op) -> Grads:
+    """(x - zero point) · scale: only the scale is a float."""
+    x, scale, zero = n.x, n.input(1), n.optional(2)
+    if n.attribute("block_size", 0):
+        raise n.error("scales of blocks are not supported")
+    shape = [1] * x.ndim
+    if scale.ndim:
+        shape[n.axis(1)] = scale.static_shape[0]
+    steps = cast(x, g.dtype)
+    if zero is not None:
+        steps = steps - node("Reshape", [cast(zero, g.dtype), integers(g, shape)])
+    summed = sum_to(g * steps, node("Reshape", [cast(scale, g.dtype), integers(g, shape)]))
+    return [None, cast(node("Reshape", [summed, integers(g, scale.static_shape)]), scale.dtype)]

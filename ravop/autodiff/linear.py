@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
+import string
+
+import numpy as np
 
 from ravop.autodiff.rules import Grads, NodeView, expand, permute, reshape, rule, sum_to
-from ravop.graph.op import Op
+from ravop.graph.op import CATALOGUE, Op
 from ravop.ops.catalogue import node
 
 
@@ -71,24 +74,67 @@ def _gemm(a: Op, b: Op, trans_a: int, trans_b: int, alpha: float) -> Op:
     return node("Gemm", [a, b], transA=trans_a, transB=trans_b, alpha=float(alpha))
 
 
+@rule("Det")
+def det(n: NodeView, g: Op) -> Grads:
+    """det(A) · A⁻ᵀ (Petersen and Pedersen, The Matrix Cookbook, 49); NaN where the matrix is singular."""
+    scale = reshape(g * n.y, (*n.y.static_shape, 1, 1))
+    return [scale * _transposed(CATALOGUE["inv"](n.x))]
+
+
 @rule("Einsum")
 def einsum(n: NodeView, g: Op) -> Grads:
     """Swap an operand with the output: Σ over what neither the output nor the other operands have is a broadcast back."""
+    terms, out = _letters(n)
+    sizes: dict[str, int] = {}
+    for i, term in enumerate(terms):
+        for letter, dim in zip(term, n.input(i).static_shape, strict=True):
+            sizes[letter] = max(sizes.get(letter, 1), dim)
+    return [_einsum_back(n, g, terms, out, i, sizes) if n.wanted(i) else None for i in range(len(terms))]
+
+
+def _letters(n: NodeView) -> tuple[list[str], str]:
+    """The equation's terms and output, with letters of their own for the axes behind an ellipsis."""
     equation = n.attribute("equation").replace(" ", "")
     left, arrow, out = equation.partition("->")
     terms = left.split(",")
+    spare = [letter for letter in string.ascii_letters if letter not in equation]
+    hidden = [n.input(i).ndim - len(term) + 3 for i, term in enumerate(terms) if "..." in term]
+    behind = "".join(spare[: max(hidden, default=0)])
     if not arrow:
-        out = "".join(sorted(letter for letter in set(left) - {","} if left.count(letter) == 1))
-    if "." in equation or any(len(set(term)) != len(term) for term in (*terms, out)):
-        raise n.error("ellipses and repeated indices are not supported")
-    return [_einsum_back(n, g, terms, out, i) if n.wanted(i) else None for i in range(len(terms))]
+        out = "".join(sorted(c for c in set(left) - {",", "."} if left.count(c) == 1))
+        out = ("..." if hidden else "") + out
+    for i, term in enumerate(terms):
+        if "..." in term:
+            count = n.input(i).ndim - len(term) + 3
+            terms[i] = term.replace("...", behind[len(behind) - count :])
+    return terms, out.replace("...", behind)
 
 
-def _einsum_back(n: NodeView, g: Op, terms: list[str], out: str, position: int) -> Op:
+def _einsum_back(n: NodeView, g: Op, terms: list[str], out: str, position: int, sizes: dict[str, int]) -> Op:
     operand, term = n.input(position), terms[position]
     others = [n.input(i) for i in range(len(terms)) if i != position]
     letters = [terms[i] for i in range(len(terms)) if i != position]
-    there = "".join(letter for letter in term if letter in out or any(letter in other for other in letters))
+    stretched = {c for c, dim in zip(term, operand.static_shape, strict=True) if dim != sizes[c]}
+    single = "".join(dict.fromkeys(term))
+    known = {*out, *(c for other, op in zip(letters, others, strict=True)
+                     for c, dim in zip(other, op.static_shape, strict=True) if dim == sizes[c])}  # fmt: skip
+    there = "".join(c for c in single if c not in stretched and c in known)
     back = node("Einsum", [g, *others], equation=f"{','.join([out, *letters])}->{there}")
-    dims = [dim if letter in there else 1 for letter, dim in zip(term, operand.static_shape, strict=True)]
-    return expand(reshape(back, tuple(dims)), operand.static_shape)
+    shape = tuple(sizes[c] if c in there else 1 for c in single)
+    full = tuple(1 if c in stretched else sizes[c] for c in single)
+    back = expand(reshape(back, shape), full)
+    return back if len(single) == len(term) else _on_diagonal(back, single, term, sizes)
+
+
+def _on_diagonal(back: Op, single: str, term: str, sizes: dict[str, int]) -> Op:
+    """A gradient with one axis a letter, put on the diagonal of the axes that share a letter."""
+    place = {c: term.index(c) for c in single}
+    order = sorted(range(len(single)), key=lambda i: place[single[i]])
+    shape = tuple(sizes[c] if place[c] == i else 1 for i, c in enumerate(term))
+    spread = reshape(permute(back, order), shape)
+    for i, c in enumerate(term):
+        if place[c] != i:
+            eye = np.eye(sizes[c], dtype=back.dtype)
+            axes = tuple(sizes[c] if axis in (place[c], i) else 1 for axis in range(len(term)))
+            spread = spread * back.graph.tensor(eye.reshape(axes), back.dtype)
+    return spread

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
-from ravop.autodiff.rules import Grads, NodeView, expand, number, reduce_sum, reshape, rule, zeros
+from ravop.autodiff.rules import Grads, NodeView, expand, number, permute, reduce_sum, reshape, rule, zeros
+from ravop.autodiff.shape import cut
 from ravop.graph.op import Op
 from ravop.ops.catalogue import cast, integers, node
+
+_BEGINNING = np.iinfo(np.int64).min
+"""Where a slice that runs backwards ends, to take the first element too."""
 
 
 def _kept(n: NodeView, op: Op) -> Op:
@@ -43,16 +48,34 @@ def reduce_extremum(n: NodeView, g: Op) -> Grads:
 
 @rule("ReduceProd")
 def reduce_prod(n: NodeView, g: Op) -> Grads:
-    """The product of the others; right where one element or more is zero too."""
-    x, axes = n.x, n.axes()
-    zero = node("Equal", [x, number(x, 0)])
-    filled = node("Where", [zero, number(x, 1), x])
-    zeros_there = reduce_sum(cast(zero, x.dtype), axes, keepdims=True)
-    product = node("ReduceProd", [filled, integers(x, axes)], keepdims=1)
-    others = node(
-        "Where", [node("Equal", [zeros_there, cast(zero, x.dtype)]), product / filled, number(x, 0)]
-    )
-    return [_kept(n, g) * others]
+    """The product of the others; right where elements are zero too, and for gradients of gradients."""
+    axes = n.axes()
+    return [_kept(n, g) * _others(n.x, axes) if axes else g]
+
+
+def _others(x: Op, axes: Sequence[int]) -> Op:
+    """For each element the product of all others along `axes`: up a tree of products of halves, and down again."""
+    order = [*(axis for axis in range(x.ndim) if axis not in axes), *axes]
+    moved = permute(x, order)
+    count = math.prod(x.static_shape[axis] for axis in axes)
+    rows = math.prod(x.static_shape) // max(count, 1)
+    width = 1 << max(count - 1, 0).bit_length()
+    level = reshape(moved, (rows, count))
+    if width > count:
+        level = node("Pad", [level, integers(x, [0, 0, 0, width - count]), number(x, 1)])
+    halves = []
+    while width > 1:
+        width //= 2
+        halves.append(reshape(level, (rows, 2, width)))
+        level = reshape(cut(halves[-1], 1, 0, 1) * cut(halves[-1], 1, 1, 2), (rows, width))
+    outer = expand(number(x, 1), (rows, 1))
+    for pair in reversed(halves):
+        width = pair.static_shape[2]
+        outer = reshape(
+            reshape(outer, (rows, 1, width)) * cut(pair, 1, -1, _BEGINNING, -1), (rows, 2 * width)
+        )
+    others = reshape(cut(outer, 1, 0, count), moved.static_shape)
+    return permute(others, [order.index(axis) for axis in range(x.ndim)])
 
 
 @rule("ReduceL1")
@@ -103,22 +126,3 @@ def log_softmax(n: NodeView, g: Op) -> Grads:
 @rule("TopK")
 def top_k(n: NodeView, g: Op, _: Op | None) -> Grads:
     return [node("ScatterElements", [zeros(n.x), n.outputs[1], g], axis=n.axis(-1))]
-
-
-@rule("SoftmaxCrossEntropyLoss")
-def softmax_cross_entropy_loss(n: NodeView, g: Op | None, by_logarithms: Op | None = None) -> Grads:
-    """softmax - one-hot of the classes, times the weight of each sample."""
-    x, classes = n.x, n.input(1)
-    if g is None or by_logarithms is not None:
-        raise n.error("its logarithms pass no gradient on")
-    if n.optional(2) is not None or n.attribute("ignore_index") is not None:
-        raise n.error("class weights and ignore_index are not supported")
-    ends = x.graph.constant(np.array([0, 1], dtype=x.dtype))
-    truth = node("OneHot", [classes, integers(x, [x.static_shape[1]]), ends], axis=1)
-    error = node("Softmax", [x], axis=1) - truth
-    match n.attribute("reduction", "mean"):
-        case "none":
-            return [error * reshape(g, (g.shape[0], 1, *g.shape[1:]))]
-        case "mean":
-            g = g * (1 / math.prod(classes.static_shape))
-    return [error * g]

@@ -26,8 +26,12 @@ RULES: dict[str, Rule] = {}
 """By ONNX operator name."""
 
 CONSTANT = frozenset(
-    {"Floor", "Ceil", "Round", "Sign", "Shape", "Size", "ConstantOfShape", "EyeLike", "Range", "OneHot"}
-)
+    {
+        "Floor", "Ceil", "Round", "Sign", "Shape", "Size", "Constant", "ConstantOfShape", "EyeLike", "Range", "Hardmax",
+        "Bernoulli", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike",
+        "BlackmanWindow", "HammingWindow", "HannWindow", "MelWeightMatrix", "QuantizeLinear", "TfIdfVectorizer",
+    }
+)  # fmt: skip
 """Operators whose float outputs do not change with small changes of their inputs: no gradient flows through them."""
 
 
@@ -122,6 +126,8 @@ def sum_to(grad: Op, target: Op) -> Op:
     stretched = [
         lead + axis for axis, dim in enumerate(target.shape) if dim == 1 and grad.shape[lead + axis] != 1
     ]
+    if not lead and not stretched:  # the target's size is known to the run alone
+        return grad
     if lead and not stretched:
         return reduce_sum(grad, range(lead), keepdims=False)
     summed = reduce_sum(grad, [*range(lead), *stretched], keepdims=True)

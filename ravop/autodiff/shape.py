@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 
-from ravop.autodiff.rules import Grads, NodeView, number, permute, reduce_sum, reshape, rule, sum_to
+from ravop.autodiff.rules import Grads, NodeView, expand, number, permute, reduce_sum, reshape, rule, sum_to
 from ravop.graph.op import Op
 from ravop.ops.catalogue import integers, node
 
@@ -45,12 +46,13 @@ def concat(n: NodeView, g: Op) -> Grads:
 def _pieces(g: Op, axis: int, lengths: Sequence[int], wants: Sequence[bool]) -> list[Op | None]:
     starts = np.cumsum([0, *lengths]).tolist()
     return [
-        _slice(g, axis, start, start + length) if wanted else None
+        cut(g, axis, start, start + length) if wanted else None
         for start, length, wanted in zip(starts, lengths, wants, strict=False)
     ]
 
 
-def _slice(op: Op, axis: int, start: int, stop: int, step: int = 1) -> Op:
+def cut(op: Op, axis: int, start: int, stop: int, step: int = 1) -> Op:
+    """`op[start:stop:step]` along one axis."""
     return node("Slice", [op, *(integers(op, [v]) for v in (start, stop, axis, step))])
 
 
@@ -67,6 +69,8 @@ def split(n: NodeView, *grads: Op | None) -> Grads:
 def slice_rule(n: NodeView, g: Op) -> Grads:
     """Back to where the elements came from, zeros elsewhere: by padding, after spreading along axes with steps."""
     shape = n.x.static_shape
+    if any(op is not None and op.constant is None for op in n.inputs[1:]):
+        return [_slice_at(n, g)]
     starts, ends = n.known(1, "starts") or (), n.known(2, "ends") or ()
     axes = [axis % n.x.ndim for axis in n.known(3, "axes") or range(len(starts))]
     steps = n.known(4, "steps") or (1,) * len(starts)
@@ -74,13 +78,26 @@ def slice_rule(n: NodeView, g: Op) -> Grads:
     for axis, start, end, step in zip(axes, starts, ends, steps, strict=True):
         first, length, step = _taken(shape[axis], start, end, step)
         if step < 0:
-            g = _slice(g, axis, -1, np.iinfo(np.int64).min, -1)
+            g = cut(g, axis, -1, np.iinfo(np.int64).min, -1)
             first, step = first + (length - 1) * step, -step
         if step > 1 and length > 1:
             g = _spread(g, axis, step)
         before[axis] = first
         after[axis] = shape[axis] - first - (length - 1) * step - 1 if length else shape[axis] - first
     return [pad(g, before, after)]
+
+
+def _slice_at(n: NodeView, g: Op) -> Op:
+    """For limits that only the run can tell: the same slice of the elements' numbers says where each goes."""
+    x = n.x
+    count = math.prod(x.static_shape)
+    first, stop, step = (x.graph.constant(np.array(v)) for v in (0, count, 1))
+    numbers = reshape(node("Range", [first, stop, step]), x.static_shape)
+    places = node("Slice", [numbers, *n.inputs[1:]])
+    flat = expand(number(g, 0), (count,))
+    return reshape(
+        node("ScatterElements", [flat, reshape(places, (None,)), reshape(g, (None,))], axis=0), x.static_shape
+    )
 
 
 def _taken(size: int, start: int, end: int, step: int) -> tuple[int, int, int]:
@@ -97,7 +114,7 @@ def _spread(g: Op, axis: int, step: int) -> Op:
     room = [0] * unit.ndim
     room[axis + 1] = step - 1
     wide = reshape(pad(unit, [0] * unit.ndim, room), (*shape[:axis], shape[axis] * step, *shape[axis + 1 :]))
-    return _slice(wide, axis, 0, (shape[axis] - 1) * step + 1)
+    return cut(wide, axis, 0, (shape[axis] - 1) * step + 1)
 
 
 def pad(op: Op, before: Sequence[int], after: Sequence[int]) -> Op:
@@ -112,21 +129,6 @@ def pad(op: Op, before: Sequence[int], after: Sequence[int]) -> Op:
     return node("Pad", [op, integers(op, added)]) if any(added) else op
 
 
-@rule("Pad")
-def pad_rule(n: NodeView, g: Op) -> Grads:
-    if n.attribute("mode", "constant") != "constant":
-        raise n.error(f"mode {n.attribute('mode')!r} is not supported")
-    pads = n.known(1, "pads") or ()
-    axes = [axis % n.x.ndim for axis in n.known(3, "axes") or range(n.x.ndim)]
-    before, after = [0] * n.x.ndim, [0] * n.x.ndim
-    for position, axis in enumerate(axes):
-        before[axis], after[axis] = -pads[position], -pads[position + len(axes)]
-    by_x = pad(g, before, after)
-    if not n.wanted(2):
-        return [by_x]
-    return [by_x, None, node("ReduceSum", [g], keepdims=0) - node("ReduceSum", [by_x], keepdims=0)]
-
-
 @rule("Trilu")
 def trilu(n: NodeView, g: Op) -> Grads:
     return [node("Trilu", [g, n.optional(1)], upper=n.attribute("upper", 1))]
@@ -134,11 +136,21 @@ def trilu(n: NodeView, g: Op) -> Grads:
 
 @rule("DepthToSpace")
 def depth_to_space(n: NodeView, g: Op) -> Grads:
-    if n.attribute("mode", "DCR") != "DCR":
-        raise n.error("mode CRD is not supported")
-    return [node("SpaceToDepth", [g], blocksize=n.attribute("blocksize"))]
+    size = n.attribute("blocksize")
+    if n.attribute("mode", "DCR") == "DCR":
+        return [node("SpaceToDepth", [g], blocksize=size)]
+    batch, depth, height, width = n.x.static_shape
+    blocks = reshape(g, (batch, depth // size**2, height, size, width, size))
+    return [reshape(permute(blocks, [0, 1, 3, 5, 2, 4]), n.x.static_shape)]
 
 
 @rule("SpaceToDepth")
 def space_to_depth(n: NodeView, g: Op) -> Grads:
     return [node("DepthToSpace", [g], blocksize=n.attribute("blocksize"), mode="DCR")]
+
+
+@rule("ReverseSequence")
+def reverse_sequence(n: NodeView, g: Op) -> Grads:
+    """Turned back the same way."""
+    axes = {name: n.attribute(name, default) for name, default in (("batch_axis", 1), ("time_axis", 0))}
+    return [node("ReverseSequence", [g, n.input(1)], **axes)]

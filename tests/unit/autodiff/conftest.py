@@ -75,31 +75,41 @@ def check_gradients():
 
 @pytest.fixture(scope="session")
 def check_torch():
-    """`check(ours, theirs, *arrays)`: outputs and gradients of a weighted sum, in float32, against PyTorch's."""
+    """`check(ours, theirs, *arrays)`: outputs and gradients of a weighted sum, in float32, against PyTorch's.
+
+    `times=2` checks the gradients of a weighted sum of those gradients too; then what is summed is squared.
+    """
     import torch
 
-    def check(ours, theirs, *arrays, rtol=1e-4, atol=1e-5, integers=()):
+    def check(ours, theirs, *arrays, rtol=1e-4, atol=1e-5, integers=(), times=1):
         rng = np.random.default_rng(11)
         arrays = [np.asarray(a, dtype=np.float32) for a in arrays]
         tensors = [torch.tensor(a, requires_grad=True) for a in arrays]
-        out = theirs(*tensors, *(torch.tensor(i) for i in integers))
-        weights = rng.normal(size=tuple(out.shape)).astype(np.float32)
-        (out * torch.tensor(weights)).sum().backward()
-
         graph = Graph()
         ops = [graph.placeholder(a.dtype, a.shape) for a in arrays]
+        out = theirs(*tensors, *(torch.tensor(i) for i in integers))
         result = ours(*ops, *(graph.tensor(i) for i in integers))
-        named = {"out": result} | {str(i): g for i, g in enumerate(grad((result * weights).sum(), ops))}
+        named, expected = {"out": result}, {"out": out}
+        weights = rng.normal(size=tuple(out.shape)).astype(np.float32)
+        # Squared where it is differentiated twice, so that the second gradient is nowhere zero for certain.
+        loss, their_loss = (result**times * weights).sum(), (out**times * torch.tensor(weights)).sum()
+        for time in range(times):
+            mine, found = (
+                grad(loss, ops),
+                torch.autograd.grad(their_loss, tensors, create_graph=True, materialize_grads=True),
+            )
+            named |= {f"{time} {i}": g for i, g in enumerate(mine)}
+            expected |= {f"{time} {i}": g for i, g in enumerate(found)}
+            draws = [rng.normal(size=a.shape).astype(np.float32) for a in arrays]
+            loss = sum(((g * w).sum() for g, w in zip(mine, draws, strict=True)), start=0.0)
+            their_loss = sum((g * torch.tensor(w)).sum() for g, w in zip(found, draws, strict=True))
         for name, op in named.items():
             op.persist_op(name)
         got = Session(to_bytes(graph.model())).run(
             graph.inputs | {op.name: a for op, a in zip(ops, arrays, strict=True)}
         )
-        np.testing.assert_allclose(
-            got[graph.persisted["out"].value], out.detach().numpy(), rtol=rtol, atol=atol
-        )
-        for i, tensor in enumerate(tensors):
-            mine = got[graph.persisted[str(i)].value]
-            np.testing.assert_allclose(mine, tensor.grad.numpy(), rtol=rtol, atol=atol, err_msg=f"input {i}")
+        for name, tensor in expected.items():
+            value = got[graph.persisted[name].value]
+            np.testing.assert_allclose(value, tensor.detach().numpy(), rtol=rtol, atol=atol, err_msg=name)
 
     return check

@@ -6,9 +6,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, basic_indices, mutually_broadcastable_shapes
 
-from ravop.autodiff import grad
-from ravop.errors import GradientError
-from ravop.graph import Graph
 from ravop.ops.catalogue import integers, node
 
 few = settings(max_examples=15, deadline=None)
@@ -124,13 +121,3 @@ def test_triangles_and_blocks(check_gradients):
 
 def test_repeat_and_stack(check_gradients):
     check_gradients(lambda x: x.repeat(2, axis=1) ** 2, values((2, 3)))
-
-
-def test_an_unsupported_mode_names_the_line():
-    graph = Graph()
-    x = graph.placeholder(np.dtype(np.float32), (3,))
-    loss = node("Pad", [x, integers(x, [1, 1])], mode="reflect").sum()
-    with pytest.raises(GradientError, match="'reflect'") as caught:
-        grad(loss, x)
-    assert "test_shape_gradients.py" in caught.value.problem.source
-    assert "reflect" in caught.value.problem.source
