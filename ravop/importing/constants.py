@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -51,7 +50,8 @@ def shape(walk: Walk, node: Node) -> Sequence[Value] | None:
 @handles("Size")
 def size(walk: Walk, node: Node) -> Sequence[Value] | None:
     dims = shape_of(node.input(0))
-    return [np.array(math.prod(dims), dtype=np.int64)] if all(isinstance(d, int) for d in dims) else None
+    known = np.array([dim for dim in dims if isinstance(dim, int)], dtype=np.int64)
+    return [np.array(np.prod(known), dtype=np.int64)] if len(known) == len(dims) else None
 
 
 @handles("CastLike")

@@ -156,10 +156,12 @@ def group_normalization(walk: Walk, node: Node) -> Sequence[Value]:
     channels, groups = shape_of(node.input(0))[1], node.attributes["num_groups"]
     if not isinstance(channels, int):
         raise UnsupportedOnnxError("GroupNormalization needs a known number of channels")
+    spread = np.array([groups, channels // groups])
     scale, bias = (
-        walk.node("Reshape", walk.node("Expand", walk.node("Unsqueeze", v, np.array([1])), np.array([groups, channels // groups])),
-                  np.array([channels]))
+        walk.node(
+            "Reshape", walk.node("Expand", walk.node("Unsqueeze", v, np.array([1])), spread), np.array([-1])
+        )
         for v in node.inputs[1:3]
-    )  # fmt: skip
+    )
     node.inputs[1:3] = [scale, bias]
     return walk.emit(node)

@@ -102,7 +102,7 @@ def _check_nodes(proto: onnx.ModelProto, functions: dict[tuple[str, str, str], o
     ):
         versions = {entry.domain: entry.version for entry in imports}
         version = next((versions[name] for name in STANDARD if name in versions), None)
-        if version is not None and not OLDEST <= version <= NEWEST:
+        if version is not None and not 1 <= version <= NEWEST:
             raise UnsupportedOnnxError(
                 "the model's version of the ONNX operators is not supported",
                 expected=f"opset {OLDEST} to {NEWEST}", received=f"opset {version}",
@@ -134,7 +134,17 @@ def _reason(node: NodeProto, version: int | None) -> str:
         return REFUSED[node.op_type]
     if version is None:
         return "is of the standard domain, of which the model imports no version"
-    return "" if defs.has(node.op_type, version, "") else f"is no operator of opset {version}"
+    if not defs.has(node.op_type, version, ""):
+        return f"is no operator of opset {version}"
+    if version < OLDEST and not _unchanged(node.op_type, version):
+        return f"has the form of opset {version}, which is older than {OLDEST}"
+    return ""
+
+
+def _unchanged(op_type: str, version: int) -> bool:
+    """Whether the operator is in `OLDEST` as it was in this older version."""
+    then, later = defs.get_schema(op_type, version, ""), defs.get_schema(op_type, OLDEST, "")
+    return bool(then.since_version == later.since_version)
 
 
 def _named(node: NodeProto) -> str:

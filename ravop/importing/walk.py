@@ -16,12 +16,13 @@ import onnx
 from onnx import NodeProto, defs
 
 from ravop.errors import DTypeError, InvalidModelError, RavenError, UnsupportedOnnxError
-from ravop.graph.bodies import function_body
+from ravop.graph.bodies import function_body, has_body
 from ravop.graph.dtypes import FLOAT, is_float, to_ir
 from ravop.graph.graph import Graph
 from ravop.graph.infer import OPSET, TensorType, constant_type, infer
 from ravop.graph.limits import Limits
 from ravop.graph.op import Op
+from ravop.graph.ranks import SHAPE_OPERAND
 from ravop.graph.source import describe, user_line
 from ravop.importing.fold import STATIC, Known, evaluate, small
 from ravop.importing.values import (
@@ -67,6 +68,7 @@ class Walk:
         """New running statistics, by the names of the old ones."""
         self.known = Known(graph, parameters)
         self._large: dict[int, tuple[Array, Op]] = {}
+        self._names: dict[str, int] = {}
         self._nodes = 0
         self._levels = 0
 
@@ -149,6 +151,9 @@ class Walk:
         if not fits:
             return self._written_out(node)
         inputs = self._with_known(node)
+        place = SHAPE_OPERAND.get(node.op_type, len(inputs))
+        if place < len(inputs) and not isinstance(inputs[place], np.ndarray):
+            self.integers(inputs[place], f"what {node.op_type} takes as a shape")
         types = [
             _type(value, floats=position in STATIC.get(node.op_type, ()))
             for position, value in enumerate(inputs)
@@ -159,7 +164,7 @@ class Walk:
         except DTypeError:
             if node.version <= OPSET:
                 raise
-            return self._in_float32(node)
+            return self._written_out(node) if has_body(node.op_type, node.version) else self._in_float32(node)
         if all(value is None or isinstance(value, np.ndarray) for value in inputs):
             shapes = [type.shape for type in (*types, *found) if type is not None]
             arrays = evaluate(node.op_type, inputs, attributes, len(found)) if small(shapes) else None  # type: ignore[arg-type]
@@ -194,6 +199,11 @@ class Walk:
             return [self.as_ops(one) for one in value]
         return None if value is None else self.op(value)
 
+    def unique(self, name: str) -> str:
+        """`name`, with a number where the import had it already: a node in a function that is called again."""
+        self._names[name] = self._names.get(name, 0) + 1
+        return name if self._names[name] == 1 else f"{name}_{self._names[name]}"
+
     def static(self, value: Value) -> Array | None:
         """The array that `value` is known to be, else None."""
         return (
@@ -208,8 +218,10 @@ class Walk:
         """The numbers in `value`, which must be known. Raises `UnsupportedOnnxError`."""
         array = self.static(value)
         if array is None:
-            raise UnsupportedOnnxError(f"{what} must be known when the model is imported", expected="a constant",
-                                       received=repr(value), hint="give it as an array, or export the model with it fixed")  # fmt: skip
+            raise UnsupportedOnnxError(
+                f"{what} must be known when the model is imported", expected="a constant", received=repr(value),
+                hint="give it as an array, or export the model with it fixed",
+            )  # fmt: skip
         return [int(number) for number in np.ravel(array)]
 
     def _with_known(self, node: Node) -> list[Value]:
@@ -236,24 +248,22 @@ class Walk:
         return self.function(body, node.inputs, {})
 
     def _in_float32(self, node: Node) -> list[Value]:
-        """The outputs of an operator that takes narrow floats in its own version, and not at `OPSET`."""
-        narrow = [
+        """The outputs of an operator that takes other floats in its own version than at `OPSET`."""
+        floats = [
             dtype_of(v)
             for v in node.inputs
-            if v is not None and is_float(dtype_of(v)) and dtype_of(v).itemsize < 4
+            if v is not None and is_float(dtype_of(v)) and dtype_of(v) != FLOAT
         ]
-        if not narrow:
-            infer(
-                node.op_type,
-                [None if v is None else _type(v, floats=False) for v in node.inputs],
-                node.attributes,
-            )
+        if not floats:
+            known = [None if v is None else _type(v, floats=False) for v in node.inputs]
+            infer(node.op_type, known, node.attributes)  # raises what is wrong
+            return []
         inputs = [
-            self.node("Cast", v, to=int(to_ir(FLOAT))) if v is not None and dtype_of(v) in narrow else v
+            self.node("Cast", v, to=int(to_ir(FLOAT))) if v is not None and is_float(dtype_of(v)) else v
             for v in node.inputs
         ]
-        wide = Node(node.op_type, node.name, OPSET, inputs, node.attributes, node.outputs)
-        to = int(to_ir(narrow[0]))
+        wide = Node(node.op_type, node.name, OPSET, inputs, _at_opset(node)[0], node.outputs)
+        to = int(to_ir(floats[0]))
         return [self.node("Cast", v, to=to) if dtype_of(v) == FLOAT else v for v in self.emit(wide)]
 
 
