@@ -9,7 +9,8 @@ from ravdl.neural_networks.layers.layer import Layer
 from ravdl.neural_networks.nested import Nested
 from ravdl.neural_networks.network import Network, Port
 from ravdl.neural_networks.symbols import Symbol, SymbolCall
-from ravop.errors import ArgumentError
+from ravop.errors import ArgumentError, RavenError
+from ravop.graph.source import located
 from ravop.protocol.tensors import Array
 
 
@@ -20,6 +21,13 @@ def network_from(inputs: object, outputs: object) -> tuple[Network, dict[str, Ar
     Layers are named in the order in which they were called. Raises `ArgumentError` for an output that needs an input
     which is not listed, an input without use, or a layer of another model.
     """
+    try:
+        return _network_from(inputs, outputs)
+    except RavenError as error:
+        raise located(error, "NeuralNetwork") from None
+
+
+def _network_from(inputs: object, outputs: object) -> tuple[Network, dict[str, Array]]:
     sources, _ = _listed(inputs, "inputs")
     wanted, names = _listed(outputs, "outputs")
     for symbol in sources:

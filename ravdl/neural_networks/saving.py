@@ -28,6 +28,7 @@ MANIFEST = "model.json"
 MAX_MANIFEST = 64 * 1024 * 1024
 MAX_CALLS = 100_000
 """Layers at places, tensors, blobs: more of each is no model."""
+MAX_NAME = 500
 _DATE = (1980, 1, 1, 0, 0, 0)
 """So that equal models are equal files."""
 _DTYPES = ("float32", "int64", "bool")
@@ -78,14 +79,14 @@ def write_model(
     writer = Writer()
     manifest = Manifest(1, _network_data(network, writer), writer.to_config(dict(training)), list(values), 0)
     manifest.blobs = len(writer.blobs)
-    parts = {MANIFEST: msgspec.json.encode(manifest)}
-    parts |= {f"tensors/{n}.npy": encode_tensor(value) for n, value in enumerate(values.values())}
-    parts |= {f"blobs/{n}.bin": data for n, data in enumerate(writer.blobs)}
     draft = target.with_name(f".{target.name}.{os.getpid()}")
     try:
         with zipfile.ZipFile(draft, "w", zipfile.ZIP_STORED) as archive:
-            for name, data in parts.items():
-                archive.writestr(zipfile.ZipInfo(name, _DATE), data)
+            archive.writestr(zipfile.ZipInfo(MANIFEST, _DATE), msgspec.json.encode(manifest))
+            for number, value in enumerate(values.values()):
+                archive.writestr(zipfile.ZipInfo(f"tensors/{number}.npy", _DATE), encode_tensor(value))
+            for number, data in enumerate(writer.blobs):
+                archive.writestr(zipfile.ZipInfo(f"blobs/{number}.bin", _DATE), data)
         draft.replace(target)
     finally:
         draft.unlink(missing_ok=True)
@@ -164,7 +165,8 @@ def _network(data: NetworkData, reader: Reader) -> Network:
     ports = tuple(_port(port) for port in data.inputs)
     layers = [_layer(each, reader) for each in data.layers]
     names = [layer.name for layer in layers]
-    if len(set(names)) != len(names) or not all(names) or not data.calls:
+    proper = all(name.isprintable() and 0 < len(name) <= MAX_NAME for name in [*names, *data.names])
+    if len(set(names)) != len(names) or not proper or not data.calls:
         raise _invalid("its layers need a name each")
     shapes = [port.shape for port in ports]
     calls: list[Call] = []

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ravdl.neural_networks.layers.arguments import Shape
-from ravop.errors import ArgumentError
+from ravop.errors import ArgumentError, RavenError
+from ravop.graph.source import located
 
 if TYPE_CHECKING:
     from ravdl.neural_networks.layers.layer import Layer
@@ -53,15 +54,22 @@ def called(layer: Layer | Nested, inputs: object) -> Symbol | list[Symbol]:
     Raises `ArgumentError` for what is no symbol, and what the layer raises for shapes that it does not take.
     """
     given = tuple(inputs) if isinstance(inputs, list | tuple) else (inputs,)
-    for each in given:
-        if not isinstance(each, Symbol):
-            raise ArgumentError(
-                f"{type(layer).__name__} was called on something that is no symbol",
-                expected="Input(shape), what another layer gave for one, or a list of these",
-                received=repr(each),
-                hint="layers are called to describe a model; model.predict(X) computes",
-            )
-    call = SymbolCall(layer, given)
-    shapes = layer.take([symbol.shape for symbol in given])
+    kind = type(layer).__name__
+    try:
+        call = SymbolCall(layer, tuple(_checked(each, kind) for each in given))
+        shapes = layer.take([symbol.shape for symbol in call.inputs])
+    except RavenError as error:
+        raise located(error, kind) from None
     outputs = [Symbol(shape, call=call, index=index) for index, shape in enumerate(shapes)]
     return outputs[0] if len(outputs) == 1 else outputs
+
+
+def _checked(value: object, kind: str) -> Symbol:
+    if not isinstance(value, Symbol):
+        raise ArgumentError(
+            f"{kind} was called on something that is no symbol",
+            expected="Input(shape), what another layer gave for one, or a list of these",
+            received=repr(value),
+            hint="layers are called to describe a model; model.predict(X) computes",
+        )
+    return value

@@ -154,7 +154,9 @@ def refuses_shards(layers: Sequence[Layer]) -> Layer | None:
     """The first layer that needs the whole batch and does not say how it works on shards of it."""
     for layer in layers:
         as_in_inference = bool(layer.weights()) and not layer.trainable
-        if layer.mixes_examples and not as_in_inference and type(layer).train_shards is Layer.train_shards:
+        one_tensor = len(layer.input_shapes) == len(layer.output_shapes) == 1
+        can = one_tensor and type(layer).train_shards is not Layer.train_shards
+        if layer.mixes_examples and not as_in_inference and not can:
             return layer
     return None
 

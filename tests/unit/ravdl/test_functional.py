@@ -440,6 +440,40 @@ def test_what_does_not_fit_is_refused(name: str, graph: R.Graph) -> None:
     assert caught.value.problem.expected
 
 
+@pytest.mark.parametrize(
+    "name", ["shapes that do not fit", "an input without use", "a lambda that gives no op"]
+)
+def test_errors_tell_the_users_line(name: str) -> None:
+    with pytest.raises(ArgumentError if "fit" not in name else ShapeError) as caught:
+        BAD[name][2]()
+    assert "test_functional.py" in caught.value.problem.source
+
+
+class Ranked(Layer):
+    """Mixes the examples of a batch, and has two inputs."""
+
+    n_inputs = 2
+    mixes_examples = True
+
+    def train_shards(self, xs: Any, weights: Any, moments: Any) -> Any:
+        raise AssertionError("made for one input")
+
+    def shapes_after(self, shapes: Any) -> Any:
+        return (shapes[0],)
+
+    def call_all(self, xs: Any, weights: Any) -> Any:
+        return (xs[0] - R.mean(xs[1], axis=0),)
+
+
+def test_layers_of_several_inputs_that_mix_examples_get_whole_batches(graph: R.Graph) -> None:
+    x = Input(6)
+    model = model_of(x, Ranked()([Dense(1)(x), Dense(1)(x)]))
+    with pytest.raises(ArgumentError, match="mix the examples"):
+        model.fit(A, SIZES, 1, BATCH, strategy=DataParallel(2))
+    history = model.fit(A, SIZES, 1, BATCH)
+    assert np.isfinite(history.read_from(R.run_local().__getitem__).loss).all()
+
+
 def test_an_activation_layer_ends_an_output(graph: R.Graph) -> None:
     x = Input(6)
     model = model_of(x, Activation("softmax")(Dense(4)(x)), CrossEntropy)

@@ -269,6 +269,7 @@ DAMAGED: dict[str, Callable[[dict[str, bytes]], dict[str, bytes]]] = {
     "a call with too many inputs": changed(lambda m: m["network"]["calls"][0].update(inputs=[0, 0])),
     "an output that is not there": changed(lambda m: m["network"].update(outputs=[99])),
     "two layers of one name": changed(lambda m: m["network"]["layers"][1].update(name="Dense_1")),
+    "a layer with no proper name": changed(lambda m: m["network"]["layers"][1].update(name="a\nb")),
     "no optimizer": changed(lambda m: m["training"]["dict"].pop("optimizer")),
     "an optimizer that is a layer": changed(lambda m: m["training"]["dict"].update(optimizer=to_config(Dense(3)))),
     "no training": changed(lambda m: m.update(training=3)),
