@@ -101,7 +101,7 @@ def matrix(axis: Axis) -> Array:
         places = np.floor(x)[:, None] + np.arange(1 - span, span + 1)
         weights = _kernel(axis, (places - x[:, None]) * shrink)
     inside = (places >= 0) & (places <= axis.size - 1)
-    if axis.exclude_outside or shrink < 1.0:
+    if axis.exclude_outside:
         weights = weights * inside
     if axis.mode != "nearest":
         weights = weights / weights.sum(axis=1, keepdims=True)
