@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import math
 import os
 import signal
 import subprocess
@@ -16,7 +17,7 @@ import numpy as np
 import psutil
 import pytest
 import pytest_asyncio
-from onnx import helper
+from onnx import TensorProto, helper
 from subgraphs import (
     FLOAT,
     FOR_EVER,
@@ -455,3 +456,29 @@ async def test_the_worker_dies_with_the_daemon(folder: Path, put: PutBlob) -> No
             await asyncio.sleep(0.01)
         daemon.kill()
     assert await ended(worker.pid)
+
+
+async def test_what_the_engine_cannot_compute_is_computed_slowly_and_told_once(
+    sandbox: Sandbox, put: PutBlob
+) -> None:
+    ports = {"x": (TensorProto.DOUBLE, [2])}
+    erf = model([node("Erf", ["x"], ["y"])], ports, {"y": (TensorProto.DOUBLE, [2])})
+    again = task(
+        put(erf.SerializeToString()), (inline("x", [0.5, 0], "float64"),), (output("y", (2,), "float64"),)
+    )
+    ran = await compute(sandbox, again)
+    np.testing.assert_allclose(value(ran), [math.erf(0.5), 0], rtol=1e-6)
+    assert ["Erf" in reason for reason in ran.slow] == [True]
+    assert (await compute(sandbox, again)).slow == ()
+
+
+async def test_narrow_dtypes_go_in_and_out(sandbox: Sandbox, put: PutBlob) -> None:
+    ports = {name: (TensorProto.BFLOAT16, [2]) for name in "xy"}
+    added = model([node("Add", ["x", "y"], ["z"])], ports, {"z": (TensorProto.BFLOAT16, [2])})
+    inputs = (inline("x", [1.5, -2], "bfloat16"), inline("y", [1, 0.25], "bfloat16"))
+    ran = await compute(
+        sandbox, task(put(added.SerializeToString()), inputs, (output("z", (2,), "bfloat16"),))
+    )
+    assert value(ran).dtype == "bfloat16"
+    np.testing.assert_array_equal(value(ran).astype(np.float32), [2.5, -1.75])
+    assert ran.slow == ()
