@@ -29,7 +29,12 @@ _MANY = 65_536
 
 @operator
 def affine(x: Operand, scale: Operand, shift: Operand) -> Op:
-    """scale · x + shift, with scalars: for large x in one pass over memory, where two operators take two."""
+    """scale · x + shift, with scalars: for large x in one pass over memory, where two operators take two.
+
+    Example:
+        >>> R.affine([1.0, 2.0, 3.0], 2.0, 0.5)
+        [2.5, 4.5, 6.5]
+    """
     op, a, b = (floats(operand) for operand in common(x, scale, shift))
     if a.shape or b.shape:
         raise ShapeError(
@@ -52,7 +57,12 @@ def affine(x: Operand, scale: Operand, shift: Operand) -> Op:
 def batch_normalization(
     x: Operand, gamma: Operand, beta: Operand, mean: Operand, variance: Operand, epsilon: float = 1e-5
 ) -> Op:
-    """gamma (x - mean) / √(variance + epsilon) + beta for each channel of x (N, C, …); the others are (C,)."""
+    """gamma (x - mean) / √(variance + epsilon) + beta for each channel of x (N, C, …); the others are (C,).
+
+    Example:
+        >>> R.batch_normalization([[1.0, 2.0], [3.0, 4.0]], [1.0, 2.0], [0.0, 1.0], [1.0, 2.0], [4.0, 1.0])
+        [[0.0, 1.0], [1.0, 5.0]]
+    """
     return node("BatchNormalization", _per_channel(x, gamma, beta, mean, variance), epsilon=float(epsilon))
 
 
@@ -64,6 +74,10 @@ def batch_normalization_training(
 
     The variance is the biased one, divided by n. Running statistics are mixed from them outside of the node (see
     `_scratch`).
+
+    Example:
+        >>> R.batch_normalization_training([[1.0, 2.0], [3.0, 6.0]], [1.0, 1.0], [0.0, 0.0])
+        ([[-1.0, -1.0], [1.0, 1.0]], [2.0, 4.0], [1.0, 4.0])
     """
     ops = _per_channel(x, gamma, beta)
     attributes = {"epsilon": float(epsilon), "momentum": 0.0, "training_mode": 1}
@@ -99,7 +113,12 @@ def _per_channel(x: Operand, *others: Operand) -> list[Op]:
 
 @operator
 def dropout(x: Operand, kept: Operand, p: float) -> Op:
-    """x / (1 - p) where `kept` is true, else 0 (Srivastava et al. 2014); `kept` is such as `bernoulli(1 - p, x.shape)`."""
+    """x / (1 - p) where `kept` is true, else 0 (Srivastava et al. 2014); `kept` is such as `bernoulli(1 - p, x.shape)`.
+
+    Example:
+        >>> R.dropout([1.0, 2.0, 3.0, 4.0], [True, False, True, True], 0.5)
+        [2.0, 0.0, 6.0, 8.0]
+    """
     op = floats(x)
     # Products of a mask of numbers, forward and backward, take half the time of selecting by truth values.
     return node("Mul", [op, node("Mul", [cast(as_op(kept), op.dtype), scalar(op, 1 / (1 - p))])])
@@ -110,6 +129,10 @@ def softmax_cross_entropy(logits: Operand, targets: Operand) -> Op:
     """The mean over the rows of -Σ targets · log softmax(logits), without overflow: a scalar.
 
     `logits` are (N, C). `targets` are classes, integers of shape (N,), or probabilities of shape (N, C).
+
+    Example:
+        >>> R.softmax_cross_entropy([[2.0, 0.0], [0.0, 1.0]], [0, 1])
+        0.2201
     """
     z, truth = floats(logits), as_op(targets)
     expected = z.shape if is_float(truth.dtype) else z.shape[:1]

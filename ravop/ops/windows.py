@@ -29,7 +29,12 @@ def conv2d(
     dilations: Pair = 1,
     group: int = 1,
 ) -> Op:
-    """The cross-correlation of x (N, C, H, W) with the filters w (M, C/group, kH, kW), plus b (M,): (N, M, H', W')."""
+    """The cross-correlation of x (N, C, H, W) with the filters w (M, C/group, kH, kW), plus b (M,): (N, M, H', W').
+
+    Example:
+        >>> R.conv2d(R.arange(9.0).reshape(1, 1, 3, 3), R.ones((1, 1, 2, 2)))
+        [[[[8.0, 12.0], [20.0, 24.0]]]]
+    """
     inputs = _images(x, w, b)
     channels = inputs[1].static_shape[1] * group
     if inputs[0].shape[1] != channels or inputs[1].static_shape[0] % group:
@@ -44,7 +49,12 @@ def conv_transpose2d(
     x: Operand, w: Operand, b: Operand | None = None, strides: Pair = 1, pads: Pair = 0, dilations: Pair = 1, group: int = 1,
     output_padding: Pair = 0,
 ) -> Op:  # fmt: skip
-    """The gradient of a convolution, as an operator: x (N, C, H, W), w (C, M/group, kH, kW), b (M,): (N, M, H', W')."""
+    """The gradient of a convolution, as an operator: x (N, C, H, W), w (C, M/group, kH, kW), b (M,): (N, M, H', W').
+
+    Example:
+        >>> R.conv_transpose2d([[[[1.0, 2.0]]]], R.ones((1, 1, 2, 2)))
+        [[[[1.0, 3.0, 2.0], [1.0, 3.0, 2.0]]]]
+    """
     inputs = _images(x, w, b)
     if inputs[0].shape[1] != inputs[1].shape[0]:
         raise ShapeError(
@@ -61,7 +71,12 @@ def conv_transpose2d(
 def max_pool2d(
     x: Operand, kernel: Pair, strides: Pair | None = None, pads: Pads = 0, dilations: Pair = 1
 ) -> Op:
-    """The largest element of each window; padding counts as −inf. `strides` None: windows side by side."""
+    """The largest element of each window; padding counts as −inf. `strides` None: windows side by side.
+
+    Example:
+        >>> R.max_pool2d(R.arange(16.0).reshape(1, 1, 4, 4), 2)
+        [[[[5.0, 7.0], [13.0, 15.0]]]]
+    """
     (op,) = _images(x)
     size = _pair(kernel, "kernel", 1)
     return node(
@@ -76,7 +91,12 @@ def max_pool2d(
 def average_pool2d(
     x: Operand, kernel: Pair, strides: Pair | None = None, pads: Pads = 0, count_include_pad: bool = False
 ) -> Op:
-    """The mean of each window; padding counts, as zeros, only with `count_include_pad`."""
+    """The mean of each window; padding counts, as zeros, only with `count_include_pad`.
+
+    Example:
+        >>> R.average_pool2d(R.arange(16.0).reshape(1, 1, 4, 4), 2)
+        [[[[2.5, 4.5], [10.5, 12.5]]]]
+    """
     (op,) = _images(x)
     size = _pair(kernel, "kernel", 1)
     attributes = _window(op, size, size if strides is None else strides, pads, 1)
