@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from all_layer_cases import CASES as CASES_OF_LAYERS
 
 import ravop as R
 from ravdl.neural_networks import Input, Lambda, NeuralNetwork, load_model
@@ -153,6 +154,20 @@ def test_values_of_configs_come_back(value: Any) -> None:
     back = from_config(json.loads(json.dumps(to_config(value), allow_nan=False)), {})
     np.testing.assert_equal(back, value)
     assert isinstance(value, np.generic) or type(back) is type(value)
+
+
+def test_every_layer_is_saved_with_its_weights(tmp_path: Path) -> None:
+    for name, case in CASES_OF_LAYERS.items():
+        layer = case.make()
+        dtype = "int64" if layer.takes_integers else "float32"
+        inputs = [Input(shape, dtype) for shape in case.inputs]
+        model = NeuralNetwork(Adam(), SquareLoss, inputs=inputs, outputs=layer(inputs), seed=6)
+        back = load_model(model.save(tmp_path / "m"))
+        assert repr(back.layers) == repr(model.layers), name
+        assert back.network.output_shapes == model.network.output_shapes == tuple(case.outputs), name
+        assert back.weight_names == model.weight_names
+        for ours, theirs in zip(back.get_weights(), model.get_weights(), strict=True):
+            np.testing.assert_array_equal(ours, theirs)
 
 
 class Doubled(Layer):
