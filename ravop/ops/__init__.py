@@ -15,6 +15,7 @@ from ravop.ops import (
     counting,
     create,
     elementary,
+    federated,
     indexing,
     joining,
     learning,
@@ -27,6 +28,7 @@ from ravop.ops import (
     ranges,
     reduction,
     selection,
+    series,
     shaping,
     sorting,
     statistics,
@@ -41,6 +43,7 @@ from ravop.ops.compare import *  # noqa: F403
 from ravop.ops.counting import *  # noqa: F403
 from ravop.ops.create import *  # noqa: F403
 from ravop.ops.elementary import *  # noqa: F403
+from ravop.ops.federated import *  # noqa: F403
 from ravop.ops.indexing import *  # noqa: F403
 from ravop.ops.joining import *  # noqa: F403
 from ravop.ops.learning import *  # noqa: F403
@@ -53,6 +56,7 @@ from ravop.ops.randomness import *  # noqa: F403
 from ravop.ops.ranges import *  # noqa: F403
 from ravop.ops.reduction import *  # noqa: F403
 from ravop.ops.selection import *  # noqa: F403
+from ravop.ops.series import *  # noqa: F403
 from ravop.ops.shaping import *  # noqa: F403
 from ravop.ops.sorting import *  # noqa: F403
 from ravop.ops.statistics import *  # noqa: F403
@@ -69,6 +73,7 @@ if not TYPE_CHECKING:  # a type checker takes what the stars bring; sums of list
         counting,
         create,
         elementary,
+        federated,
         indexing,
         joining,
         learning,
@@ -81,6 +86,7 @@ if not TYPE_CHECKING:  # a type checker takes what the stars bring; sums of list
         ranges,
         reduction,
         selection,
+        series,
         shaping,
         sorting,
         statistics,

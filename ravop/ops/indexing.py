@@ -39,6 +39,10 @@ def index(x: Operand, key: Any) -> Op:
     """`x[key]`, as NumPy: whole numbers, slices, `...`, None, integer arrays, boolean arrays, and ops of these.
 
     Raises `ArgumentError` for too many indices or one out of range, `DTypeError` for an index of another kind.
+
+    Example:
+        >>> R.index([[1, 2], [3, 4]], np.s_[:, 0])
+        [1, 3]
     """
     op = as_op(x)
     parts = _parts(op, key if isinstance(key, tuple) else (key,))
@@ -214,7 +218,12 @@ def _arrange(op: Op, parts: list[_Part], arrays: list[_Part], first: int, width:
 
 @operator
 def gather(x: Operand, indices: Operand, axis: int = 0) -> Op:
-    """The elements of x at `indices` along `axis`, as `numpy.take`."""
+    """The elements of x at `indices` along `axis`, as `numpy.take`.
+
+    Example:
+        >>> R.gather([10, 20, 30], [2, 0])
+        [30, 10]
+    """
     op = as_op(x)
     where = op.graph.tensor(indices)
     if where.dtype.kind not in "iu":
@@ -225,7 +234,12 @@ def gather(x: Operand, indices: Operand, axis: int = 0) -> Op:
 
 @operator
 def slice(x: Operand, begin: Operand, size: Any) -> Op:
-    """`size` elements of x from `begin`, a number (or computed op) for each leading axis: a window that may move."""
+    """`size` elements of x from `begin`, a number (or computed op) for each leading axis: a window that may move.
+
+    Example:
+        >>> R.slice([[1, 2, 3], [4, 5, 6]], [0, 1], [2, 2])
+        [[2, 3], [5, 6]]
+    """
     op = as_op(x)
     sizes = wholes(size, "size")
     start = cast(node("Reshape", [op.graph.tensor(begin), integers(op, [-1])]), INT)

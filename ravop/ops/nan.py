@@ -10,6 +10,7 @@ from ravop.ops import reduction
 from ravop.ops.catalogue import Axes, as_op, floats, node, operator, scalar
 from ravop.ops.compare import where
 from ravop.ops.logic import isnan
+from ravop.ops.series import cumsum
 
 __all__ = [
     "nan_to_num", "nanargmax", "nanargmin", "nancumsum", "nanmax", "nanmean", "nanmin", "nanprod", "nanstd", "nansum", "nanvar",
@@ -71,7 +72,7 @@ def nancumsum(x: Operand, axis: int | None = None) -> Op:
         >>> R.nancumsum([1, np.nan, 3])
         [1.0, 1.0, 4.0]
     """
-    return reduction.cumsum(_filled(x, 0), axis)
+    return cumsum(_filled(x, 0), axis)
 
 
 @operator

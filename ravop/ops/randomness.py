@@ -39,6 +39,10 @@ def random_key(seed: int, number: int, step: Operand) -> Op:
 
     The same key gives the same numbers, in whatever graph and loop. `number` tells apart the draws of one
     step, and `step` is an int64 scalar.
+
+    Example:
+        >>> R.random_key(7, 1, 0)
+        [1745263053, 954651122]
     """
     counter = as_op(step)
     return step_key(counter.graph, whole(seed, "seed"), whole(number, "number"), counter)
@@ -46,7 +50,12 @@ def random_key(seed: int, number: int, step: Operand) -> Op:
 
 @creator
 def random_uniform(low: Operand = 0.0, high: Operand = 1.0, size: Sizes = (), key: Op | None = None) -> Op:
-    """Uniform numbers, float32, of shape `size`: from low, below high (24 random bits)."""
+    """Uniform numbers, float32, of shape `size`: from low, below high (24 random bits).
+
+    Example:
+        >>> R.random_uniform(-1, 1, size=3)
+        [-0.7789, -0.3075, 0.3239]
+    """
     graph = graph_of(low, high, key)
     unit = _unit(graph, _sizes(size), key)
     if type(low) in (int, float) and low == 0:
@@ -56,7 +65,12 @@ def random_uniform(low: Operand = 0.0, high: Operand = 1.0, size: Sizes = (), ke
 
 @creator
 def random(size: Sizes = (), key: Op | None = None) -> Op:
-    """Uniform numbers in [0, 1), float32, of shape `size`."""
+    """Uniform numbers in [0, 1), float32, of shape `size`.
+
+    Example:
+        >>> R.random(size=3)
+        [0.1105, 0.3462, 0.662]
+    """
     return random_uniform(size=size, key=key)
 
 
@@ -64,6 +78,10 @@ def random(size: Sizes = (), key: Op | None = None) -> Op:
 def random_normal(mean: Operand = 0.0, std: Operand = 1.0, size: Sizes = (), key: Op | None = None) -> Op:
     """Normal numbers, float32, of shape `size`, by Box and Muller (1958); none lies beyond 5.8 standard
     deviations.
+
+    Example:
+        >>> R.random_normal(size=3)
+        [-1.1026, 1.4557, -1.7857]
     """
     graph = graph_of(mean, std, key)
     sizes = _sizes(size)
@@ -93,6 +111,10 @@ def bernoulli(
 
     With `part` = (start, total), and p a number: those elements of a draw of `total` that begin at `start`, all of them
     laid out in a row, and only they are computed.
+
+    Example:
+        >>> R.bernoulli(0.5, size=4)
+        [True, True, False, True]
     """
     graph = graph_of(p, key)
     wanted = as_dtype(dtype)
@@ -119,7 +141,12 @@ def bernoulli(
 
 @creator
 def permutation(n: int, key: Op | None = None) -> Op:
-    """0, 1, …, n − 1 in random order, int64."""
+    """0, 1, …, n − 1 in random order, int64.
+
+    Example:
+        >>> R.permutation(5)
+        [3, 0, 4, 1, 2]
+    """
     (count,) = _sizes(n)
     graph = graph_of(key)
     keys = cast(_right(_hash(graph, count, key), 1), INT)

@@ -6,6 +6,7 @@ from ravop.errors import ArgumentError, ShapeError
 from ravop.graph.op import Op, Operand
 from ravop.ops.catalogue import (
     Axes,
+    also,
     as_op,
     axes_of,
     axis_of,
@@ -15,27 +16,16 @@ from ravop.ops.catalogue import (
     floats,
     integers,
     node,
+    numbers,
     operator,
     scalar,
     summands,
 )  # fmt: skip
 
 __all__ = [
-    "all",
-    "any",
-    "argmax",
-    "argmin",
-    "average",
-    "cumsum",
-    "logsumexp",
-    "max",
-    "mean",
-    "min",
-    "prod",
-    "std",
-    "sum",
-    "variance",
-]
+    "all", "amax", "amin", "any", "argmax", "argmin", "average", "logsumexp", "max", "mean", "min", "prod", "ptp", "std", "sum",
+    "var", "variance",
+]  # fmt: skip
 
 
 def _reduce(op_type: str, op: Op, axis: Axes, keepdims: bool) -> Op:
@@ -47,31 +37,56 @@ def _reduce(op_type: str, op: Op, axis: Axes, keepdims: bool) -> Op:
 
 @operator
 def sum(x: Operand, axis: Axes = None, keepdims: bool = False) -> Op:
-    """The sum over `axis`."""
+    """The sum over `axis`.
+
+    Example:
+        >>> R.sum([[1, 2], [3, 4]], axis=0)
+        [4, 6]
+    """
     return _reduce("ReduceSum", summands(x), axis, keepdims)
 
 
 @operator
 def prod(x: Operand, axis: Axes = None, keepdims: bool = False) -> Op:
-    """The product over `axis`."""
+    """The product over `axis`.
+
+    Example:
+        >>> R.prod([1, 2, 3])
+        6
+    """
     return _reduce("ReduceProd", summands(x), axis, keepdims)
 
 
 @operator
 def mean(x: Operand, axis: Axes = None, keepdims: bool = False) -> Op:
-    """The arithmetic mean over `axis`, a float."""
+    """The arithmetic mean over `axis`, a float.
+
+    Example:
+        >>> R.mean([[1, 2], [3, 4]], axis=1)
+        [1.5, 3.5]
+    """
     return _reduce("ReduceMean", floats(x), axis, keepdims)
 
 
 @operator
 def max(x: Operand, axis: Axes = None, keepdims: bool = False) -> Op:
-    """The largest element along `axis`."""
+    """The largest element along `axis`.
+
+    Example:
+        >>> R.max([[1, 2], [3, 4]], axis=0)
+        [3, 4]
+    """
     return _extreme("ReduceMax", as_op(x), axis, keepdims)
 
 
 @operator
 def min(x: Operand, axis: Axes = None, keepdims: bool = False) -> Op:
-    """The smallest element along `axis`."""
+    """The smallest element along `axis`.
+
+    Example:
+        >>> R.min([[1, 2], [3, 4]], axis=0)
+        [1, 2]
+    """
     return _extreme("ReduceMin", as_op(x), axis, keepdims)
 
 
@@ -89,19 +104,34 @@ def any_empty(op: Op, axis: Axes) -> bool:
 
 @operator
 def all(x: Operand, axis: Axes = None, keepdims: bool = False) -> Op:
-    """Whether all elements along `axis` are true."""
+    """Whether all elements along `axis` are true.
+
+    Example:
+        >>> R.all([True, False])
+        False
+    """
     return _reduce("ReduceMin", booleans(x), axis, keepdims)
 
 
 @operator
 def any(x: Operand, axis: Axes = None, keepdims: bool = False) -> Op:
-    """Whether any element along `axis` is true."""
+    """Whether any element along `axis` is true.
+
+    Example:
+        >>> R.any([True, False])
+        True
+    """
     return _reduce("ReduceMax", booleans(x), axis, keepdims)
 
 
 @operator
 def variance(x: Operand, axis: Axes = None, keepdims: bool = False, ddof: int = 0) -> Op:
-    """The mean squared distance from the mean along `axis`; divided by n − ddof."""
+    """The mean squared distance from the mean along `axis`; divided by n − ddof.
+
+    Example:
+        >>> R.variance([1, 2, 3, 4])
+        1.25
+    """
     op = floats(x)
     centred = node("Sub", [op, mean(op, axis, keepdims=True)])
     spread = mean(node("Mul", [centred, centred]), axis, keepdims)
@@ -117,13 +147,23 @@ def variance(x: Operand, axis: Axes = None, keepdims: bool = False, ddof: int = 
 
 @operator
 def std(x: Operand, axis: Axes = None, keepdims: bool = False, ddof: int = 0) -> Op:
-    """The standard deviation along `axis`: √variance."""
+    """The standard deviation along `axis`: √variance.
+
+    Example:
+        >>> R.std([1, 2, 3, 4])
+        1.118
+    """
     return node("Sqrt", [variance(x, axis, keepdims, ddof)])
 
 
 @operator
 def average(x: Operand, axis: Axes = None, weights: Operand | None = None, keepdims: bool = False) -> Op:
-    """The mean weighted by `weights`: of the shape of x, or one for each element along a single axis."""
+    """The mean weighted by `weights`: of the shape of x, or one for each element along a single axis.
+
+    Example:
+        >>> R.average([1, 2, 3], weights=[3, 1, 0])
+        1.25
+    """
     if weights is None:
         return mean(x, axis, keepdims)
     op, weight = common(floats(x), weights)
@@ -141,19 +181,34 @@ def average(x: Operand, axis: Axes = None, weights: Operand | None = None, keepd
 
 @operator
 def logsumexp(x: Operand, axis: Axes = None, keepdims: bool = False) -> Op:
-    """log Σ exp x along `axis`, without overflow."""
+    """log Σ exp x along `axis`, without overflow.
+
+    Example:
+        >>> R.logsumexp([0, 1000])
+        1000.0
+    """
     return _reduce("ReduceLogSumExp", floats(x), axis, keepdims)
 
 
 @operator
 def argmax(x: Operand, axis: int | None = None, keepdims: bool = False) -> Op:
-    """int64 index of the first largest element along `axis`; of the flattened x for None."""
+    """int64 index of the first largest element along `axis`; of the flattened x for None.
+
+    Example:
+        >>> R.argmax([3, 9, 9])
+        1
+    """
     return _arg("ArgMax", summands(x), axis, keepdims)
 
 
 @operator
 def argmin(x: Operand, axis: int | None = None, keepdims: bool = False) -> Op:
-    """int64 index of the first smallest element along `axis`; of the flattened x for None."""
+    """int64 index of the first smallest element along `axis`; of the flattened x for None.
+
+    Example:
+        >>> R.argmin([3, 9, 1])
+        2
+    """
     return _arg("ArgMin", summands(x), axis, keepdims)
 
 
@@ -167,9 +222,16 @@ def _arg(op_type: str, op: Op, axis: int | None, keepdims: bool) -> Op:
 
 
 @operator
-def cumsum(x: Operand, axis: int | None = None) -> Op:
-    """The running sum along `axis`; of the flattened x for None."""
-    op = summands(x)
-    if axis is None:
-        op, axis = node("Reshape", [op, integers(op, [-1])]), 0
-    return node("CumSum", [op, op.graph.tensor(axis_of(op, axis))])
+def ptp(x: Operand, axis: Axes = None, keepdims: bool = False) -> Op:
+    """The largest less the smallest element along `axis`.
+
+    Example:
+        >>> R.ptp([3, 9, 1])
+        8
+    """
+    op = numbers(x)
+    return node("Sub", [max(op, axis, keepdims), min(op, axis, keepdims)])
+
+
+amax, amin = also("amax", max), also("amin", min)
+var = also("var", variance)

@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import numpy as np
 
-from ravop.errors import ArgumentError
+from ravop.errors import ArgumentError, ShapeError
 from ravop.graph.control import scan
 from ravop.graph.dtypes import INT
 from ravop.graph.op import Op, Operand
 from ravop.ops.catalogue import Axes, as_op, axes_of, floats, node, operator
 from ravop.ops.compare import where
 from ravop.ops.create import full_like
-from ravop.ops.shaping import expand_dims, reshape, transpose
+from ravop.ops.shaping import expand_dims, flatten, reshape, squeeze, transpose
 from ravop.ops.sorting import sort
 
-__all__ = ["median", "mode", "percentile", "quantile"]
+__all__ = ["corrcoef", "cov", "median", "mode", "percentile", "quantile"]
 
 
 @operator
 def median(x: Operand, axis: Axes = None, keepdims: bool = False) -> Op:
-    """The middle element along `axis`, or the mean of the two in the middle; a float."""
+    """The middle element along `axis`, or the mean of the two in the middle; a float.
+
+    Example:
+        >>> R.median([1, 2, 4, 9])
+        3.0
+    """
     return quantile(x, 0.5, axis, keepdims)
 
 
@@ -27,13 +32,22 @@ def median(x: Operand, axis: Axes = None, keepdims: bool = False) -> Op:
 def percentile(x: Operand, q: float | list[float], axis: Axes = None, keepdims: bool = False) -> Op:
     """The value below which q per cent of the elements along `axis` lie, interpolated linearly; a new
     first axis for a list of q.
+
+    Example:
+        >>> R.percentile([1, 2, 3, 4], [25, 50])
+        [1.75, 2.5]
     """
     return quantile(x, (np.asarray(q, dtype=np.float64) / 100).tolist(), axis, keepdims)
 
 
 @operator
 def quantile(x: Operand, q: float | list[float], axis: Axes = None, keepdims: bool = False) -> Op:
-    """As `percentile`, with q from 0 to 1."""
+    """As `percentile`, with q from 0 to 1.
+
+    Example:
+        >>> R.quantile([1, 2, 3, 4], 0.25)
+        1.75
+    """
     wanted = np.asarray(q, dtype=np.float64)
     if wanted.ndim > 1 or not wanted.size or not ((wanted >= 0) & (wanted <= 1)).all():
         raise ArgumentError(
@@ -62,7 +76,12 @@ def quantile(x: Operand, q: float | list[float], axis: Axes = None, keepdims: bo
 
 @operator
 def mode(x: Operand, axis: int | None = None, keepdims: bool = False) -> Op:
-    """The most frequent element along `axis`, the smallest of several; of all elements for None."""
+    """The most frequent element along `axis`, the smallest of several; of all elements for None.
+
+    Example:
+        >>> R.mode([3, 1, 3])
+        3
+    """
     op = as_op(x)
     axes = axes_of(op, axis)
     ordered = sort(_last(op, axes), -1)
@@ -87,3 +106,44 @@ def _last(op: Op, axes: tuple[int, ...]) -> Op:
     return reshape(
         moved, [*(sizes[a] for a in others), int(np.prod([sizes[a] for a in axes], dtype=np.int64))]
     )
+
+
+@operator
+def cov(x: Operand, rowvar: bool = True, bias: bool = False, ddof: int | None = None) -> Op:
+    """The covariances of the rows of x (of its columns without `rowvar`): the mean products of their distances from their means,
+    divided by n − 1, by n with `bias`, or by n − ddof.
+
+    Example:
+        >>> R.cov([[1, 2, 3], [3, 1, 0]])
+        [[1.0, -1.5], [-1.5, 2.3333]]
+    """
+    op = floats(x)
+    if op.ndim > 2 or not op.ndim:
+        raise ShapeError("cov takes a matrix or a vector", expected="1 or 2 axes", received=list(op.shape))
+    rows = reshape(op, (1, -1)) if op.ndim == 1 else op if rowvar else transpose(op)
+    count = rows.static_shape[1]
+    divisor = count - ((0 if bias else 1) if ddof is None else ddof)
+    if divisor <= 0:
+        raise ArgumentError("too few elements for this divisor", expected="more than one", received=count)
+    away = rows - node("ReduceMean", [rows, rows.graph.integers([1])], keepdims=1)
+    return squeeze(
+        node("MatMul", [away, transpose(away)]) / divisor, [n for n in (0, 1) if rows.shape[0] == 1]
+    )
+
+
+@operator
+def corrcoef(x: Operand, rowvar: bool = True) -> Op:
+    """The correlation coefficients of the rows of x (of its columns without `rowvar`): covariances over both deviations.
+
+    Example:
+        >>> R.corrcoef([[1, 2, 3], [3, 1, 0]])
+        [[1.0, -0.982], [-0.982, 1.0]]
+    """
+    together = cov(x, rowvar)
+    if not together.ndim:
+        return together / together
+    n = together.static_shape[0]
+    spread = node(
+        "Sqrt", [node("Gather", [flatten(together), together.graph.tensor(np.arange(n) * (n + 1))], axis=0)]
+    )
+    return together / expand_dims(spread, 1) / spread

@@ -12,11 +12,11 @@ from ravop.graph.dtypes import INT
 from ravop.graph.op import Op, Operand
 from ravop.ops.catalogue import cast, common, floats, node, operator, scalar, whole
 from ravop.ops.compare import less_equal, maximum, minimum, where
-from ravop.ops.learning.data import members, samples
+from ravop.ops.learning.data import members, queries, samples
 from ravop.ops.learning.neighbours import squared_distances
 from ravop.ops.linalg import matmul
 from ravop.ops.randomness import random_uniform
-from ravop.ops.reduction import argmin, cumsum, mean, sum, variance
+from ravop.ops.reduction import argmin, mean, sum, variance
 from ravop.ops.shaping import concat, expand_dims
 
 __all__ = ["kmeans"]
@@ -32,7 +32,7 @@ class Clusters(NamedTuple):
 
     def predict(self, X: Operand) -> Op:  # noqa: N803 - the field's name
         """(n,): the number of the nearest center for each row of X (n, d), int64."""
-        x, centers = common(samples(X, self.centers.static_shape[1]), self.centers)
+        x, centers = queries(X, self.centers)
         return argmin(squared_distances(x, centers), 1)
 
 
@@ -95,13 +95,13 @@ def _plus_plus(x: Op, count: int) -> Op:
     """Samples, each the best of a few drawn with probabilities in proportion to the squared distances from those before it."""
     n = x.static_shape[0]
     tries = 2 + int(math.log(count))
-    draws = cast(random_uniform(size=(count, tries)), x.dtype)
+    draws = cast(random_uniform(scalar(x, 0), size=(count, tries)), x.dtype)
     chosen = expand_dims(x[cast(draws[0, 0] * n, INT)], 0)
     if count == 1:
         return chosen
 
     def step(near: Op, draw: Op) -> tuple[Op, Op]:
-        summed = expand_dims(cumsum(near, 0), 1)
+        summed = expand_dims(node("CumSum", [near, x.graph.tensor(0)]), 1)
         # how many sums are below a draw is the number of its sample; rounding must not lead past the last
         found = minimum(sum(cast(less_equal(summed, draw * summed[-1]), INT), 0), n - 1)
         candidates = node("Gather", [x, found], axis=0)
