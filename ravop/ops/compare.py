@@ -10,6 +10,7 @@ import numpy as np
 
 from ravop.errors import ArgumentError, ShapeError
 from ravop.graph.dtypes import BOOL, is_float
+from ravop.graph.graph import graph_of
 from ravop.graph.op import Op, Operand
 from ravop.ops.catalogue import as_op, booleans, common, exact, node, numbers, operator
 
@@ -180,7 +181,7 @@ def where(condition: Operand, a: Operand | None = None, b: Operand | None = None
         raise ArgumentError(
             "where chooses between two values", expected="both a and b, or neither", received="one of them"
         )
-    test = booleans(condition)
+    test = booleans(graph_of(condition, a, b).tensor(condition))
     x, y = common(a, b)
     return exact("Where", [x, y], before=[test])
 
