@@ -28,9 +28,16 @@ class Case:
     torch: Torch
     integers: int = 0
     """Inputs are integers below this; 0: floats."""
+    fixed: int = 0
+    """How many inputs, the last ones, no gradient reaches: masks."""
     idle: bool = True
     """Whether training is as PyTorch's counterpart tells: not so where random numbers are drawn."""
     close: dict[str, float] = field(default_factory=lambda: {"rtol": 1e-4, "atol": 2e-5})
+
+    @property
+    def moving(self) -> int:
+        """How many inputs, the first ones, gradients reach."""
+        return 0 if self.integers else len(self.inputs) - self.fixed
 
     def build(self, name: str) -> Layer:
         layer = self.make()

@@ -72,16 +72,27 @@ def with_states(x: torch.Tensor, h: torch.Tensor, c: torch.Tensor, w: Tensors, t
     return series, last_h[0], last_c[0]
 
 
+def masked(
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor, root: float
+) -> torch.Tensor:
+    """Attention where the mask is above 0; where it is nowhere, the plain mean of the values."""
+    scores = (q @ k.mT / root).masked_fill(mask <= 0, -torch.inf)
+    shares = torch.softmax(scores, -1).nan_to_num(1 / k.shape[-2])
+    return shares @ v
+
+
 def heads(
-    q: torch.Tensor, v: torch.Tensor, k: torch.Tensor, w: Tensors, n: int, causal: bool
+    q: torch.Tensor, v: torch.Tensor, k: torch.Tensor, w: Tensors, n: int, causal: bool, mask: Any = None
 ) -> torch.Tensor:
     def split(x: torch.Tensor, name: str) -> torch.Tensor:
         y = x @ w[f"W_{name}"] + w.get(f"w0_{name}", torch.zeros(1))
         return y.reshape(*y.shape[:2], n, -1).transpose(1, 2)
 
-    found = F.scaled_dot_product_attention(
-        split(q, "query"), split(k, "key"), split(v, "value"), is_causal=causal
-    )
+    given = split(q, "query"), split(k, "key"), split(v, "value")
+    if mask is None:
+        found = F.scaled_dot_product_attention(*given, is_causal=causal)
+    else:
+        found = masked(*given, mask[:, None], math.sqrt(given[0].shape[-1]))
     return found.transpose(1, 2).flatten(2) @ w["W_output"] + w.get("w0_output", torch.zeros(1))
 
 
@@ -188,6 +199,14 @@ CASES: dict[str, Case] = {
     ),
     "attention of heads, dropped": one(
         lambda: MultiHeadAttention(2, 2, p=0.3), (5, 4), (5, 4), lambda x, w, t: packed_heads(x, w), idle=False
+    ),
+    "attention of heads, masked": Case(
+        lambda: MultiHeadAttention(2, 3), [(5, 4), (3, 7), (3, 2), (5, 3)], [(5, 4)],
+        lambda q, v, k, m, w, t: heads(q, v, k, w, 2, False, m), fixed=1,
+    ),
+    "attention, masked": Case(
+        Attention, [(5, 4), (3, 6), (3, 4), (3,)], [(5, 6)],
+        lambda q, v, k, m, w, t: masked(q, k, v, m[:, None], 1), fixed=1,
     ),
     "additive attention": Case(
         AdditiveAttention, [(5, 4), (3, 4)], [(5, 4)],

@@ -190,4 +190,8 @@ CASES: dict[str, Case] = {
     "upsampling 2d": one(
         lambda: UpSampling2D((2, 3)), IMAGE, (3, 12, 15), lambda x, w, t: F.interpolate(x, scale_factor=(2, 3))
     ),
+    "upsampling bilinear": one(
+        lambda: UpSampling2D(2, "bilinear"), IMAGE, (3, 12, 10),
+        lambda x, w, t: F.interpolate(x, scale_factor=2, mode="bilinear"),
+    ),
 }  # fmt: skip

@@ -1,7 +1,8 @@
 """Attention: each step of a series takes a weighted mean of the steps of another, or of its own.
 
 Softmax over products of queries and keys (Luong et al. 2015; Vaswani et al. 2017). Inputs are the series query and value,
-and key where it is not value; for `MultiHeadAttention` one input is all three.
+and key where it is not value; for `MultiHeadAttention` one input is all three. A fourth input is a mask: (value steps,) or
+(query steps, value steps), above 0 where a step of the query may attend to one of the value.
 """
 
 from __future__ import annotations
@@ -40,10 +41,10 @@ class Attending(Layer):
         self.p = fraction(p, "p")
 
     def take(self, shapes: Sequence[Shape]) -> tuple[Shape, ...]:
-        if not self.fewest <= len(shapes) <= 3:
+        if not self.fewest <= len(shapes) <= 4:
             raise ArgumentError(
                 f"{type(self).__name__} takes another number of inputs",
-                expected="[query, value] or [query, value, key]"
+                expected="[query, value], [query, value, key] or [query, value, key, mask]"
                 + ("" if self.fewest > 1 else ", or one for all"),
                 received=len(shapes),
             )
@@ -53,29 +54,42 @@ class Attending(Layer):
     def lengths(self, shapes: Sequence[Shape]) -> tuple[int, int]:
         """(steps of the query, steps of the value). Raises `ShapeError` for series that do not fit."""
         kind = type(self).__name__
-        steps = [spatial(shape, kind, 1)[1][0] for shape in shapes]
+        steps = [spatial(shape, kind, 1)[1][0] for shape in shapes[:3]]
         if len(steps) == 3 and steps[1] != steps[2]:
             raise ShapeError(
                 f"{kind} needs a key for each value",
                 expected=f"{steps[1]} steps",
                 received=f"{steps[2]} steps",
             )
-        return steps[0], steps[min(1, len(steps) - 1)]
+        query, value = steps[0], steps[min(1, len(steps) - 1)]
+        if len(shapes) == 4 and shapes[3] not in ((value,), (query, value)):
+            raise ShapeError(
+                f"{kind}'s mask does not fit its series",
+                expected=f"({value},) or ({query}, {value})",
+                received=shapes[3],
+            )
+        return query, value
 
     def call_all(self, xs: Sequence[Op], weights: Mapping[str, Op]) -> tuple[Op, ...]:
-        return (self.attended(xs, weights, None),)
+        return (self.attended(xs[:3], weights, None, _allowed(xs)),)
 
     def train_all(
         self, xs: Sequence[Op], weights: Mapping[str, Op], moment: Moment
     ) -> tuple[tuple[Op, ...], dict[str, Op]]:
-        return (self.attended(xs, weights, moment),), {}
+        return (self.attended(xs[:3], weights, moment, _allowed(xs)),), {}
 
-    def attended(self, xs: Sequence[Op], weights: Mapping[str, Op], moment: Moment | None) -> Op:
-        """The output; in training with a moment."""
+    def attended(
+        self, xs: Sequence[Op], weights: Mapping[str, Op], moment: Moment | None, allowed: Op | None
+    ) -> Op:
+        """The output; in training with a moment. Where `allowed` (batch, query steps, value steps) is false, nothing
+        is attended to.
+        """
         raise NotImplementedError
 
-    def mixed(self, scores: Op, values: Op, moment: Moment | None) -> Op:
+    def mixed(self, scores: Op, values: Op, moment: Moment | None, allowed: Op | None) -> Op:
         """softmax(scores) @ values, for scores (batch, …, query steps, value steps)."""
+        if allowed is not None:
+            scores = R.where(R.expand_dims(allowed, 1) if scores.ndim == 4 else allowed, scores, _NEVER)
         if self.causal:
             steps, others = self.lengths(self.input_shapes)
             graph = scores.graph
@@ -87,6 +101,18 @@ class Attending(Layer):
         if moment is not None and self.p:
             shares = dropped(shares, self.p, moment, self.name)
         return shares @ values
+
+
+_NEVER = -3e4
+"""In place of scores that do not count; finite, so that a step that may attend to nothing takes the plain mean, not NaN."""
+
+
+def _allowed(xs: Sequence[Op]) -> Op | None:
+    """A mask among the inputs as booleans (batch, query steps, value steps), or with one query step for all."""
+    if len(xs) < 4:
+        return None
+    mask = R.expand_dims(xs[3], 1) if xs[3].ndim == 2 else xs[3]
+    return mask > 0
 
 
 class Attention(Attending):
@@ -109,11 +135,12 @@ class Attention(Attending):
 
     def shapes_after(self, shapes: Sequence[Shape]) -> tuple[Shape, ...]:
         steps, _ = self.lengths(shapes)
-        if shapes[0][1] != shapes[-1][1]:
+        key = shapes[:3][-1]
+        if shapes[0][1] != key[1]:
             raise ShapeError(
                 f"{type(self).__name__} compares queries with keys",
                 expected=f"keys of {shapes[0][1]} features",
-                received=shapes[-1],
+                received=key,
             )
         return ((steps, shapes[1][1]),)
 
@@ -123,9 +150,11 @@ class Attention(Attending):
     def parameters(self) -> dict[str, Any]:
         return {"use_scale": self.use_scale, "causal": self.causal, "p": self.p}
 
-    def attended(self, xs: Sequence[Op], weights: Mapping[str, Op], moment: Moment | None) -> Op:
+    def attended(
+        self, xs: Sequence[Op], weights: Mapping[str, Op], moment: Moment | None, allowed: Op | None
+    ) -> Op:
         query, value, key = xs[0], xs[1], xs[-1]
-        return self.mixed(self.scores(query, key, weights), value, moment)
+        return self.mixed(self.scores(query, key, weights), value, moment, allowed)
 
     def scores(self, query: Op, key: Op, weights: Mapping[str, Op]) -> Op:
         """How much each step of the query (batch, steps, features) attends to each of the key: (batch, steps, others)."""
@@ -210,7 +239,7 @@ class MultiHeadAttention(Attending):
         return ((steps, self.n_units or shapes[0][1]),)
 
     def weights(self) -> tuple[WeightSpec, ...]:
-        query, value, key = self._three([shape[1] for shape in self.input_shapes])
+        query, value, key = self._three([shape[1] for shape in self.input_shapes[:3]])
         keys, values = self.n_heads * self.key_dim, self.n_heads * self.value_dim
         sizes = {
             "query": (query, keys),
@@ -235,12 +264,14 @@ class MultiHeadAttention(Attending):
             "regularizer": self.regularizer,
         }
 
-    def attended(self, xs: Sequence[Op], weights: Mapping[str, Op], moment: Moment | None) -> Op:
+    def attended(
+        self, xs: Sequence[Op], weights: Mapping[str, Op], moment: Moment | None, allowed: Op | None
+    ) -> Op:
         query, value, key = self._three(xs)
         queries = self._heads(query, "query", weights, (0, 2, 1, 3)) * (1 / math.sqrt(self.key_dim))
         keys = self._heads(key, "key", weights, (0, 2, 3, 1))
         values = self._heads(value, "value", weights, (0, 2, 1, 3))
-        found = R.transpose(self.mixed(queries @ keys, values, moment), (0, 2, 1, 3))
+        found = R.transpose(self.mixed(queries @ keys, values, moment, allowed), (0, 2, 1, 3))
         steps = self.input_shape[0]
         return self._projected(
             R.reshape(found, (-1, steps, self.n_heads * self.value_dim)), "output", weights

@@ -109,8 +109,12 @@ class TimeDistributed(Layer):
             raise ShapeError(
                 "TimeDistributed takes series", expected="input of shape (steps, …)", received=input_shape
             )
-        (shape,) = self.layer.take([input_shape[1:]])
-        return (input_shape[0], *shape)
+        shapes = self.layer.take([input_shape[1:]])
+        if len(shapes) != 1:
+            raise ArgumentError(
+                "TimeDistributed wraps a layer of one output", expected=1, received=f"{len(shapes)} outputs"
+            )
+        return (input_shape[0], *shapes[0])
 
     def weights(self) -> tuple[WeightSpec, ...]:
         return self.layer.weights() if self.input_shapes else ()

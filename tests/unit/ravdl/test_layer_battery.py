@@ -64,7 +64,7 @@ def define(name: str, case: Case, training: bool) -> None:
     outputs, moved = run(layer, xs, weights, training)
     given = [(op.shape, op.dtype) for op in outputs]
     assert given == [((BATCH, *shape), np.float32) for shape in case.outputs], name
-    wanted = [] if case.integers else list(xs)
+    wanted = list(xs[: case.moving])
     wanted += [weights[spec.name] for spec in layer.weights() if spec.trainable]
     loss = sum(R.sum(y * cotangent(case, n)) for n, y in enumerate(outputs))
     for kind, ops in (("output", outputs), ("gradient", R.grad(loss, wanted) if wanted else [])):
@@ -84,7 +84,7 @@ def compare(name: str, case: Case, training: bool, results: Mapping[str, Any]) -
     inputs, arrays = case.arrays(rng, BATCH), weights_of(layer, rng)
     trainable = [spec.name for spec in layer.weights() if spec.trainable]
     weights = {key: torch.tensor(value, requires_grad=key in trainable) for key, value in arrays.items()}
-    xs = [torch.tensor(value, requires_grad=not case.integers) for value in inputs]
+    xs = [torch.tensor(value, requires_grad=n < case.moving) for n, value in enumerate(inputs)]
     given = case.torch(*xs, weights, training)
     outputs = given if isinstance(given, tuple) else (given,)
     sum((y * torch.tensor(cotangent(case, n))).sum() for n, y in enumerate(outputs)).backward()
