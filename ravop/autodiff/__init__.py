@@ -19,6 +19,7 @@ from ravop.autodiff import (
     recurrent,
     reduction,
     resize,
+    sampling,
     shape,
 )
 from ravop.autodiff.rules import NodeView, rule
@@ -26,5 +27,5 @@ from ravop.autodiff.sweep import grad
 
 __all__ = [
     "NodeView", "control", "convolution", "elementwise", "functions", "grad", "indexing", "linear", "losses",
-    "normalization", "padding", "pooling", "recurrent", "reduction", "resize", "rule", "shape",
+    "normalization", "padding", "pooling", "recurrent", "reduction", "resize", "rule", "sampling", "shape",
 ]  # fmt: skip

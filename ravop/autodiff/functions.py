@@ -14,7 +14,7 @@ import onnx
 from onnx.reference import ReferenceEvaluator
 
 from ravop.autodiff.replay import Replay
-from ravop.autodiff.rules import Grads, NodeView, rule
+from ravop.autodiff.rules import WITHOUT, Grads, NodeView, rule
 from ravop.autodiff.sweep import BODY, INLINED, sweep
 from ravop.graph.bodies import function_body
 from ravop.graph.dtypes import DType, is_float
@@ -42,7 +42,7 @@ def by_body(n: NodeView, *grads: Op | None) -> Grads:
     """The gradient of an operator without a rule of its own, from ONNX's definition of it by others."""
     outputs = write_out(n, [gradient is not None for gradient in grads])
     if outputs is None:
-        raise n.error("there is no rule for this operator")
+        raise n.error(WITHOUT.get(n.node.op_type, "there is no rule for this operator"))
     return swept(outputs, grads, n.inputs, n.wants)
 
 

@@ -146,7 +146,8 @@ def _kernel(axis: Axis, t: Array) -> Array:
     """The weight of a neighbour at distance t: a hat, or the cubic of Keys (1981) with the coefficient a."""
     t = np.abs(t)
     if axis.mode == "linear":
-        return np.maximum(1 - t, 0)
+        hat: Array = np.maximum(1 - t, 0)
+        return hat
     a = axis.cubic
     near = ((a + 2) * t - (a + 3)) * t * t + 1
     far = ((a * t - 5 * a) * t + 8 * a) * t - 4 * a

@@ -35,6 +35,15 @@ CONSTANT = frozenset(
 """Operators whose float outputs do not change with small changes of their inputs: no gradient flows through them."""
 
 
+WITHOUT = {
+    "DeformConv": "the sampling positions that it learns are not written out yet",
+    "MaxRoiPool": "engines do not give the places of the maxima; RoiAlign is the operator to use",
+    "SequenceMap": "sequences are resolved when a model is imported",
+    "Unique": "how many elements it gives is known to the run alone",
+}
+"""Operators with float outputs that have no rule, and why."""
+
+
 def rule(*op_types: str) -> Callable[[Rule], Rule]:
     """Register a function as the gradient rule of these ONNX operators."""
 
