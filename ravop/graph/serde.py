@@ -44,9 +44,18 @@ def ir_attributes(attributes: Mapping[str, Any]) -> list[ir.Attr]:
     return [_attribute(name, value) for name, value in attributes.items()]
 
 
+_PLAIN: dict[type, Any] = {
+    int: ir.AttrInt64, float: ir.AttrFloat32, str: ir.AttrString, ir.Graph: ir.AttrGraph,
+}  # fmt: skip
+"""What onnx-ir would find out by asking a value what it can do, which takes long."""
+
+
 def _attribute(name: str, value: Any) -> ir.Attr:
-    if type(value) is int:
-        return ir.AttrInt64(name, value)
+    make = _PLAIN.get(type(value))
+    if make is not None:
+        return make(name, value)
+    if type(value) in (list, tuple) and all(type(item) is int for item in value):
+        return ir.AttrInt64s(name, value)
     if isinstance(value, np.ndarray):
         return ir.AttrTensor(name, ir.Tensor(value))
     return ir.convenience.convert_attribute(name, value)

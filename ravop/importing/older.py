@@ -148,20 +148,3 @@ def roi_align(walk: Walk, node: Node) -> None:
 @handles("Scatter")
 def scatter(walk: Walk, node: Node) -> None:
     node.op_type = "ScatterElements"
-
-
-@handles("GroupNormalization", last=20)
-def group_normalization(walk: Walk, node: Node) -> Sequence[Value]:
-    """Scale and bias were one number a group; the axes of a group are spread over its channels."""
-    channels, groups = shape_of(node.input(0))[1], node.attributes["num_groups"]
-    if not isinstance(channels, int):
-        raise UnsupportedOnnxError("GroupNormalization needs a known number of channels")
-    spread = np.array([groups, channels // groups])
-    scale, bias = (
-        walk.node(
-            "Reshape", walk.node("Expand", walk.node("Unsqueeze", v, np.array([1])), spread), np.array([-1])
-        )
-        for v in node.inputs[1:3]
-    )
-    node.inputs[1:3] = [scale, bias]
-    return walk.emit(node)

@@ -94,6 +94,10 @@ class Frame:
             hint="export the model again",
         )
 
+    def has(self, name: str) -> bool:
+        """Whether `get` would find the name."""
+        return name in self.values or (self.outer is not None and self.outer.has(name))
+
 
 def shape_of(value: Value) -> Shape:
     return tensor(value).shape

@@ -94,7 +94,8 @@ class Walk:
         """Import a body (of a branch, a loop) into the current scope, with `values` as its inputs. → its outputs."""
         inner = Frame(values, frame.opset, frame, frame.attributes, types_in(graph), frame.local)
         for initializer in graph.initializer:
-            inner.values.setdefault(initializer.name, array_of(initializer))
+            if not frame.has(initializer.name):  # it may be a parameter of the model
+                inner.values.setdefault(initializer.name, array_of(initializer))
         self.run(graph.node, inner)
         return [inner.get(output.name) for output in graph.output]
 
