@@ -8,7 +8,7 @@ import numpy as np
 
 from ravop.autodiff.depthwise import depthwise_weight_gradient
 from ravop.autodiff.rules import Grads, NodeView, permute, reduce_sum, reshape, rule
-from ravop.autodiff.taps import joined, moved, padded
+from ravop.autodiff.taps import copies, joined, moved, padded
 from ravop.autodiff.windows import Windows, windows_of
 from ravop.graph.op import Op
 from ravop.ops.catalogue import node
@@ -147,11 +147,11 @@ def _rows_of_taps(pixels: Op, first: int, windows: Windows) -> list[Op]:
 def _by_planes(x: Op, g: Op, windows: Windows) -> Op:
     """Channels first: all moved copies side by side, a product for each image, and the sum of the products."""
     (batch, filters), pixels = g.static_shape[:2], math.prod(windows.count)
-    copies = padded(x, windows, 2)
+    wide = padded(x, windows, 2)
     for spatial in reversed(range(len(windows.kernel))):
         taps = range(windows.kernel[spatial])
-        copies = joined([moved(copies, 2 + spatial, tap, windows, spatial) for tap in taps], axis=1)
-    columns = permute(reshape(copies, (batch, copies.static_shape[1], pixels)), [0, 2, 1])
+        wide = joined([moved(wide, 2 + spatial, tap, windows, spatial) for tap in taps], axis=1)
+    columns = permute(reshape(wide, (batch, wide.static_shape[1], pixels)), [0, 2, 1])
     products = node("MatMul", [reshape(g, (batch, filters, pixels)), columns])
     return _taps_last(reduce_sum(products, [0], keepdims=True), windows)
 
@@ -179,3 +179,20 @@ def _by_convolution(x: Op, g: Op, windows: Windows, group: int) -> Op:
         group=group,
     )
     return permute(found, [1, 0, *range(2, found.ndim)])
+
+
+@rule("Col2Im")
+def columns_to_image(n: NodeView, g: Op) -> Grads:
+    """(N, C · taps, windows) added up as images: each column's gradient is what its window sees, of all taps."""
+    size, kernel = n.known(1, "image_shape") or (), n.known(2, "block_shape") or ()
+    ones = (1,) * len(size)
+    strides, dilations = n.attribute("strides", ones), n.attribute("dilations", ones)
+    pads = n.attribute("pads", (0,) * 2 * len(size))
+    before, after = pads[: len(size)], pads[len(size) :]
+    room = zip(size, before, after, dilations, kernel, strides, strict=True)
+    count = tuple((s + b + a - d * (k - 1) - 1) // step + 1 for s, b, a, d, k, step in room)
+    windows = Windows(kernel, strides, dilations, before, after, size, count)
+    batch, channels = g.static_shape[:2]
+    shape = (batch, channels, 1, math.prod(count))
+    seen = [reshape(copy, shape) for copy in copies(padded(g, windows, 2), 2, windows)]
+    return [reshape(joined(seen, axis=2), n.x.static_shape)]

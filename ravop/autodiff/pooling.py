@@ -19,8 +19,6 @@ from ravop.protocol.tensors import Array
 @rule("MaxPool")
 def max_pool(n: NodeView, g: Op, _: Op | None = None) -> Grads:
     """To the first maximum of each window, as PyTorch has it."""
-    if n.attribute("storage_order", 0):
-        raise n.error("storage_order 1 is not supported")
     windows = _windows(n)
     by_blocks = windows.tiling and len(windows.kernel) == 2 and g.dtype == FLOAT
     return [(_to_blocks if by_blocks else _to_indices)(n, g, windows)]
@@ -65,6 +63,12 @@ def _to_indices(n: NodeView, g: Op, windows: Windows) -> Op:
 
 def _indices(n: NodeView) -> Op:
     """The node's second output: the place of each maximum in the flattened input."""
+    if n.attribute("storage_order", 0):  # it counts columns first
+        attributes = {
+            name: found.value for name, found in n.node.attributes.items() if name != "storage_order"
+        }
+        types = [(n.y.dtype, n.y.shape), (INT, n.y.shape)]
+        return n.y.graph.apply("MaxPool", [n.x], attributes, outputs=types)[1]
     if len(n.outputs) > 1:
         return n.outputs[1]
     return n.y.graph.add_outputs(n.node, [(INT, n.y.shape)], n.y.scope)[0]

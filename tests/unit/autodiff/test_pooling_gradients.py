@@ -66,6 +66,12 @@ def test_average_pool(check_torch, data):
     )
 
 
+def test_max_pool_that_counts_columns_first(check_torch):
+    """Which is about its second output; the gradient is the same."""
+    sides = {"kernel_shape": [3, 3], "strides": [2, 2], "storage_order": 1}
+    check_torch(lambda x: node("MaxPool", [x], **sides), lambda x: F.max_pool2d(x, 3, 2), values(2, 2, 7, 7))
+
+
 def test_average_pool_with_dilations(check_torch):
     def theirs(x):
         taps = [x[:, :, i : i + 5 : 2, j : j + 5 : 2] for i in (0, 2) for j in (0, 3)]
