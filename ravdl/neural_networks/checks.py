@@ -170,13 +170,20 @@ def _weights(
             "sample_weight is data", expected="an array of (samples,)", received=repr(sample_weight)
         )
     weights = np.ones(count, np.float32) if sample_weight is None else as_array(sample_weight, np.float32)  # type: ignore[arg-type]
-    if weights.shape != (count,):
-        raise ShapeError("sample_weight has one number a sample", expected=(count,), received=weights.shape)
+    if weights.ndim == 0 or weights.shape[0] != count:
+        raise ShapeError(
+            "sample_weight has one number a sample, or one a step",
+            expected=f"({count},) or ({count}, time)",
+            received=weights.shape,
+        )
     if not (np.isfinite(weights).all() and (weights >= 0).all()):
         raise ArgumentError(
             "a weight is out of range", expected="finite numbers of at least 0", received="others"
         )
-    return (weights * _of_classes(targets, rows, class_weight) if class_weight is not None else weights,)
+    if class_weight is None:
+        return (weights,)
+    of_classes = _of_classes(targets, rows, class_weight)
+    return (weights * of_classes.reshape(-1, *(1,) * (weights.ndim - 1)),)
 
 
 def _of_classes(targets: tuple[Values, ...], rows: bool, class_weight: Mapping[int, float]) -> Any:

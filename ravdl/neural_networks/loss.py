@@ -46,11 +46,19 @@ class Loss:
 
     def weighted(self, prediction: Prediction, y: Op, weights: Op) -> Op:
         """The mean over a batch of each example's loss times its weight, as Keras defines it: divided by the number of
-        examples, not by the sum of the weights. `weights`: (batch,).
+        examples, not by the sum of the weights.
+
+        `weights`: (batch,), or (batch, time) for losses that have an element for each step, and so on. Raises `ShapeError`.
         """
         each = self.elements(prediction, y)
-        if each.ndim > 1:
-            each = R.mean(each, axis=tuple(range(1, each.ndim)))
+        if each.shape[: weights.ndim] != weights.shape:
+            raise ShapeError(
+                "the weights do not fit the losses that they weigh",
+                expected=f"(samples,) or further axes of {each.shape}",
+                received=weights.shape,
+            )
+        if each.ndim > weights.ndim:
+            each = R.mean(each, axis=tuple(range(weights.ndim, each.ndim)))
         return R.mean(each * weights)
 
     @property

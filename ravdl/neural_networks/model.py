@@ -128,8 +128,8 @@ class NeuralNetwork(Architecture):
             callbacks: see `callbacks`.
             strategy: how the work is spread over machines, see `ravdl.strategies`: `"auto"`, `Sequential()`,
                 `DataParallel(shards=2)`, `LocalSGD(workers=2, sync_every=100)`.
-            sample_weight: (samples,), what each counts in the loss; metrics count all alike. The loss is still divided by
-                the number of samples.
+            sample_weight: (samples,), what each counts in the loss, or (samples, time) for each step of a series, such as 0
+                for padding; metrics count all alike. The loss is still divided by the number of samples (and steps).
             class_weight: the same by the class of each sample, {label: weight}; 1 for classes that are not named.
         Returns:
             what is measured, fetched when it is read.

@@ -38,6 +38,7 @@ from ravdl.neural_networks.loss_functions import (
     SquareLoss,
 )
 from ravdl.neural_networks.optimizers import Adam
+from ravdl.strategies import DataParallel
 from ravop.errors import ArgumentError, ShapeError
 
 RNG = np.random.default_rng(3)
@@ -256,6 +257,29 @@ def test_weights_of_samples_and_classes_change_what_is_descended(graph: R.Graph)
     np.testing.assert_allclose(rows.read_from(fetch).loss, expected, rtol=1e-5)
 
 
+def test_padded_steps_may_count_nothing(graph: R.Graph) -> None:
+    x = RNG.standard_normal((12, T, 6)).astype(np.float32)
+    y = RNG.integers(0, C, (12, T))
+    there = (np.arange(T) < RNG.integers(1, T + 1, (12, 1))).astype(np.float32)
+
+    def model() -> NeuralNetwork:
+        return row(SparseCategoricalCrossEntropy(), Dense(C, input_shape=(T, 6), activation="softmax"))
+
+    whole = model().fit(x, y, 4, 12, sample_weight=there)
+    shards = model().fit(x, y, 4, 12, sample_weight=there, strategy=DataParallel(2))
+    fetch = R.run_local().__getitem__
+    expected = torch_losses(
+        model(),
+        x,
+        lambda z: (
+            F.cross_entropy(z.movedim(-1, 1), torch.tensor(y), reduction="none") * torch.tensor(there)
+        ).mean(),
+        4,
+    )
+    np.testing.assert_allclose(whole.read_from(fetch).loss, expected, rtol=1e-5)
+    np.testing.assert_allclose(shards.read_from(fetch).loss, expected, rtol=1e-5)
+
+
 def test_regularizers_are_descended_and_reported(graph: R.Graph) -> None:
     x = RNG.standard_normal((12, 6)).astype(np.float32)
     y = RNG.integers(0, C, 12)
@@ -326,6 +350,9 @@ REFUSED: dict[str, tuple[type[Exception], str, Callable[[], object]]] = {
     "a loss that is none": (ArgumentError, "no loss", lambda: NeuralNetwork(Adam(), 3)),
     "a function that gives no op": (ArgumentError, "gives an op", lambda: fitted(lambda y, p: 3.0, np.ones((4, 3)))),
     "one weight too few": (ShapeError, "sample_weight", lambda: fitted(CrossEntropy, SOME, sample_weight=[1, 2, 3])),
+    "weights of steps that are not there": (
+        ShapeError, "weights", lambda: fitted(CrossEntropy, SOME, sample_weight=np.ones((4, 2)))
+    ),
     "a negative weight": (ArgumentError, "weight", lambda: fitted(CrossEntropy, SOME, sample_weight=[1, 2, 3, -1])),
     "weights of classes in series": (
         ArgumentError, "one class a sample",
