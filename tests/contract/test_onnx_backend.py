@@ -8,6 +8,8 @@ from importlib.metadata import version
 import backend
 import pytest
 
+from docs.generate import __main__ as generate
+
 TOLD = json.loads(backend.TABLE.read_text(encoding="utf-8"))
 
 
@@ -39,3 +41,8 @@ def test_most_cases_are_computed_by_the_engine_and_not_at_the_import(
 ) -> None:
     engines = [outcome.engine for outcome in found.values()]
     assert engines.count("onnxruntime") > 0.85 * len(engines)
+
+
+def test_the_page_is_up_to_date() -> None:
+    text = (generate.FOLDER / "onnx.md").read_text(encoding="utf-8")
+    assert text == generate.text_of("onnx.md"), "run python -m docs.generate"
