@@ -165,10 +165,8 @@ def _slid(x: Operand, v: Operand, mode: str, turned: bool) -> Op:
         a, b, n, m = b, a, m, n
     if turned:
         b = reverse(b)
-    before = {"full": m - 1, "same": m // 2 if turned else m - 1 - (m - 1) // 2, "valid": 0}[mode]
+    before = {"full": m - 1, "same": m // 2, "valid": 0}[mode]
     after = {"full": m - 1, "same": m - 1 - before, "valid": 0}[mode]
-    if swapped and not turned:
-        before, after = after, before
     wide = a.dtype if a.dtype == np.float64 else FLOAT
     image, kernel = (cast(reshape(op, (1, 1, -1)), wide) for op in (a, b))
     made = reshape(node("Conv", [image, kernel], pads=[before, after]), (-1,))
