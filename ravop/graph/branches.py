@@ -16,6 +16,7 @@ from ravop.graph import tree
 from ravop.graph.control import close, next_carry, scan
 from ravop.graph.dtypes import BOOL, INT
 from ravop.graph.graph import Graph, graph_of
+from ravop.graph.infer import Shape
 from ravop.graph.op import Op, Operand
 from ravop.graph.scope import Scope
 from ravop.graph.source import located
@@ -77,9 +78,22 @@ def _cond(
             close(graph, scope, ops)
     made = graph.apply(
         "If", [condition], {"then_branch": scopes[0].ir, "else_branch": scopes[1].ir},
-        outputs=[(op.dtype, op.shape) for op in outputs[0]],
+        outputs=[(a.dtype, _common_shape(a, b, "result")) for a, b in zip(*outputs, strict=True)],
     )  # fmt: skip
     return tree.rebuild(results[0], iter(made))
+
+
+def _common_shape(first: Op, second: Op, where: str) -> Shape:
+    """The shape of what either branch gives: dimensions that only the run can tell may differ."""
+    pairs = list(zip(first.shape, second.shape, strict=False))
+    if first.ndim != second.ndim or any(
+        isinstance(a, int) and isinstance(b, int) and a != b for a, b in pairs
+    ):
+        raise ShapeError(
+            f"{where} has different shapes in the branches", expected=f"{list(first.shape)}, as `then` gives",
+            received=list(second.shape), source=second.source, hint="reshape or pad one of them",
+        )  # fmt: skip
+    return tuple(a if a == b else None for a, b in pairs)
 
 
 def _alike(graph: Graph, scopes: Sequence[Scope], results: Sequence[Tree]) -> list[list[Op]]:
@@ -98,11 +112,7 @@ def _alike(graph: Graph, scopes: Sequence[Scope], results: Sequence[Tree]) -> li
                 f"{where} has different dtypes in the branches", expected=f"{first.dtype}, as `then` gives",
                 received=second.dtype, source=second.source, hint="convert one with .astype(...)",
             )  # fmt: skip
-        if first.shape != second.shape:
-            raise ShapeError(
-                f"{where} has different shapes in the branches", expected=f"{list(first.shape)}, as `then` gives",
-                received=list(second.shape), source=second.source, hint="reshape or pad one of them",
-            )  # fmt: skip
+        _common_shape(first, second, where)
         outputs[0].append(first)
         outputs[1].append(second)
     return outputs

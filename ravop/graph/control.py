@@ -50,6 +50,10 @@ def scan(
     Raises:
         ShapeError, DTypeError: leaves of xs of different lengths, or a carry that changes.
         ArgumentError: no length, or the body does not give a pair.
+
+    Example:
+        >>> R.scan(lambda total, x: (total + x, total * x), R.t(0.0), R.t([1.0, 2.0, 3.0]))[1]
+        [0.0, 2.0, 9.0]
     """
     try:
         return _scan(body, init, xs, length)
@@ -154,6 +158,10 @@ def function(traced: Callable[P, R]) -> Callable[P, R]:
     inputs, everything else (numbers,
     texts, None) belongs to its signature. Ops that it uses from outside come in as further inputs. Gives what `traced` gives: a
     tree of ops. Random operators inside draw anew at each call.
+
+    Example:
+        >>> R.function(lambda x: x * 2)(R.t([1.0, 2.0]))
+        [2.0, 4.0]
     """
 
     @functools.wraps(traced)

@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 from ravop.errors import ArgumentError
 from ravop.graph.branches import map as over_classes
 from ravop.graph.op import Op, Operand
-from ravop.ops.catalogue import common, operator
+from ravop.ops.catalogue import operator
 from ravop.ops.elementary import exp, log
-from ravop.ops.learning.data import Labels, labels, samples
+from ravop.ops.learning.data import Labels, labels, queries, samples
 from ravop.ops.linalg import matmul
 from ravop.ops.reduction import argmax, logsumexp, max, sum, variance
 from ravop.ops.shaping import expand_dims
@@ -28,7 +28,7 @@ class GaussianBayes(NamedTuple):
 
     def predict_log_proba(self, X: Operand) -> Op:  # noqa: N803 - the field's name
         """(n, classes): the logarithm of each class's probability."""
-        x, means = common(samples(X, self.means.static_shape[1]), self.means)
+        x, means = queries(X, self.means)
 
         def likelihood(mean: Op, spread: Op) -> Op:
             return -0.5 * sum((x - mean) ** 2 / spread + log(spread * (2 * math.pi)), 1)
@@ -53,7 +53,7 @@ class MultinomialBayes(NamedTuple):
 
     def predict_log_proba(self, X: Operand) -> Op:  # noqa: N803
         """(n, classes): the logarithm of each class's probability."""
-        x, weights = common(samples(X, self.feature_log_prob.static_shape[1]), self.feature_log_prob)
+        x, weights = queries(X, self.feature_log_prob)
         return _normalised(matmul(x, weights.T) + self.log_prior)
 
     def predict_proba(self, X: Operand) -> Op:  # noqa: N803

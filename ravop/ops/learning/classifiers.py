@@ -8,10 +8,10 @@ from ravop.errors import ArgumentError
 from ravop.graph.op import Op, Operand
 from ravop.ops.activation import sigmoid, softmax, softplus
 from ravop.ops.arithmetic import abs, sign
-from ravop.ops.catalogue import cast, common, operator, scalar, whole
+from ravop.ops.catalogue import cast, operator, scalar, whole
 from ravop.ops.compare import greater, maximum
-from ravop.ops.create import ones
-from ravop.ops.learning.data import Labels, labels, samples, targets
+from ravop.ops.create import filled
+from ravop.ops.learning.data import Labels, labels, queries, samples, targets
 from ravop.ops.learning.linear import LinearModel
 from ravop.ops.learning.newton import Loss, minimise
 from ravop.ops.linalg import matmul
@@ -30,7 +30,7 @@ class LinearClassifier(NamedTuple):
 
     def decision_function(self, X: Operand) -> Op:  # noqa: N803 - the field's name
         """(n,) for two classes, positive for the second; else (n, classes), largest for the one chosen."""
-        x, coef = common(samples(X, self.coef.static_shape[1]), self.coef)
+        x, coef = queries(X, self.coef)
         scores = matmul(x, coef.T) + self.intercept
         return scores[:, 0] if self.coef.static_shape[0] == 1 else scores
 
@@ -191,7 +191,7 @@ def _weights(x: Op, columns: int, c: float, loss: Loss, fit_intercept: bool, fre
     """Coefficients, and below them the intercepts, which cost nothing where they are `free`."""
     rows, width = x.static_shape
     costs = [1.0] * width + [0.0 if free else 1.0] * fit_intercept
-    wide = concat([x, ones((rows, 1), dtype=x.dtype)], axis=1) if fit_intercept else x
+    wide = concat([x, filled(x.graph, (rows, 1), 1, x.dtype)], axis=1) if fit_intercept else x
     penalty = expand_dims(x.graph.tensor(costs, x.dtype), 1)
     return minimise(wide, columns, penalty, float(c), loss, whole(max_iter, "max_iter"))
 

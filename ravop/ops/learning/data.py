@@ -9,26 +9,33 @@ import numpy as np
 from ravop.errors import ArgumentError, DTypeError, ShapeError
 from ravop.graph.dtypes import INT
 from ravop.graph.op import Op, Operand
-from ravop.ops.catalogue import as_op, cast, common, floats, node, whole
+from ravop.ops.catalogue import cast, common, floats, node, whole
 from ravop.ops.shaping import expand_dims
 
 
-def samples(x: Operand, width: int | None = None) -> Op:
-    """`x` as floats (n, d). Raises `ShapeError` for another rank, no samples, or another width than was learned from."""
-    op = floats(x)
-    if op.ndim != 2 or 0 in op.static_shape or (width is not None and op.static_shape[1] != width):
+def samples(x: Operand, like: Op | None = None) -> Op:
+    """`x` as floats (n, d), in the graph of `like`, of its width. Raises `ShapeError` for another rank, or no samples."""
+    op = floats(x if like is None else like.graph.tensor(x))
+    width = "d" if like is None else like.static_shape[-1]
+    if op.ndim != 2 or 0 in op.static_shape or width not in ("d", op.static_shape[1]):
         raise ShapeError(
             "learners take one row of features for each sample",
-            expected=f"(n, {'d' if width is None else width})",
+            expected=f"(n, {width})",
             received=list(op.shape),
             hint="reshape a single feature with .reshape(-1, 1)",
         )
     return op
 
 
+def queries(x: Operand, learned: Op) -> tuple[Op, Op]:
+    """Samples to predict for, and what was learned, (…, d), in one dtype."""
+    left, right = common(samples(x, learned), learned)
+    return left, right
+
+
 def targets(x: Op, y: Operand) -> tuple[Op, Op]:
     """x and y as floats of one dtype; y is (n,). Raises `ShapeError` where they do not fit."""
-    left, right = common(x, floats(y))
+    left, right = common(x, floats(x.graph.tensor(y)))
     if right.shape != left.shape[:1]:
         raise ShapeError(
             "there must be one target for each sample",
@@ -64,7 +71,7 @@ def labels(x: Op, y: Any, n_classes: int | None) -> Labels:
 
     Raises `ArgumentError` for an op without `n_classes`, or fewer than two classes; `DTypeError`, `ShapeError` for y.
     """
-    op = as_op(y)
+    op = x.graph.tensor(y)
     if op.dtype.kind not in "iub":
         raise DTypeError(
             "labels are whole numbers", expected="integers", received=op.dtype, hint="use .astype('int64')"

@@ -7,10 +7,10 @@ from typing import NamedTuple
 
 from ravop.errors import ArgumentError
 from ravop.graph.op import Op, Operand
-from ravop.ops.catalogue import common, operator
-from ravop.ops.create import eye
-from ravop.ops.learning.data import samples, targets
+from ravop.ops.catalogue import operator
+from ravop.ops.learning.data import queries, samples, targets
 from ravop.ops.linalg import lstsq, matmul, solve
+from ravop.ops.linalg.matrices import unit
 from ravop.ops.reduction import mean
 
 __all__ = ["linear_regression", "ridge"]
@@ -24,7 +24,7 @@ class LinearModel(NamedTuple):
 
     def predict(self, X: Operand) -> Op:  # noqa: N803 - the field's name
         """(n,): the prediction for each row of X (n, d)."""
-        x, coef = common(samples(X, self.coef.static_shape[0]), self.coef)
+        x, coef = queries(X, self.coef)
         return matmul(x, coef) + self.intercept
 
 
@@ -57,7 +57,7 @@ def ridge(X: Operand, y: Operand, alpha: float = 1.0, fit_intercept: bool = True
         )
 
     def solved(x: Op, t: Op) -> Op:
-        return solve(matmul(x.T, x) + alpha * eye(x.static_shape[1], dtype=x.dtype), matmul(x.T, t))
+        return solve(matmul(x.T, x) + alpha * unit(x, x.static_shape[1]), matmul(x.T, t))
 
     return _fitted(X, y, fit_intercept, solved)
 

@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 
 from ravop.errors import ArgumentError
 from ravop.graph.op import Op, Operand
-from ravop.ops.catalogue import common, node, operator, whole
-from ravop.ops.learning.data import Labels, labels, samples, targets
+from ravop.ops.catalogue import node, operator, whole
+from ravop.ops.learning.data import Labels, labels, queries, samples, targets
 from ravop.ops.linalg import matmul
 from ravop.ops.reduction import argmax, mean, sum
 from ravop.ops.shaping import expand_dims
@@ -35,7 +35,7 @@ class NeighboursClassifier(NamedTuple):
 
     def predict_proba(self, X: Operand) -> Op:  # noqa: N803 - the field's name
         """(n, classes): which part of the k nearest samples belongs to each class."""
-        x, known = common(samples(X, self.X.static_shape[1]), self.X)
+        x, known = queries(X, self.X)
         votes = node("Gather", [self.labels.chosen(known), _nearest(x, known, self.k)], axis=0)
         return mean(votes, 1)
 
@@ -51,7 +51,7 @@ class NeighboursRegressor(NamedTuple):
 
     def predict(self, X: Operand) -> Op:  # noqa: N803
         """(n,): the mean target of the k nearest samples."""
-        x, known = common(samples(X, self.X.static_shape[1]), self.X)
+        x, known = queries(X, self.X)
         return mean(node("Gather", [self.y, _nearest(x, known, self.k)], axis=0), 1)
 
 

@@ -15,7 +15,7 @@ from ravop.graph.op import Op
 from ravop.ops.arithmetic import abs
 from ravop.ops.catalogue import scalar
 from ravop.ops.compare import maximum, where
-from ravop.ops.create import zeros
+from ravop.ops.create import filled
 from ravop.ops.linalg import matmul
 from ravop.ops.linalg.matrices import epsilon
 from ravop.ops.reduction import argmin, max, sum
@@ -68,7 +68,7 @@ def minimise(x: Op, columns: int, penalty: Op, c: float, loss: Loss, max_iter: i
         r = -g
         start = r / scale
         energy = sum(r * start)
-        none = zeros(g.static_shape, dtype=g.dtype)
+        none = filled(x.graph, g.static_shape, 0, g.dtype)
         found: Op = while_loop(
             going, step, (none, r, start, energy), max_iterations=4 * x.static_shape[1] + 20
         )[0]
@@ -88,8 +88,8 @@ def minimise(x: Op, columns: int, penalty: Op, c: float, loss: Loss, max_iter: i
         gained = where(better, last - now, scalar(x, 0))
         return w + best * d, z + best * moved, where(gained > tiny * 0.1 * abs(now), now, scalar(x, -1))
 
-    start = zeros((x.static_shape[1], columns), dtype=x.dtype)
-    z = zeros((x.static_shape[0], columns), dtype=x.dtype)
+    start = filled(x.graph, (x.static_shape[1], columns), 0, x.dtype)
+    z = filled(x.graph, (x.static_shape[0], columns), 0, x.dtype)
     w, _, _ = while_loop(
         lambda state: state[2] >= 0, improve, (start, z, value(start, z) * 1.0), max_iterations=max_iter
     )

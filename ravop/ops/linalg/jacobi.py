@@ -17,9 +17,8 @@ from ravop.graph.op import Op
 from ravop.ops.arithmetic import abs
 from ravop.ops.catalogue import node, scalar
 from ravop.ops.compare import greater, greater_equal, maximum, where
-from ravop.ops.create import eye
 from ravop.ops.elementary import sqrt
-from ravop.ops.linalg.matrices import epsilon, turned
+from ravop.ops.linalg.matrices import epsilon, turned, unit
 from ravop.ops.linalg.products import matmul
 from ravop.ops.reduction import max, sum
 from ravop.ops.shaping import broadcast_to, concat, pad
@@ -31,7 +30,7 @@ MAX_SWEEPS = 40
 def orthogonalise(a: Op) -> Op:
     """The orthogonal V (B, n, n) that makes the columns of a V orthogonal, for a batch a (B, m, n)."""
     count, m, n = a.static_shape
-    rotations = broadcast_to(eye(n, dtype=a.dtype), (count, n, n))
+    rotations = broadcast_to(unit(a, n), (count, n, n))
     if n == 1:
         return rotations
     stacked = concat([a, rotations], axis=1)  # (B, m + n, n): both get the same rotations

@@ -10,7 +10,7 @@ import numpy as np
 from ravop.errors import DTypeError, ShapeError
 from ravop.graph.op import Op, Operand
 from ravop.ops.catalogue import floats, integers, node
-from ravop.ops.create import stop_gradient
+from ravop.ops.create import filled, stop_gradient
 
 
 def matrices(x: Operand, what: str) -> Op:
@@ -50,6 +50,11 @@ def turned(op: Op) -> Op:
     """Each matrix transposed."""
     order = list(range(op.ndim))
     return node("Transpose", [op], perm=[*order[:-2], order[-1], order[-2]])
+
+
+def unit(like: Op, rows: int, columns: int | None = None) -> Op:
+    """Ones on the diagonal of a (rows, columns) matrix, of the dtype and in the graph of `like`."""
+    return node("EyeLike", [filled(like.graph, (rows, rows if columns is None else columns), 0, like.dtype)])
 
 
 def epsilon(op: Op) -> float:

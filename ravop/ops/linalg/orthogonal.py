@@ -11,9 +11,8 @@ from ravop.graph.control import indices, scan
 from ravop.graph.op import Op, Operand
 from ravop.ops.catalogue import node, operator, scalar
 from ravop.ops.compare import equal, greater_equal, where
-from ravop.ops.create import eye
 from ravop.ops.elementary import sqrt
-from ravop.ops.linalg.matrices import at, batched, formed, matrices
+from ravop.ops.linalg.matrices import at, batched, formed, matrices, unit
 from ravop.ops.linalg.products import matmul
 from ravop.ops.reduction import sum
 from ravop.ops.shaping import broadcast_to, expand_dims
@@ -93,7 +92,7 @@ def orthonormal(reflections: tuple[Op, Op], columns: int) -> Op:
         along = matmul(expand_dims(v, 1), q)
         return q - expand_dims(v, 2) * (expand_dims(factor, (1, 2)) * along), None
 
-    start = broadcast_to(eye(m, columns, dtype=vectors.dtype), (count, m, columns))
+    start = broadcast_to(unit(vectors, m, columns), (count, m, columns))
     return scan(step, start, (_reversed(vectors), _reversed(factors)))[0]  # type: ignore[no-any-return]
 
 

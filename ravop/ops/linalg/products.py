@@ -40,7 +40,16 @@ def matmul(a: Operand, b: Operand) -> Op:
         raise ShapeError("matmul needs matrices or vectors", expected="at least 1 axis",
             received=f"{list(x.shape)} and {list(y.shape)}",
                          hint="multiply by a scalar with *")  # fmt: skip
-    return exact("MatMul", [x, y])
+    return _product(x, y)
+
+
+def _product(x: Op, y: Op) -> Op:
+    """The matrix product; a vector behind a matrix becomes a matrix of one column, as ONNX Runtime's fusion of a transposed
+    matrix with the product gets vectors wrong (1.31)."""
+    if x.ndim == 1 or y.ndim > 1:
+        return exact("MatMul", [x, y])
+    last = integers(y, [-1])
+    return node("Squeeze", [exact("MatMul", [x, node("Unsqueeze", [y, last])]), last])
 
 
 @operator
@@ -55,7 +64,7 @@ def dot(a: Operand, b: Operand) -> Op:
     if not x.ndim or not y.ndim:
         return node("Mul", [x, y])
     if (x.ndim <= 2 and y.ndim <= 2) or y.ndim == 1:
-        return exact("MatMul", [x, y])
+        return _product(x, y)
     if x.shape[-1] != y.shape[-2]:
         raise ShapeError(
             "dot sums over axes of equal length", expected=f"(…, {x.shape[-1]}, m)", received=list(y.shape)

@@ -17,10 +17,10 @@ from ravop.graph.op import Op, Operand
 from ravop.ops.arithmetic import abs, sign
 from ravop.ops.catalogue import common, node, operator, scalar, whole
 from ravop.ops.compare import equal, where
-from ravop.ops.create import eye, stop_gradient
+from ravop.ops.create import stop_gradient
 from ravop.ops.elementary import log, sqrt
 from ravop.ops.linalg.diagonals import diagonal
-from ravop.ops.linalg.matrices import at, batched, change, formed, squares, turned
+from ravop.ops.linalg.matrices import at, batched, change, formed, squares, turned, unit
 from ravop.ops.linalg.products import matmul
 from ravop.ops.reduction import any, argmax, prod, sum
 from ravop.ops.shaping import broadcast_to, concat, expand_dims, transpose
@@ -46,7 +46,7 @@ def _eliminate(a: Op, b: Op | None = None) -> _Eliminated:
     """Gauss-Jordan elimination with partial pivoting of a batch (B, n, n), b (B, n, k)."""
     count, n, _ = a.static_shape
     rows = np.arange(n)
-    identity = broadcast_to(eye(n, dtype=a.dtype), a.static_shape)
+    identity = broadcast_to(unit(a, n), a.static_shape)
     start = concat([a, identity] if b is None else [a, identity, b], axis=2)
 
     def step(carry: tuple[Op, Op], i: Op) -> tuple[tuple[Op, Op], Op]:
@@ -256,8 +256,4 @@ def matrix_power(a: Operand, n: int) -> Op:
             result = power if result is None else matmul(result, power)
         left //= 2
         power = matmul(power, power) if left else power
-    return (
-        result
-        if result is not None
-        else broadcast_to(eye(op.static_shape[-1], dtype=op.dtype), op.static_shape)
-    )
+    return result if result is not None else broadcast_to(unit(op, op.static_shape[-1]), op.static_shape)

@@ -18,11 +18,11 @@ from ravop.graph.source import located
 from ravop.ops.arithmetic import abs
 from ravop.ops.catalogue import node, operator, scalar
 from ravop.ops.compare import equal, greater_equal, where
-from ravop.ops.create import eye, stop_gradient
+from ravop.ops.create import stop_gradient
 from ravop.ops.elementary import sqrt
 from ravop.ops.linalg.diagonals import diagonal
 from ravop.ops.linalg.jacobi import orthogonalise
-from ravop.ops.linalg.matrices import batched, change, epsilon, formed, matrices, squares, turned
+from ravop.ops.linalg.matrices import batched, change, epsilon, formed, matrices, squares, turned, unit
 from ravop.ops.linalg.orthogonal import orthonormal, reflect
 from ravop.ops.linalg.products import matmul
 from ravop.ops.reduction import max, sum
@@ -80,7 +80,7 @@ def eigh(a: Operand) -> EighResult:
     whole = strict + turned(strict) + where(np.eye(n, dtype=bool), low, zero)
     copy = stop_gradient(whole)
     shift = sqrt(sum(copy * copy, (1, 2), keepdims=True))  # no eigenvalue is further from 0
-    vectors = orthogonalise(copy + shift * eye(n, dtype=op.dtype))
+    vectors = orthogonalise(copy + shift * unit(op, n))
     values = sum(vectors * matmul(copy, vectors), 1)
     vectors = stop_gradient(_columns(vectors, _order(values, largest=False)))
     for _ in range(2):
@@ -173,7 +173,7 @@ def _lengths(columns: Op) -> Op:
 def _turn(vectors: Op, cosines: Op, values: Op, gaps: Op) -> Op:
     """E with vectors (I + E) nearer to the eigenvectors: (s_ij + λ_j r_ij) / (λ_j − λ_i), and r_ij / 2 where λ_i = λ_j."""
     n = vectors.static_shape[2]
-    rest = eye(n, dtype=vectors.dtype) - matmul(turned(vectors), vectors)
+    rest = unit(vectors, n) - matmul(turned(vectors), vectors)
     equal_values = equal(gaps, 0)
     apart = (cosines + expand_dims(values, 1) * rest) / where(equal_values, scalar(vectors, 1), gaps)
     return where(equal_values, rest / 2, apart)

@@ -73,6 +73,36 @@ def test_only_the_taken_branch_is_computed_and_differentiated(compute):
         np.testing.assert_allclose(results[name], [value])
 
 
+def test_lengths_that_only_the_run_can_tell_may_differ(compute):
+    graph = R.Graph()
+    x = R.t(X)
+    chosen = R.cond(R.sum(x) > 0, lambda: x[x > 0], lambda: x[x < 0]).persist_op("chosen")
+    assert chosen.shape == (None,)
+    np.testing.assert_array_equal(compute(graph)["chosen"], [1, 3])
+
+
+def test_control_flow_in_functions_and_functions_in_control_flow(compute):
+    graph = R.Graph()
+    outside = R.t(10.0)
+
+    @R.function
+    def settle(x):
+        noise = R.random_uniform()
+        halved = R.while_loop(lambda c: R.sum(c) > 1, lambda c: c / 2, x)
+        return R.cond(R.sum(x) > outside, lambda: halved, lambda: x + outside * 0), noise
+
+    first, second = settle(R.t([40.0, 0.0])), settle(R.t([1.0, 2.0]))
+    third = R.cond(R.sum(first[0]) > 0, lambda: settle(R.t([8.0, 8.0]))[0], lambda: R.zeros(2))
+    named = {"a": first[0], "b": second[0], "c": third, "x": first[1], "y": second[1]}
+    for name, op in named.items():
+        op.persist_op(name)
+    results = compute(graph)
+    np.testing.assert_array_equal(results["a"], [0.625, 0])
+    np.testing.assert_array_equal(results["b"], [1, 2])
+    np.testing.assert_array_equal(results["c"], [0.5, 0.5])
+    assert results["x"] != results["y"]
+
+
 def python_while(cond, body, carry):
     while cond(carry):
         carry = body(carry)
@@ -248,9 +278,9 @@ def test_the_nodes_are_plain_onnx():
 def test_the_examples_give_what_they_say():
     found = [
         example
-        for function in (R.cond, R.while_loop, R.map, R.fori_loop)
+        for function in (R.cond, R.while_loop, R.map, R.fori_loop, R.scan, R.function)
         for example in examples_of(function)
     ]
     results = results_of(example.code for example in found)
     assert {example.code: example.result for example in found} == results
-    assert len(found) == 4
+    assert len(found) == 6

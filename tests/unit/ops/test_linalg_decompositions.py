@@ -291,3 +291,16 @@ def test_wrong_use(wrong, error):
     R.Graph()
     with pytest.raises(error, match=r"test_linalg_decompositions\.py:"):
         wrong()
+
+
+def test_everything_stays_in_the_graph_of_its_operands():
+    graph = R.Graph()
+    x = R.t(np.eye(3, dtype=np.float32) * 2 + 1)
+    R.Graph("another")
+    made = [
+        R.inv(x), R.solve(x, x), R.det(x), R.cholesky(x), R.qr(x).Q, R.svd(x).S, R.eigvalsh(x), R.pinv(x), R.matrix_power(x, 0),
+        R.norm(x, "nuc"), R.kron(x, x), R.diag(x[0]), R.linear_regression(x, x[0]).coef, R.ridge(x, x[0]).coef,
+        R.logistic_regression(x, np.array([0, 1, 2])).coef, R.svm_svr(x, x[0]).coef, R.kmeans(x, 2).centers,
+        R.naive_bayes(x, np.array([0, 0, 1])).predict(x), R.knn_regressor(x, x[0], 1).predict(x),
+    ]  # fmt: skip
+    assert all(op.graph is graph for op in made)
