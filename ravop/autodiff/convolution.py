@@ -8,7 +8,7 @@ import numpy as np
 
 from ravop.autodiff.depthwise import depthwise_weight_gradient
 from ravop.autodiff.rules import Grads, NodeView, permute, reduce_sum, reshape, rule
-from ravop.autodiff.taps import copies, joined, moved, padded
+from ravop.autodiff.taps import joined, moved, padded
 from ravop.autodiff.windows import Windows, windows_of
 from ravop.graph.op import Op
 from ravop.ops.catalogue import node
@@ -179,20 +179,3 @@ def _by_convolution(x: Op, g: Op, windows: Windows, group: int) -> Op:
         group=group,
     )
     return permute(found, [1, 0, *range(2, found.ndim)])
-
-
-@rule("Col2Im")
-def columns_to_image(n: NodeView, g: Op) -> Grads:
-    """(N, C · taps, windows) added up as images: each column's gradient is what its window sees, of all taps."""
-    size, kernel = n.known(1, "image_shape") or (), n.known(2, "block_shape") or ()
-    ones = (1,) * len(size)
-    strides, dilations = n.attribute("strides", ones), n.attribute("dilations", ones)
-    pads = n.attribute("pads", (0,) * 2 * len(size))
-    before, after = pads[: len(size)], pads[len(size) :]
-    room = zip(size, before, after, dilations, kernel, strides, strict=True)
-    count = tuple((s + b + a - d * (k - 1) - 1) // step + 1 for s, b, a, d, k, step in room)
-    windows = Windows(kernel, strides, dilations, before, after, size, count)
-    batch, channels = g.static_shape[:2]
-    shape = (batch, channels, 1, math.prod(count))
-    seen = [reshape(copy, shape) for copy in copies(padded(g, windows, 2), 2, windows)]
-    return [reshape(joined(seen, axis=2), n.x.static_shape)]

@@ -74,21 +74,6 @@ def _indices(n: NodeView) -> Op:
     return n.y.graph.add_outputs(n.node, [(INT, n.y.shape)], n.y.scope)[0]
 
 
-@rule("Resize")
-def enlarge(n: NodeView, g: Op) -> Grads:
-    """Of enlarging by whole factors, nearest neighbour: the sum over the copies."""
-    factors = [y / x for x, y in zip(n.x.static_shape, n.y.static_shape, strict=True)]
-    plain = (n.attribute("mode"), n.attribute("coordinate_transformation_mode"), n.attribute("nearest_mode"))
-    if (
-        plain != ("nearest", "asymmetric", "floor")
-        or any(f != int(f) for f in factors)
-        or factors[:2] != [1, 1]
-    ):
-        raise n.error("only nearest, asymmetric, floor, by whole factors is supported")
-    kernel = [int(f) for f in factors[2:]]
-    return [node("AveragePool", [g], kernel_shape=kernel, strides=kernel) * float(math.prod(kernel))]
-
-
 @rule("AveragePool")
 def average_pool(n: NodeView, g: Op) -> Grads:
     """Each gradient, divided by how many elements its window counted, spread evenly over the window."""

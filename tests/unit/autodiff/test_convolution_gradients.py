@@ -1,7 +1,5 @@
 """Convolutions and transposed convolutions in one, two and three dimensions against PyTorch, over drawn geometries."""
 
-import math
-
 import numpy as np
 import pytest
 import torch
@@ -98,19 +96,3 @@ def test_second_derivatives_against_pytorch(check_torch, group):
         return (by_x * by_x).sum() + (by_w * by_w).sum()
 
     check_torch(ours, theirs, values(2, 4, 5, 5) * 0.3, weights * 0.3, rtol=1e-3, atol=1e-3)
-
-
-@pytest.mark.parametrize(("stride", "dilation"), [(1, 1), (2, 1), (1, 2)])
-def test_columns_to_image(check_torch, stride, dilation):
-    size, kernel = (6, 7), (2, 3)
-    count = math.prod(
-        (s + 2 - dilation * (k - 1) - 1) // stride + 1 for s, k in zip(size, kernel, strict=True)
-    )
-
-    def ours(x):
-        shapes = [x.graph.tensor(np.array(shape)) for shape in (size, kernel)]
-        return node("Col2Im", [x, *shapes], strides=[stride] * 2, dilations=[dilation] * 2, pads=[1] * 4)
-
-    check_torch(
-        ours, lambda x: F.fold(x, size, kernel, dilation, 1, stride), values(2, 2 * math.prod(kernel), count)
-    )
