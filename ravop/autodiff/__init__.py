@@ -21,11 +21,12 @@ from ravop.autodiff import (
     resize,
     sampling,
     shape,
+    signal,
 )
 from ravop.autodiff.rules import NodeView, rule
 from ravop.autodiff.sweep import grad
 
 __all__ = [
     "NodeView", "control", "convolution", "elementwise", "functions", "grad", "indexing", "linear", "losses",
-    "normalization", "padding", "pooling", "recurrent", "reduction", "resize", "rule", "sampling", "shape",
+    "normalization", "padding", "pooling", "recurrent", "reduction", "resize", "rule", "sampling", "shape", "signal",
 ]  # fmt: skip
