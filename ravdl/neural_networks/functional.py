@@ -13,7 +13,7 @@ import numpy as np
 
 from ravdl.neural_networks.layers.arguments import sizes
 from ravdl.neural_networks.network import INTEGER
-from ravdl.neural_networks.symbols import FLOAT, Symbol
+from ravdl.neural_networks.symbols import FLOAT, Symbol, proper_name
 from ravop.errors import ArgumentError
 
 _DTYPES: dict[str, np.dtype[Any]] = {"float32": FLOAT, "int64": INTEGER, "bool": np.dtype(np.bool_)}
@@ -38,7 +38,5 @@ def Input(shape: object, dtype: object = None, name: str | None = None) -> Symbo
         raise ArgumentError(
             "an input of this dtype is not possible", expected=", ".join(_DTYPES), received=kind
         )
-    if name is not None and (not isinstance(name, str) or not name):
-        raise ArgumentError("an input's name is text", expected="such as 'image'", received=repr(name))
     checked = () if shape == () else sizes((shape,) if isinstance(shape, int) else shape, "shape")
-    return Symbol(checked, _DTYPES[kind], name or "")
+    return Symbol(checked, _DTYPES[kind], "" if name is None else proper_name(name, "an input"))

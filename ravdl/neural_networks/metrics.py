@@ -18,6 +18,7 @@ import ravop as R
 from ravdl.neural_networks.forward import Prediction
 from ravdl.neural_networks.layers.arguments import positive
 from ravdl.neural_networks.loss_regression import cosine
+from ravdl.neural_networks.symbols import proper_name
 from ravop.errors import ArgumentError
 from ravop.graph import Op
 
@@ -231,7 +232,7 @@ def made_metrics(given: Sequence[object]) -> tuple[Metric, ...]:
     if isinstance(given, str) or not isinstance(given, Sequence):
         raise _unknown(given)
     found = tuple(_made(each) for each in given)
-    names = [metric.name for metric in found]
+    names = [proper_name(metric.name, "a metric") for metric in found]
     if len(set(names)) != len(names) or "loss" in names:
         raise ArgumentError("metrics need a name each", expected="different names", received=", ".join(names))
     return found

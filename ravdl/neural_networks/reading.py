@@ -8,7 +8,7 @@ from dataclasses import replace
 from ravdl.neural_networks.layers.layer import Layer
 from ravdl.neural_networks.nested import Nested
 from ravdl.neural_networks.network import Network, Port
-from ravdl.neural_networks.symbols import Symbol, SymbolCall
+from ravdl.neural_networks.symbols import Symbol, SymbolCall, proper_name
 from ravop.errors import ArgumentError, RavenError
 from ravop.graph.source import located
 from ravop.protocol.tensors import Array
@@ -136,7 +136,7 @@ def _check_free(calls: Sequence[SymbolCall]) -> None:
 def _listed(value: object, what: str) -> tuple[tuple[Symbol, ...], tuple[str, ...]]:
     names: tuple[str, ...] = ()
     if isinstance(value, Mapping):
-        names, value = tuple(map(str, value)), list(value.values())
+        names, value = tuple(proper_name(name, "an output") for name in value), list(value.values())
     found = tuple(value) if isinstance(value, list | tuple) else (value,)
     if not found or not all(isinstance(symbol, Symbol) for symbol in found):
         raise ArgumentError(

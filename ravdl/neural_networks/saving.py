@@ -20,6 +20,7 @@ import numpy as np
 from ravdl.neural_networks.layers.layer import Layer
 from ravdl.neural_networks.network import Call, Network, Port
 from ravdl.neural_networks.serialization import Reader, Registry, Writer
+from ravdl.neural_networks.symbols import proper_name
 from ravdl.neural_networks.weights import KEPT
 from ravop.errors import InvalidModelError, MessageError, RavenError
 from ravop.protocol.tensors import Array, decode_tensor, encode_tensor
@@ -165,7 +166,7 @@ def _network(data: NetworkData, reader: Reader) -> Network:
     ports = tuple(_port(port) for port in data.inputs)
     layers = [_layer(each, reader) for each in data.layers]
     names = [layer.name for layer in layers]
-    proper = all(name.isprintable() and 0 < len(name) <= MAX_NAME for name in [*names, *data.names])
+    proper = all(name.isprintable() and 0 < len(name) <= MAX_NAME for name in names)
     if len(set(names)) != len(names) or not proper or not data.calls:
         raise _invalid("its layers need a name each")
     shapes = [port.shape for port in ports]
@@ -189,6 +190,11 @@ def _network(data: NetworkData, reader: Reader) -> Network:
         )
         seen[each.layer] += 1
         shapes += found
+    try:
+        for name in [*data.names, *(port.name for port in ports)]:
+            proper_name(name, "an input or output")
+    except RavenError as error:
+        raise _invalid(str(error)) from error
     known = all(0 <= value < len(shapes) for value in data.outputs)
     if not known or not data.outputs or 0 in seen or len(data.names) not in (0, len(data.outputs)):
         raise _invalid("its outputs are not there, or a layer has no place")

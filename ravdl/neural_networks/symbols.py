@@ -6,6 +6,7 @@ A symbol only remembers where it comes from. `ravdl.neural_networks.network` rea
 from __future__ import annotations
 
 import itertools
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -62,6 +63,17 @@ def called(layer: Layer | Nested, inputs: object) -> Symbol | list[Symbol]:
         raise located(error, kind) from None
     outputs = [Symbol(shape, call=call, index=index) for index, shape in enumerate(shapes)]
     return outputs[0] if len(outputs) == 1 else outputs
+
+
+def proper_name(name: object, what: str) -> str:
+    """A name from which names of measures can be made. Raises `ArgumentError`."""
+    if not isinstance(name, str) or not re.fullmatch(r"[\w.:\-/ ]+", name) or re.match(r"val(_|$)", name):
+        raise ArgumentError(
+            f"{what} needs another name",
+            expected="letters, digits and _-.:/, and not val, which validation's measures begin with",
+            received=repr(name),
+        )
+    return name
 
 
 def _checked(value: object, kind: str) -> Symbol:
