@@ -5,9 +5,11 @@ import pytest
 import torch
 
 from ravop.autodiff import grad
+from ravop.engine import Session
 from ravop.errors import GradientError
 from ravop.graph import Graph
 from ravop.graph.dtypes import FLOAT
+from ravop.graph.serde import to_bytes
 
 STEPS, BATCH, FEATURES, HIDDEN = 5, 3, 4, 2
 GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
@@ -158,3 +160,26 @@ def test_other_cells_are_refused_by_name(attributes, more, named):
     (y,) = graph.apply("LSTM", inputs, {"hidden_size": HIDDEN, **attributes}, outputs=types)
     with pytest.raises(GradientError, match=rf"no gradient of LSTM: .*{named}"):
         grad(y.sum(), w)
+
+
+@pytest.mark.parametrize("kind", ["LSTM", "GRU"])
+def test_batches_as_the_first_axis(kind):
+    """Which ONNX Runtime does not compute, so both layouts run on ONNX's evaluator and are compared."""
+    x, w, r, b = arrays(kind, 1)[:4]
+    graph = Graph()
+    ops = [graph.placeholder(np.dtype(np.float64), a.shape) for a in (x, w, r, b)]
+    for layout in (0, 1):
+        first = ops[0].transpose((1, 0, 2)) if layout else ops[0]
+        shape = (BATCH, STEPS, 1, HIDDEN) if layout else (STEPS, 1, BATCH, HIDDEN)
+        (y,) = graph.apply(
+            kind, [first, *ops[1:]], {"hidden_size": HIDDEN, "layout": layout}, outputs=[(first.dtype, shape)]
+        )
+        series = y.transpose((1, 2, 0, 3)) if layout else y
+        for i, g in enumerate(grad((series * values(STEPS, 1, BATCH, HIDDEN, seed=9)).sum(), ops)):
+            g.persist_op(f"{layout}_{i}")
+    got = Session(to_bytes(graph.model()), engine="reference").run(
+        {op.name: a for op, a in zip(ops, (x, w, r, b), strict=True)}
+    )
+    found = {name: got[entry.value] for name, entry in graph.persisted.items()}
+    for i in range(len(ops)):
+        np.testing.assert_allclose(found[f"1_{i}"], found[f"0_{i}"], rtol=1e-9, atol=1e-12)
