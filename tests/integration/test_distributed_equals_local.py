@@ -104,6 +104,16 @@ def branches_and_loops_with_an_end() -> None:
     )
 
 
+def matrices_and_learners() -> None:
+    x = R.t(SMALL)
+    whole = R.matmul(x, x.T) + R.eye(4)
+    R.solve(whole, x).persist_op("solution")
+    R.svd(x, compute_uv=False).persist_op("singular values")
+    R.grad(R.slogdet(whole)[1], x).persist_op("gradient")
+    R.logistic_regression(x, [0, 1, 1, 0]).predict_proba(x).persist_op("probabilities")
+    R.kmeans(x, 2).labels.persist_op("clusters")
+
+
 def lengths_that_are_computed() -> None:
     x = R.t(RNG.normal(size=(50, 3)).astype(np.float32))
     chosen = x[R.sum(x, axis=1) > 0]
@@ -143,12 +153,12 @@ def training_side_by_side() -> None:
 GRAPHS: list[Callable[[], None]] = [
     wide, nested_scans, scans_side_by_side, random_numbers, gradients_through_a_loop, functions_and_dtypes,
     branches_and_loops_with_an_end, lengths_that_are_computed, nothing_and_infinity,
-    training, training_in_shards, training_side_by_side,
+    matrices_and_learners, training, training_in_shards, training_side_by_side,
 ]  # fmt: skip
 
 
-CASES = [(define, 1.0) for define in GRAPHS] + [(define, 0.0) for define in GRAPHS[:-3]]
-"""With the seconds that a subgraph should be worth: as usual, and cut at every op (of a training that is thousands)."""
+CASES = [(define, 1.0) for define in GRAPHS] + [(define, 0.0) for define in GRAPHS[:-4]]
+"""With the seconds that a subgraph should be worth: as usual, and cut at every op (of the last that is thousands)."""
 
 
 @pytest.mark.parametrize(
