@@ -128,7 +128,7 @@ class PReLU(Layer):
         }
 
     def call(self, x: Op, weights: Mapping[str, Op]) -> Op:
-        return R.relu(x) - weights["alpha"] * R.relu(-x)
+        return R.prelu(x, weights["alpha"])
 
 
 class ELU(Layer):
@@ -156,7 +156,7 @@ class ThresholdedReLU(Layer):
         return {"theta": self.theta}
 
     def call(self, x: Op, weights: Mapping[str, Op]) -> Op:
-        return x * R.astype(x > self.theta, x.dtype)
+        return R.threshold(x, self.theta)
 
 
 class GLU(Layer):
@@ -182,6 +182,7 @@ class GLU(Layer):
         return {"axis": self.axis}
 
     def call(self, x: Op, weights: Mapping[str, Op]) -> Op:
+        # R.glu needs to know the batch, which an exported model does not.
         axis = axis_after_batch(self.axis, self.input_shape, "GLU")
         before = (slice(None),) * axis
         half = self.output_shape[axis - 1]
