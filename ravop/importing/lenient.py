@@ -71,3 +71,19 @@ def counted_padding(walk: Walk, node: Node) -> Sequence[Value] | None:
     ends = np.array(after)
     axes = np.arange(2, 2 + rank)
     return [walk.node("Slice", value, np.zeros_like(ends), ends, axes) for value in walk.emit(node)]
+
+
+@handles("ConvInteger")
+def zero_of_each_filter(walk: Walk, node: Node) -> Sequence[Value] | None:
+    """A zero point of each filter, where engines take one for all: what it adds to every weight is taken off afterwards."""
+    x, weights, zero = node.input(0), node.input(1), node.input(3)
+    if zero is None or shape_of(zero) in ((), (1,)):
+        return None
+    shape = [size for size in shape_of(weights) if isinstance(size, int)]
+    if len(shape) != len(shape_of(weights)):
+        return None
+    each = walk.node("Cast", zero, to=int(to_ir(np.dtype(np.int32))))
+    each = walk.node("Reshape", each, np.array([-1] + [1] * (len(shape) - 2)))
+    made = walk.node("ConvInteger", x, weights, node.input(2), **node.attributes)
+    sums = walk.node("ConvInteger", x, np.ones(shape, dtype_of(weights)), node.input(2), **node.attributes)
+    return [walk.node("Sub", made, walk.node("Mul", sums, each))]
