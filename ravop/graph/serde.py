@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -44,7 +44,7 @@ def ir_attributes(attributes: Mapping[str, Any]) -> list[ir.Attr]:
     return [_attribute(name, value) for name, value in attributes.items()]
 
 
-_PLAIN: dict[type, Any] = {
+_PLAIN: dict[type, Callable[[str, Any], ir.Attr]] = {
     int: ir.AttrInt64, float: ir.AttrFloat32, str: ir.AttrString, ir.Graph: ir.AttrGraph,
 }  # fmt: skip
 """What onnx-ir would find out by asking a value what it can do, which takes long."""

@@ -67,7 +67,10 @@ def vetted(proto: onnx.ModelProto) -> Contents:
     functions = {(f.domain, f.name, f.overload): f for f in proto.functions}
     _check_nodes(proto, functions)
     light = onnx.ModelProto(ir_version=proto.ir_version, producer_name=proto.producer_name)
-    light.opset_import.extend(proto.opset_import)
+    used = STANDARD | {function.domain for function in proto.functions}
+    light.opset_import.extend(
+        entry for entry in proto.opset_import if entry.domain in used
+    )  # others are never used
     light.functions.extend(proto.functions)
     for function in light.functions:
         in_order(function.node, function.name)
