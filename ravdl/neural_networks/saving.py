@@ -7,6 +7,7 @@ in it and none is run: classes are looked up by name, functions have to be given
 
 from __future__ import annotations
 
+import errno
 import os
 import zipfile
 from collections.abc import Mapping
@@ -30,6 +31,8 @@ MAX_MANIFEST = 64 * 1024 * 1024
 MAX_CALLS = 100_000
 """Layers at places, tensors, blobs: more of each is no model."""
 MAX_NAME = 500
+_DAMAGE = (zipfile.BadZipFile, msgspec.DecodeError, RecursionError, NotImplementedError, EOFError, ValueError)
+"""What reading a damaged archive raises."""
 _DATE = (1980, 1, 1, 0, 0, 0)
 """So that equal models are equal files."""
 _DTYPES = ("float32", "int64", "bool")
@@ -113,18 +116,21 @@ def read_model(
 
     Raises `InvalidModelError` for a file that is none, `ArgumentError` for classes and functions that are not known, `OSError`.
     """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return _read(archive, os.path.getsize(path), registry, custom)
-    except (
-        zipfile.BadZipFile,
-        msgspec.DecodeError,
-        MessageError,
-        RecursionError,
-        NotImplementedError,
-        EOFError,
-    ) as error:
-        raise _invalid(str(error) or type(error).__name__) from error
+    with open(path, "rb") as stream:
+        size = os.fstat(stream.fileno()).st_size
+        try:
+            with zipfile.ZipFile(stream) as archive:
+                return _read(archive, size, registry, custom)
+        except MessageError as error:
+            raise _invalid(str(error)) from error
+        except RavenError:
+            raise
+        except _DAMAGE as error:
+            raise _invalid(str(error) or type(error).__name__) from error
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+            raise _invalid("its parts begin before the file") from error
 
 
 def _read(

@@ -31,7 +31,7 @@ from ravdl.neural_networks.metrics import METRIC_CLASSES, METRICS, FunctionMetri
 from ravdl.neural_networks.optimizers import OPTIMIZERS, Adam, RMSprop
 from ravdl.neural_networks.serialization import from_config, to_config
 from ravdl.strategies import LocalSGD
-from ravop.errors import ArgumentError, InvalidModelError
+from ravop.errors import ArgumentError, InvalidModelError, RavenError
 
 RANDOM = np.random.default_rng(11)
 X = RANDOM.standard_normal((40, 6)).astype(np.float32)
@@ -310,6 +310,22 @@ def test_damaged_files_are_refused(name: str, saved: Path, tmp_path: Path) -> No
             archive.writestr(part, data)
     with pytest.raises((InvalidModelError, ArgumentError)):
         load_model(path)
+
+
+def test_any_damage_gives_a_typed_error(saved: Path, tmp_path: Path) -> None:
+    whole, path = saved.read_bytes(), tmp_path / "damaged"
+    refused = 0
+    for seed in range(120):
+        draw = np.random.default_rng(seed)
+        data = bytearray(whole)
+        for _ in range(1 + seed % 3):
+            data[draw.integers(len(data))] = draw.integers(256)
+        path.write_bytes(data[: draw.integers(len(data))] if seed % 6 == 0 else data)
+        try:
+            load_model(path)  # what is changed may be a date
+        except RavenError:
+            refused += 1
+    assert refused > 100
 
 
 def test_files_that_unpack_to_more_are_refused(saved: Path, tmp_path: Path) -> None:
