@@ -59,8 +59,8 @@ def astype(x: Operand, dtype: DTypeLike) -> Op:
     """x converted to `dtype`; floats lose their fraction when they become integers.
 
     Example:
-        >>> R.astype([1.7, -1.7], "int64")
-        [1, -1]
+        >>> R.astype([True, False], "float32")
+        [1.0, 0.0]
     """
     return to_dtype(as_op(x), as_dtype(dtype))
 

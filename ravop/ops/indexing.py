@@ -15,6 +15,7 @@ import numpy as np
 
 from ravop.errors import ArgumentError, DTypeError
 from ravop.graph.dtypes import BOOL, INT
+from ravop.graph.infer import Shape
 from ravop.graph.op import Op, Operand
 from ravop.ops.catalogue import as_op, axis_of, cast, integers, node, operator, wholes
 from ravop.ops.shaping import concat, expand_dims, squeeze, transpose
@@ -69,7 +70,40 @@ def _parts(op: Op, key: tuple[Any, ...]) -> list[_Part]:
     for item in items:
         parts.append(_Part(axis, item))
         axis += item is not None
+    _check_masks(op, key, parts)
     return [_Part(part.axis, _checked(op, part)) for part in parts]
+
+
+def _check_masks(op: Op, key: tuple[Any, ...], parts: list[_Part]) -> None:
+    """Each boolean entry has the lengths of the axes that it stands for."""
+    place = 0
+    for entry in key:
+        if entry is Ellipsis:
+            place += len(parts) - sum(len(_expanded(other)) for other in key) + 1
+            continue
+        mask = _mask_shape(entry)
+        first = parts[place].axis if place < len(parts) else op.ndim
+        axes = op.shape[first : first + len(mask)]
+        if any(
+            isinstance(have, int) and isinstance(want, int) and have != want
+            for have, want in zip(mask, axes, strict=True)
+        ):
+            raise ArgumentError(
+                "the mask has another shape than what it chooses from",
+                expected=list(axes),
+                received=list(mask),
+            )
+        place += len(mask) or 1
+
+
+def _mask_shape(entry: Any) -> Shape:
+    """The shape of a boolean entry, () for any other."""
+    if isinstance(entry, Op):
+        return entry.shape if entry.dtype == BOOL else ()
+    if isinstance(entry, list | np.ndarray):
+        array = np.asarray(entry)
+        return array.shape if array.dtype == BOOL else ()
+    return ()
 
 
 def _expanded(entry: Any) -> list[Any]:

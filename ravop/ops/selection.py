@@ -99,7 +99,7 @@ def _along(x: Operand, indices: Operand, axis: int | None) -> tuple[Op, Op, int]
     ))  # fmt: skip
     op = broadcast_to(op, [*others[:a], op.static_shape[a], *others[a + 1 :]])
     places = broadcast_to(cast(places, INT), [*others[:a], places.static_shape[a], *others[a + 1 :]])
-    known = places.constant
+    known = as_op(indices).constant
     length = op.static_shape[a]
     if known is not None and known.size and not (-length <= known.min() and known.max() < length):
         raise ArgumentError(
