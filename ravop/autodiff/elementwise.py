@@ -209,6 +209,28 @@ def hard_sigmoid(n: NodeView, g: Op) -> Grads:
     return [node("Where", [inside, g * n.attribute("alpha", 0.2), number(g, 0)])]
 
 
+@rule("HardSwish")
+def hard_swish(n: NodeView, g: Op) -> Grads:
+    """x·h with h = clip(x/6 + 1/2, 0, 1): the slope is h, plus x/6 where h is not clipped."""
+    x = n.x
+    gate = node("Clip", [x / 6 + 0.5, number(x, 0), number(x, 1)])
+    inside = node("Less", [node("Abs", [x]), number(x, 3)])
+    return [g * (gate + node("Where", [inside, x / 6, number(x, 0)]))]
+
+
+@rule("Mish")
+def mish(n: NodeView, g: Op) -> Grads:
+    """x·t with t = tanh(ln(1 + eˣ)) = u / (u + 2), u = eˣ(eˣ + 2), which is 1 long before eˣ is too large.
+
+    The engine's Softplus takes several times as long.
+    """
+    x = n.x
+    e = node("Exp", [node("Min", [x, number(x, 20)])])
+    u = e * (e + 2)
+    t = u / (u + 2)
+    return [g * (t + x * (1 - t * t) * node("Sigmoid", [x]))]
+
+
 @rule("Gelu")
 def gelu(n: NodeView, g: Op) -> Grads:
     """x·Φ(x), exact, or with tanh(√(2/π)·(x + 0.044715 x³)) (Hendrycks & Gimpel 2016)."""
