@@ -28,9 +28,9 @@ def ordered(ports: Sequence[Port], given: Sequence[Any], named: dict[str, Any]) 
     missing = [port.name for port in ports if port.name not in values and port.kind != "optional"]
     if len(given) > len(names) or unknown or twice or missing:
         what = (
-            f"no value for {', '.join(map(repr, missing))}" if missing
-            else f"{', '.join(map(repr, unknown))}, which it does not take" if unknown
+            f"{', '.join(map(repr, unknown))}, which it does not take" if unknown
             else f"{', '.join(map(repr, twice))} twice" if twice
+            else f"no value for {', '.join(map(repr, missing))}" if missing
             else f"{len(given)} inputs"
         )  # fmt: skip
         raise ArgumentError("the inputs are not those of the model", expected="; ".join(map(told, ports)) or "no inputs",

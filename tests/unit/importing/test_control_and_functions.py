@@ -26,7 +26,8 @@ MODELS: dict[str, str] = {
         }""",
     "loop with carry and stack": """
         m (float[N, 3] x) => (float[N, 3] last, float[4, N, 3] all) <int64 four = {4}, float half = {0.5}> {
-            last, all = Loop (four, , x) <body = b (int64 i, bool go, float[N, 3] before) => (bool again, float[N, 3] after, float[N, 3] out) {
+            last, all = Loop (four, , x) <body =
+                b (int64 i, bool go, float[N, 3] before) => (bool again, float[N, 3] after, float[N, 3] out) {
                 again = Identity(go)
                 f = Cast <to = 1> (i)
                 scaled = Mul(before, half)
@@ -130,7 +131,8 @@ def test_a_loop_that_carries_a_sequence_is_written_out_where_it_is_known() -> No
     text = """
         m (float[N, 3] x, int64 count) => (float[M, 3] y) {
             start = SequenceEmpty <dtype = 1> ()
-            all = Loop (count, , start) <body = b (int64 i, bool go, seq(float[N, 3]) before) => (bool again, seq(float[N, 3]) after) {
+            all = Loop (count, , start) <body =
+                b (int64 i, bool go, seq(float[N, 3]) before) => (bool again, seq(float[N, 3]) after) {
                 again = Identity(go)
                 f = Cast <to = 1> (i)
                 one = Add(x, f)
@@ -148,7 +150,8 @@ def test_a_loop_that_carries_a_sequence_is_written_out_where_it_is_known() -> No
 
 def test_lists_come_and_go_for_sequences_and_optionals() -> None:
     sequence = helper.make_sequence_type_proto(helper.make_tensor_type_proto(1, ["A", 3]))
-    nodes = [helper.make_node("SequenceMap", ["s"], ["t"], body=parser.parse_graph("b (float[A, 3] a) => (float[A, 3] c) { c = Neg (a) }")),
+    negated = parser.parse_graph("b (float[A, 3] a) => (float[A, 3] c) { c = Neg (a) }")
+    nodes = [helper.make_node("SequenceMap", ["s"], ["t"], body=negated),
              helper.make_node("OptionalHasElement", ["o"], ["has"])]  # fmt: skip
     optional = helper.make_optional_type_proto(helper.make_tensor_type_proto(1, [3]))
     graph = helper.make_graph(nodes, "m", [helper.make_value_info("s", sequence), helper.make_value_info("o", optional)],

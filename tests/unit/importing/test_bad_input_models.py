@@ -1,0 +1,152 @@
+"""Models and inputs that cannot be imported: each is refused by an error of its kind that names what is wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper, parser
+from onnx_models import model
+
+import ravop as R
+from ravop.errors import (
+    ArgumentError,
+    DTypeError,
+    InvalidModelError,
+    RavenError,
+    ShapeError,
+    UnsupportedOnnxError,
+)
+from ravop.graph.dtypes import FLOAT, INT
+
+X = np.ones((2, 3), np.float32)
+NODE = helper.make_node
+
+
+def one(op_type: str, *inputs: str, opset: int = 21, **more: Any) -> onnx.ModelProto:
+    """A model of one node, named the_node, from x (N, 3) to y."""
+    node = NODE(op_type, list(inputs or ["x"]), ["y"], name="the_node", **more)
+    extra = [helper.make_opsetid(more["domain"], 1)] if more.get("domain") else []
+    return model(
+        [node], {"x": ("float32", ["N", 3])}, {"y": ("float32", None)}, opset=opset, opset_imports=extra
+    )
+
+
+def with_tensor(**fields: Any) -> onnx.ModelProto:
+    made = one("Add", "x", "w")
+    made.graph.initializer.append(TensorProto(name="w", **fields))
+    return made
+
+
+def parsed(text: str) -> onnx.ModelProto:
+    return parser.parse_model('<ir_version: 10, opset_import: ["" : 21, "own" : 1]>' + text)
+
+
+def several() -> onnx.ModelProto:
+    nodes = [NODE("Frobnicate", ["x"], ["a"], name="first_one"),
+             NODE("Normalizer", ["a"], ["b"], name="second_one", domain="ai.onnx.ml"),
+             NODE("StringConcat", ["b", "b"], ["y"], name="third_one")]  # fmt: skip
+    return model(nodes, {"x": X}, {"y": X}, opset_imports=[helper.make_opsetid("ai.onnx.ml", 3)])
+
+
+def lying(dims: list[int], kind: int = TensorProto.FLOAT) -> onnx.ModelProto:
+    nodes = [NODE("MatMul", ["x", "w"], ["middle"], name="product"), NODE("Relu", ["middle"], ["y"])]
+    made = model(nodes, {"x": X}, {"y": ("float32", None)}, {"w": np.ones((3, 4), np.float32)})
+    made.graph.value_info.append(helper.make_tensor_value_info("middle", kind, dims))
+    return made
+
+
+PAIR = model(
+    [NODE("Add", ["a", "b"], ["y"])],
+    {"a": ("float32", ["N", 3]), "b": ("float32", ["N", 1])},
+    {"y": ("float32", None)},
+)
+WHOLE = model(
+    [NODE("Gather", ["w", "i"], ["y"])], {"i": ("int64", ["N"])}, {"y": ("float32", None)}, {"w": X}
+)
+RESHAPE = model([NODE("Reshape", ["x", "shape"], ["y"], name="the_node")],
+                {"x": X, "shape": ("int64", [2])}, {"y": ("float32", None)})  # fmt: skip
+
+MODELS: dict[str, tuple[Callable[[], Any], type[RavenError], str]] = {
+    "no model": (lambda: 7, ArgumentError, "int"),
+    "no bytes of a model": (lambda: b"\x00garbage", InvalidModelError, "not an ONNX model"),
+    "nothing": (lambda: b"", InvalidModelError, "nothing of a model"),
+    "no such file": (lambda: "/no/such/model.onnx", InvalidModelError, "model.onnx"),
+    "all unknown nodes are named": (several, UnsupportedOnnxError, r"3 nodes(.|\n)*first_one.*second_one.*third_one"),
+    "an unknown domain": (lambda: one("FusedGemm", domain="com.microsoft"), UnsupportedOnnxError, "the_node.*com.microsoft"),
+    "an operator of a later opset": (lambda: one("Gelu", opset=19), UnsupportedOnnxError, "the_node.*opset 19"),
+    "the form of an opset that is too old": (lambda: one("Add", "x", "x", opset=6, broadcast=1),
+                                             UnsupportedOnnxError, "the_node"),
+    "an opset of the future": (lambda: one("Relu", opset=99), UnsupportedOnnxError, "99"),
+    "an attribute of another kind": (lambda: one("LeakyRelu", alpha="much"), InvalidModelError, "alpha"),
+    "an unknown attribute": (lambda: one("Relu", colour=3), InvalidModelError, "colour"),
+    "an axis that is none": (lambda: one("Softmax", axis=7), ShapeError, "the_node"),
+    "a cycle": (lambda: parsed("m (float[2, 3] x) => (float[2, 3] y) { a = Add (x, b)  b = Relu (a)  y = Neg (x) }"),
+                InvalidModelError, "cycle"),
+    "a value that nothing makes": (lambda: one("Add", "x", "ghost"), InvalidModelError, "ghost"),
+    "a value made twice": (lambda: parsed("m (float[2, 3] x) => (float[2, 3] y) { y = Neg (x)  y = Exp (x) }"),
+                           InvalidModelError, "y"),
+    "a function that calls itself": (
+        lambda: parsed('m (float[2, 3] x) => (float[2, 3] y) { y = own.f (x) } '
+                       '<domain: "own", opset_import: ["" : 21, "own" : 1]> f (a) => (b) { b = own.f (a) }'),
+        InvalidModelError, "recursive"),
+    "fewer bytes than dims": (lambda: with_tensor(data_type=1, dims=[3], raw_data=b"1234"), InvalidModelError, "'w'"),
+    "negative dims": (lambda: with_tensor(data_type=1, dims=[-3]), InvalidModelError, "'w'"),
+    "huge dims": (lambda: with_tensor(data_type=1, dims=[2**40, 2**20]), InvalidModelError, "'w'"),
+    "no such type": (lambda: with_tensor(data_type=77, dims=[1], raw_data=b"1234"), InvalidModelError, "'w'"),
+    "text": (lambda: with_tensor(data_type=8, dims=[1], string_data=[b"a"]), UnsupportedOnnxError, "'w'"),
+    "data elsewhere": (lambda: with_tensor(data_type=1, dims=[3], data_location=1), InvalidModelError, "another file"),
+    "a shape that lies": (lambda: lying([2, 5]), InvalidModelError, "'middle'"),
+    "a rank that lies": (lambda: lying([2, 4, 1]), InvalidModelError, "'middle'"),
+    "a dtype that lies": (lambda: lying([2, 4], TensorProto.INT64), InvalidModelError, "'middle'"),
+}  # fmt: skip
+
+Give = Callable[[R.Graph], tuple[tuple[Any, ...], dict[str, Any]]]
+INPUTS: dict[str, tuple[onnx.ModelProto, Give, type[RavenError], str]] = {
+    "too few": (PAIR, lambda g: ((X,), {}), ArgumentError, "'b'"),
+    "too many": (PAIR, lambda g: ((X, X, X), {}), ArgumentError, "3 inputs"),
+    "an unknown name": (PAIR, lambda g: ((X,), {"c": X}), ArgumentError, "'c'"),
+    "one twice": (PAIR, lambda g: ((X,), {"a": X, "b": X}), ArgumentError, "'a' twice"),
+    "another rank": (PAIR, lambda g: ((X[0], X[:, :1]), {}), ShapeError, "'a'"),
+    "another size": (PAIR, lambda g: ((X, X), {}), ShapeError, "'b'"),
+    "two sizes of one name": (PAIR, lambda g: ((X, X[:1, :1]), {}), ShapeError,
+                              r"'N'(.|\n)*2, as in 'a'(.|\n)*1 in axis 0 of 'b'"),
+    "whole numbers for fractions": (PAIR, lambda g: ((X.astype(np.int64), X[:, :1]), {}), DTypeError, "'a'"),
+    "fractions for whole numbers": (WHOLE, lambda g: (([0.5],), {}), DTypeError, "'i'"),
+    "narrow integers": (WHOLE, lambda g: ((np.array([1], np.int32),), {}), DTypeError, "int64"),
+    "an op of another dtype": (WHOLE, lambda g: ((g.placeholder(FLOAT, (2,)),), {}), DTypeError, "'i'"),
+    "no tensor": (PAIR, lambda g: ((X, [[1], [1, 2]]), {}), DTypeError, "'b'"),
+    "a shape that stays unknown": (RESHAPE, lambda g: ((X, g.placeholder(INT, (2,))), {}), UnsupportedOnnxError, "the_node"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", MODELS)
+def test_bad_models_are_refused_by_name(case: str) -> None:
+    make, kind, text = MODELS[case]
+    R.Graph("bad")
+    with pytest.raises(kind, match=text) as caught:
+        R.import_onnx(make(), X)
+    assert "test_bad_input_models.py" in caught.value.problem.source
+    assert not R.parameters()
+
+
+@pytest.mark.parametrize("case", INPUTS)
+def test_bad_inputs_are_refused_by_name(case: str) -> None:
+    made, give, kind, text = INPUTS[case]
+    positional, named = give(R.Graph("bad"))
+    with pytest.raises(kind, match=text) as caught:
+        R.import_onnx(made, *positional, **named)
+    assert "test_bad_input_models.py" in caught.value.problem.source
+
+
+def test_a_model_is_not_changed_by_reading_it() -> None:
+    made = model([NODE("Relu", ["a"], ["y"]), NODE("Add", ["x", "w"], ["a"])], {"x": X}, {"y": ("float32", None)},
+                 {"w": np.ones(3, np.float32)})  # fmt: skip
+    before = made.SerializeToString()
+    R.Graph("kept")
+    R.import_onnx(made, X)
+    assert made.SerializeToString() == before
+    assert numpy_helper.to_array(made.graph.initializer[0]).sum() == 3
