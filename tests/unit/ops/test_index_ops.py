@@ -131,6 +131,24 @@ def test_set_value_with_ops(evaluate):
     np.testing.assert_array_equal(got[1], masked)
 
 
+MIXED = [np.s_[I, 1], np.s_[:, I], np.s_[I, :, J], np.s_[1:3, I], np.s_[MASK, 2], np.s_[..., I], np.s_[MASK]]
+
+
+def test_set_value_with_ops_among_other_indices(evaluate):
+    R.Graph()
+    x, made, wanted = R.t(A), [], []
+    for key in MIXED:
+        ops = tuple(
+            R.t(k) if isinstance(k, np.ndarray) else k for k in (key if isinstance(key, tuple) else (key,))
+        )
+        expected = A.copy()
+        expected[key] = -1
+        made.append(x.set_value(ops, -1))
+        wanted.append(expected)
+    for value, expected in zip(evaluate(*made), wanted, strict=True):
+        np.testing.assert_array_equal(value, expected)
+
+
 @EXAMPLES
 @given(data=st.data(), shape=array_shapes(min_dims=1, max_dims=3, max_side=5))
 def test_sorting(evaluate, data, shape):
