@@ -11,6 +11,7 @@ from ravop.ops import (
     arithmetic,
     axes,
     bitwise,
+    clipped,
     compare,
     counting,
     create,
@@ -39,6 +40,7 @@ from ravop.ops.activation import *  # noqa: F403
 from ravop.ops.arithmetic import *  # noqa: F403
 from ravop.ops.axes import *  # noqa: F403
 from ravop.ops.bitwise import *  # noqa: F403
+from ravop.ops.clipped import *  # noqa: F403
 from ravop.ops.compare import *  # noqa: F403
 from ravop.ops.counting import *  # noqa: F403
 from ravop.ops.create import *  # noqa: F403
@@ -69,6 +71,7 @@ if not TYPE_CHECKING:  # a type checker takes what the stars bring; sums of list
         arithmetic,
         axes,
         bitwise,
+        clipped,
         compare,
         counting,
         create,

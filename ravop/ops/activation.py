@@ -1,4 +1,6 @@
-"""Activation functions of neural networks, element by element, except softmax and its logarithm."""
+"""Activation functions of neural networks, element by element, except softmax and its kin. Those made of straight lines are in
+`clipped`.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +13,8 @@ from ravop.ops.catalogue import also, as_op, axis_of, common, floats, node, numb
 from ravop.ops.compare import maximum
 
 __all__ = [
-    "celu", "elu", "gelu", "glu", "hard_shrink", "hard_sigmoid", "hard_silu", "hard_swish", "hard_tanh", "leaky_relu", "linear",
-    "log_sigmoid", "log_softmax", "mish", "prelu", "relu", "relu6", "selu", "sigmoid", "silu", "soft_shrink", "softmax",
-    "softmin", "softplus", "softsign", "squareplus", "swish", "tanh", "tanh_shrink", "threshold",
+    "celu", "elu", "gelu", "glu", "leaky_relu", "linear", "log_sigmoid", "log_softmax", "mish", "prelu", "relu", "selu",
+    "sigmoid", "silu", "softmax", "softmin", "softplus", "softsign", "squareplus", "swish", "tanh",
 ]  # fmt: skip
 
 
@@ -185,18 +186,6 @@ def mish(x: Operand) -> Op:
 
 
 @operator
-def relu6(x: Operand) -> Op:
-    """x, kept between 0 and 6.
-
-    Example:
-        >>> R.relu6([-2, 3, 9])
-        [0.0, 3.0, 6.0]
-    """
-    op = floats(x)
-    return node("Clip", [op, scalar(op, 0), scalar(op, 6)])
-
-
-@operator
 def celu(x: Operand, alpha: float = 1.0) -> Op:
     """x, below 0 alpha · (exp(x / alpha) − 1) (Barron 2017).
 
@@ -283,89 +272,3 @@ def squareplus(x: Operand, b: float = 4.0) -> Op:
     op = floats(x)
     root = node("Sqrt", [node("Add", [node("Mul", [op, op]), scalar(op, b)])])
     return node("Mul", [node("Add", [op, root]), scalar(op, 0.5)])
-
-
-@operator
-def hard_tanh(x: Operand) -> Op:
-    """x, kept between −1 and 1.
-
-    Example:
-        >>> R.hard_tanh([-2, 0, 1.5])
-        [-1.0, 0.0, 1.0]
-    """
-    op = floats(x)
-    return node("Clip", [op, scalar(op, -1), scalar(op, 1)])
-
-
-@operator
-def tanh_shrink(x: Operand) -> Op:
-    """x − tanh(x).
-
-    Example:
-        >>> R.tanh_shrink([-2, 0, 1.5])
-        [-1.036, 0.0, 0.5949]
-    """
-    op = floats(x)
-    return node("Sub", [op, node("Tanh", [op])])
-
-
-@operator
-def soft_shrink(x: Operand, threshold: float = 0.5) -> Op:
-    """x moved towards 0 by `threshold`, 0 where it is nearer.
-
-    Example:
-        >>> R.soft_shrink([-2, 0, 1.5])
-        [-1.5, 0.0, 1.0]
-    """
-    op = floats(x)
-    return node("Sub", [op, node("Clip", [op, scalar(op, -threshold), scalar(op, threshold)])])
-
-
-@operator
-def hard_shrink(x: Operand, threshold: float = 0.5) -> Op:
-    """x, 0 where it is not further from 0 than `threshold`.
-
-    Example:
-        >>> R.hard_shrink([-2, 0, 1.5])
-        [-2.0, 0.0, 1.5]
-    """
-    op = floats(x)
-    return node("Where", [node("Greater", [node("Abs", [op]), scalar(op, threshold)]), op, scalar(op, 0)])
-
-
-@operator
-def threshold(x: Operand, limit: float, value: float = 0.0) -> Op:
-    """x, `value` where it is not above `limit`.
-
-    Example:
-        >>> R.threshold([-2, 0, 1.5], 1, 9)
-        [9.0, 9.0, 1.5]
-    """
-    op = floats(x)
-    return node("Where", [node("Greater", [op, scalar(op, limit)]), op, scalar(op, value)])
-
-
-@operator
-def hard_silu(x: Operand) -> Op:
-    """x · hard_sigmoid(x).
-
-    Example:
-        >>> R.hard_silu([-2, 0, 1.5])
-        [-0.3333, 0.0, 1.125]
-    """
-    op = floats(x)
-    return node("Mul", [op, hard_sigmoid(op)])
-
-
-hard_swish = also("hard_swish", hard_silu)
-
-
-@operator
-def hard_sigmoid(x: Operand) -> Op:
-    """x/6 + 1/2, kept between 0 and 1.
-
-    Example:
-        >>> R.hard_sigmoid([-2, 0, 1.5])
-        [0.1667, 0.5, 0.75]
-    """
-    return unary("HardSigmoid", x, alpha=1 / 6, beta=0.5)
