@@ -15,9 +15,10 @@ from ravop.graph.op import Op
 from ravop.importing import lowering as lowering
 from ravop.importing.binding import bound_sizes
 from ravop.importing.reading import Source, read
+from ravop.importing.types import types_in
 from ravop.importing.values import STANDARD, Frame, Value
 from ravop.importing.vet import Contents
-from ravop.importing.walk import Walk, types_in
+from ravop.importing.walk import Walk
 from ravop.protocol.tensors import Array
 
 

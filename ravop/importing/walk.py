@@ -13,18 +13,18 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnx import NodeProto, defs
+from onnx import NodeProto
 
 from ravop.errors import DTypeError, InvalidModelError, RavenError, UnsupportedOnnxError
 from ravop.graph.bodies import function_body, has_body
 from ravop.graph.dtypes import FLOAT, is_float, to_ir
 from ravop.graph.graph import Graph
-from ravop.graph.infer import OPSET, TensorType, constant_type, infer
+from ravop.graph.infer import OPSET, infer
 from ravop.graph.limits import Limits
 from ravop.graph.op import Op
 from ravop.graph.ranks import SHAPE_OPERAND
-from ravop.graph.source import describe, user_line
 from ravop.importing.fold import STATIC, Known, evaluate, small
+from ravop.importing.types import at_node, at_opset, check_declared, label_of, merged, type_of, types_in
 from ravop.importing.values import (
     HANDLERS,
     STANDARD,
@@ -43,7 +43,6 @@ FunctionId = tuple[str, str, str]
 _LIMITS = Limits()
 _MAX_LEVELS = 100
 """Of functions in functions, bodies counted as well."""
-_MAX_LABEL = 80
 
 
 class Walk:
@@ -87,7 +86,7 @@ class Walk:
             try:
                 self._import(proto, frame)
             except RavenError as error:
-                raise _located(error, proto) from error
+                raise at_node(error, proto) from error
         self._levels -= 1
 
     def body(self, graph: onnx.GraphProto, frame: Frame, values: dict[str, Value]) -> list[Value]:
@@ -110,13 +109,13 @@ class Walk:
         node = Node(
             proto.op_type, proto.name, frame.opset, inputs, attributes, outputs, tuple(declared), frame
         )
-        label = _label(proto.name)
+        label = label_of(proto.name)
         with self.graph.label(label) if label else nullcontext():
             made = self._call(function, node) if function is not None else self.made(node)
         for name, value, told in zip(outputs, made, declared, strict=False):
             if name:
                 frame.values[name] = value
-                _check_declared(name, value, told)
+                check_declared(name, value, told)
 
     def _call(self, function: onnx.FunctionProto, node: Node) -> list[Value]:
         """What a call of a function of the model gives: its nodes, written out here."""
@@ -148,7 +147,7 @@ class Walk:
 
     def emit(self, node: Node) -> Sequence[Value]:
         """The outputs of a node as it is, at `OPSET`."""
-        attributes, fits = _at_opset(node)
+        attributes, fits = at_opset(node)
         if not fits:
             return self._written_out(node)
         inputs = self._with_known(node)
@@ -156,7 +155,7 @@ class Walk:
         if place < len(inputs) and not isinstance(inputs[place], np.ndarray):
             self.integers(inputs[place], f"what {node.op_type} takes as a shape")
         types = [
-            _type(value, floats=position in STATIC.get(node.op_type, ()))
+            type_of(value, floats=position in STATIC.get(node.op_type, ()))
             for position, value in enumerate(inputs)
         ]
         declared = node.declared or (None,) * len(node.outputs)
@@ -173,9 +172,11 @@ class Walk:
                 return [
                     array.astype(type.dtype, copy=False) for array, type in zip(arrays, found, strict=True)
                 ]
-        merged = [_merged(type, told) for type, told in zip(found, declared, strict=True)]
+        types_out = [merged(type, told) for type, told in zip(found, declared, strict=True)]
         ops = [None if value is None else self.op(value) for value in inputs]
-        return self.graph.apply(node.op_type, ops, attributes, outputs=[(t.dtype, t.shape) for t in merged])
+        return self.graph.apply(
+            node.op_type, ops, attributes, outputs=[(t.dtype, t.shape) for t in types_out]
+        )
 
     def node(self, op_type: str, *inputs: Value, outputs: int = 1, **attributes: Any) -> Any:
         """The output of a new node of `OPSET`, or a list of them where there are several."""
@@ -238,7 +239,7 @@ class Walk:
 
     def _written_out(self, node: Node) -> list[Value]:
         """The outputs of an operator that `OPSET` lacks, or has in another form: ONNX's own definition of it."""
-        types = [None if value is None else _type(value, floats=False) for value in node.inputs]
+        types = [None if value is None else type_of(value, floats=False) for value in node.inputs]
         asked = [bool(name) for name in node.outputs]
         body = function_body(node.op_type, types, node.attributes, node.version, asked)
         if body is None:
@@ -256,125 +257,13 @@ class Walk:
             if v is not None and is_float(dtype_of(v)) and dtype_of(v) != FLOAT
         ]
         if not floats:
-            known = [None if v is None else _type(v, floats=False) for v in node.inputs]
+            known = [None if v is None else type_of(v, floats=False) for v in node.inputs]
             infer(node.op_type, known, node.attributes)  # raises what is wrong
             return []
         inputs = [
             self.node("Cast", v, to=int(to_ir(FLOAT))) if v is not None and is_float(dtype_of(v)) else v
             for v in node.inputs
         ]
-        wide = Node(node.op_type, node.name, OPSET, inputs, _at_opset(node)[0], node.outputs)
+        wide = Node(node.op_type, node.name, OPSET, inputs, at_opset(node)[0], node.outputs)
         to = int(to_ir(floats[0]))
         return [self.node("Cast", v, to=to) if dtype_of(v) == FLOAT else v for v in self.emit(wide)]
-
-
-def types_in(graph: onnx.GraphProto) -> dict[str, onnx.TypeProto]:
-    """What a graph declares of its values."""
-    return {info.name: info.type for info in (*graph.value_info, *graph.output)}
-
-
-def _label(name: str) -> str:
-    """A node's name as a label: without the slashes at its ends, and not too long."""
-    return name.strip("/")[-_MAX_LABEL:]
-
-
-_schemas: dict[tuple[str, int], Any] = {}
-
-
-def schema(op_type: str, version: int) -> Any:
-    """The operator's schema at this version, None where it has none or is deprecated."""
-    key = op_type, version
-    if key not in _schemas:
-        try:
-            found = defs.get_schema(op_type, version, "")
-            _schemas[key] = None if found.deprecated else found
-        except defs.SchemaError:
-            _schemas[key] = None
-    return _schemas[key]
-
-
-def _at_opset(node: Node) -> tuple[dict[str, Any], bool]:
-    """The node's attributes at `OPSET`, and whether the operator there does what the node says.
-
-    An attribute that only the node's own version has may be left out where it has its default.
-    """
-    target = schema(node.op_type, OPSET)
-    if target is None:
-        return node.attributes, False
-    if node.version <= OPSET or all(name in target.attributes for name in node.attributes):
-        return node.attributes, True
-    own = schema(node.op_type, node.version)
-    extra = [name for name in node.attributes if name not in target.attributes]
-    for name in extra:
-        default = own.attributes[name].default_value if own is not None and name in own.attributes else None
-        if default is None or onnx.helper.get_attribute_value(default) not in (
-            node.attributes[name], str(node.attributes[name]).encode(),
-        ):  # fmt: skip
-            return node.attributes, False
-    return {name: value for name, value in node.attributes.items() if name not in extra}, True
-
-
-def _type(value: Value, floats: bool) -> TensorType | None:
-    """What inference is told of a value; of small arrays the data as well, of floats only where they decide a shape."""
-    if value is None:
-        return None
-    if isinstance(value, Op):
-        return value.type
-    array = tensor(value)
-    assert isinstance(array, np.ndarray)
-    if floats and array.size <= 64:
-        return TensorType(array.dtype, array.shape, array)
-    return constant_type(array)
-
-
-def _merged(found: TensorType, told: TensorType | None) -> TensorType:
-    """The inferred type, with the dimensions that only the model tells."""
-    if (
-        told is None
-        or len(told.shape) != len(found.shape)
-        or all(isinstance(dim, int) for dim in found.shape)
-    ):
-        return found
-    dims = tuple(
-        dim if isinstance(dim, int) else other for dim, other in zip(found.shape, told.shape, strict=True)
-    )
-    return TensorType(found.dtype, dims)
-
-
-def _check_declared(name: str, value: Value, told: TensorType | None) -> None:
-    """Raises `InvalidModelError` where a model says of a value what cannot be."""
-    if told is None or not isinstance(value, Op | np.ndarray):
-        return
-    shape, dtype = value.shape, value.dtype
-    fits = len(shape) == len(told.shape) and all(
-        one == other or not isinstance(one, int) or not isinstance(other, int)
-        for one, other in zip(shape, told.shape, strict=True)
-    )
-    if fits and dtype == told.dtype:
-        return
-    raise InvalidModelError(
-        f"the model says of the value {name!r} what its operator does not give", expected=f"{dtype}{_dims(shape)}",
-        received=f"{told.dtype}{_dims(told.shape)} in the model", hint="export the model again, without the shapes of its values",
-    )  # fmt: skip
-
-
-def _dims(shape: Iterable[Any]) -> str:
-    return "[" + ", ".join("?" if dim is None else str(dim) for dim in shape) + "]"
-
-
-def _located(error: RavenError, proto: NodeProto) -> RavenError:
-    """The error with the node's name; the innermost node counts."""
-    p = error.problem
-    label = (
-        f"{proto.name} ({proto.op_type})"
-        if proto.name
-        else f"{proto.op_type} that makes {list(proto.output)}"
-    )
-    if p.op.startswith(_TOLD):
-        return error
-    return type(error)(p.message, expected=p.expected, received=p.received, hint=p.hint,
-                       op=f"{_TOLD}{label}", source=p.source or describe(user_line()))  # fmt: skip
-
-
-_TOLD = "node "
-"""What the op of an error begins with that tells the model's node already."""
