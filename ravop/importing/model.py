@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import onnx
@@ -90,6 +90,7 @@ class OnnxModel:
         *,
         training: bool | None = None,
         key: Callable[[str], Op] | None = None,
+        still: Collection[str] = (),
     ) -> Applied:
         """Write the model's nodes into the current scope of the graph of its inputs.
 
@@ -97,13 +98,14 @@ class OnnxModel:
             inputs: ops in the order of `self.inputs`; lists of them for sequences, None for optionals without a value.
             parameters: what stands for parameters, or constants, of these names; the others keep the model's values.
             training: None as the file says; True: BatchNormalization uses the batch's statistics and moves its running
-                ones (the variance is the biased one, as ONNX defines it), Dropout draws; False: neither.
+                ones (by the unbiased variance, as PyTorch does), Dropout draws; False: neither.
             key: gives the random key of a node by its name, see `ravop.random_key`; without it, of the graph's seed.
+            still: running statistics that stay as they are, in training too: inference is computed by them.
         Raises:
             ArgumentError, DTypeError, ShapeError: inputs that do not fit, or whose sizes contradict each other.
             UnsupportedOnnxError, InvalidModelError: a node that cannot be imported with them, by name.
         """
-        values, walk = self._walked(inputs, parameters or {}, training, key)
+        values, walk = self._walked(inputs, parameters or {}, training, key, still)
         outputs = []
         for port, value in zip(self.outputs, values, strict=True):
             if value is None or isinstance(value, list):
@@ -124,11 +126,14 @@ class OnnxModel:
         parameters: Mapping[str, Op],
         training: bool | None,
         key: Callable[[str], Op] | None,
+        still: Collection[str] = (),
     ) -> tuple[tuple[Any, ...], Walk]:
         sizes = bound_sizes(self.inputs, inputs)
         graph = graph_of(*_flat(inputs), *parameters.values())
         functions = self._contents.functions
-        walk = Walk(graph, functions, {op: name for name, op in parameters.items()}, training, key, sizes)
+        walk = Walk(
+            graph, functions, {op: name for name, op in parameters.items()}, training, key, sizes, still
+        )
         main = self._contents.model.graph
         values: dict[str, Value] = {**self.parameters, **self.constants, **parameters}
         values |= {port.name: value for port, value in zip(self.inputs, inputs, strict=True)}

@@ -5,6 +5,7 @@ Seeds in a model are not looked at: draws come from the graph's seed, or from th
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -23,18 +24,27 @@ if TYPE_CHECKING:
 
 @handles("BatchNormalization")
 def batch_normalization(walk: Walk, node: Node) -> Sequence[Value] | None:
-    """In training by the batch's statistics: running ones become momentum · old + (1 - momentum) · the batch's."""
+    """In training by the batch's statistics: running ones become momentum · old + (1 - momentum) · the batch's.
+
+    The batch's variance is the biased one where the file itself trains, as ONNX defines it; where `apply` asks for training
+    it is the unbiased one, as PyTorch's is and that of `ravdl`'s layer, because it estimates the variance of all data.
+    """
     told = bool(node.attributes.pop("training_mode", 0))
-    if not (told if walk.training is None else walk.training):
+    running = node.inputs[3]
+    fixed = isinstance(running, Op) and walk.parameters.get(running, "") in walk.still
+    if fixed or not (told if walk.training is None else walk.training):
         wanted, node.outputs, node.declared = len(node.outputs), node.outputs[:1], node.declared[:1]
         return [*walk.emit(node), *node.inputs[3 : 2 + wanted]]
     x, gamma, beta, mean, variance = (walk.op(value) for value in node.inputs)
     y, *batch = batch_normalization_training(x, gamma, beta, node.attributes.get("epsilon", 1e-5))
+    if walk.training:
+        values = math.prod(_sizes(node, x)) // gamma.static_shape[0]
+        batch[1] = batch[1] * (values / max(values - 1, 1))
     momentum = float(node.attributes.pop("momentum", 0.9))
     found: list[Value] = [y if y.dtype == x.dtype else walk.node("Cast", y, to=int(to_ir(x.dtype)))]
-    for running, of_batch in zip((mean, variance), batch, strict=True):
-        name = walk.parameters.get(running)
-        old = running if name is None else walk.moved.get(name, running)
+    for before, of_batch in zip((mean, variance), batch, strict=True):
+        name = walk.parameters.get(before)
+        old = before if name is None else walk.moved.get(name, before)
         moved = old * momentum + of_batch.astype(old.dtype) * (1 - momentum)
         if name is not None:
             walk.moved[name] = moved

@@ -7,7 +7,7 @@ inputs are known and small, else made by `Graph.apply`. Operators that `OPSET` l
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any
 
@@ -56,6 +56,7 @@ class Walk:
         training: bool | None,
         key: Callable[[str], Op] | None,
         sizes: Mapping[str, int],
+        still: Collection[str] = (),
     ) -> None:
         self.graph = graph
         self.functions = functions
@@ -63,6 +64,8 @@ class Walk:
         self.training = training
         self.key = key
         self.sizes = sizes
+        self.still = still
+        """Running statistics that do not move: where they are used, inference is computed."""
         self.moved: dict[str, Op] = {}
         """New running statistics, by the names of the old ones."""
         self.known = Known(graph, parameters)
