@@ -1,4 +1,4 @@
-# make run    train the digits network on a coordinator and two providers of this machine
+# make run    train the digits network on a coordinator and two providers of this machine; what it writes is in out/
 # make test   the whole test suite
 # make bench  the benchmarks, printed as tables; all of them take most of an hour
 # make lint   ruff, mypy, import-linter
@@ -14,7 +14,8 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 .PHONY: run test bench lint clean
 
 run: $(STAMPS)/examples
-	$(BIN)/python examples/cnn_digits.py
+	@mkdir -p out
+	cd out && ../$(BIN)/python ../examples/cnn_digits.py
 
 test: $(STAMPS)/development
 	$(BIN)/python -m pytest $(TESTS)
@@ -29,8 +30,7 @@ lint: $(STAMPS)/development
 	$(BIN)/lint-imports
 
 clean:
-	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
-	rm -f digits_cnn.onnx
+	rm -rf .venv out build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 
 # A command may exist and still not run (pyenv's shims do that), so each candidate is tried.
 $(STAMPS)/venv:
