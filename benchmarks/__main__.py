@@ -14,6 +14,7 @@ from benchmarks.report import Row, machine, table, write
 SUITES = {
     "graphs": "Graphs",
     "training": "Training steps in the engine, against PyTorch eager",
+    "networks": "A gradient step of networks that PyTorch exported, against PyTorch eager",
     "overhead": "The same training through a coordinator and a provider",
     "tasks": "Trivial durable tasks, beside Dask distributed and Ray",
     "parallel": "One training on two providers, against one and against PyTorch DDP",
