@@ -9,7 +9,8 @@ import math
 from ravop.errors import ShapeError
 from ravop.graph.dtypes import is_float
 from ravop.graph.op import Op, Operand
-from ravop.ops.catalogue import also, as_op, axis_of, common, floats, node, numbers, operator, scalar, unary
+from ravop.ops.arguments import axis_of, length_of
+from ravop.ops.catalogue import also, as_op, common, floats, node, numbers, operator, scalar, unary
 from ravop.ops.compare import maximum
 
 __all__ = [
@@ -221,10 +222,10 @@ def glu(x: Operand, axis: int = -1) -> Op:
     """
     op = floats(x)
     a = axis_of(op, axis)
-    if op.static_shape[a] % 2:
+    length = length_of(op, a)
+    if length % 2:
         raise ShapeError("only an even axis has halves", expected="an even length", received=list(op.shape))
-    half = op.static_shape[a] // 2
-    first, gate = op.graph.apply("Split", [op, op.graph.integers([half, half])], {"axis": a})
+    first, gate = op.graph.apply("Split", [op, op.graph.integers([length // 2] * 2)], {"axis": a})
     return node("Mul", [first, node("Sigmoid", [gate])])
 
 

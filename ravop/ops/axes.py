@@ -9,21 +9,8 @@ from numpy.typing import DTypeLike
 
 from ravop.errors import ArgumentError, ShapeError
 from ravop.graph.op import Op, Operand
-from ravop.ops.catalogue import (
-    Axes,
-    also,
-    as_op,
-    axes_of,
-    axis_of,
-    cast,
-    creator,
-    integers,
-    node,
-    operator,
-    scalar,
-    whole,
-    wholes,
-)
+from ravop.ops.arguments import Axes, axes_of, axis_of, length_of, whole, wholes
+from ravop.ops.catalogue import also, as_op, cast, creator, integers, node, operator, scalar
 from ravop.ops.create import ones
 from ravop.ops.shaping import broadcast_to, concat, expand_dims, flatten, reshape, transpose
 
@@ -231,7 +218,7 @@ def roll(x: Operand, shift: int | Sequence[int], axis: Axes = None) -> Op:
 
 
 def _rolled(op: Op, shift: int, axis: int) -> Op:
-    length = op.static_shape[axis]
+    length = length_of(op, axis)
     cut = length - shift % length if length else 0
     if cut in (0, length):
         return op
@@ -269,7 +256,7 @@ _TRILU = ("bool", "float32", "float64", "int64")
 def _triangle(x: Operand, k: int, upper: bool) -> Op:
     op = as_op(x)
     if op.ndim == 1:  # as NumPy: each row is the vector
-        op = broadcast_to(op, (op.static_shape[0],) * 2)
+        op = broadcast_to(op, (length_of(op, 0),) * 2)
     if op.ndim < 2:
         raise ShapeError("only matrices have triangles", expected="(…, n, m)", received=list(op.shape))
     place = scalar(op.graph.integers([0]), whole(k, "k"))

@@ -1,36 +1,32 @@
-"""How an operator enters the language, and what operators share: operands of one dtype, axes, plain numbers.
+"""How an operator enters the language, and what operators share: making nodes, and operands of one dtype.
 
 An operator is a function of ops decorated with `@operator`; it is then `ravop.NAME(...)` and a method of every op.
-Operators make nodes through `Graph.apply` only. They belong to the family modules beside this one.
+Operators make nodes through `Graph.apply` only. They belong to the family modules beside this one; how they read the
+plain numbers among their arguments is in `arguments`.
 """
 
 from __future__ import annotations
 
 import functools
 import inspect
-import operator as _python
 import reprlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ParamSpec, TypeGuard, TypeVar
 
 import numpy as np
-from numpy.typing import DTypeLike
 
 from ravop.errors import ArgumentError, DTypeError, RavenError
-from ravop.graph.dtypes import BOOL, FLOAT, INT, DType, as_dtype, is_float, promote, to_ir
+from ravop.graph.dtypes import BOOL, FLOAT, INT, DType, as_dtype, is_float, is_number, promote, to_ir
 from ravop.graph.graph import Graph, graph_of
 from ravop.graph.op import CATALOGUE, Op, Operand
 from ravop.graph.source import located
-from ravop.protocol.tensors import DTYPES, Array
+from ravop.protocol.tensors import DTYPES
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 CREATORS: dict[str, Callable[..., Any]] = {}
 """What makes ops of something else than ops, by name."""
-
-Axes = int | Sequence[int] | None
-"""One axis, several, or None for all; negative ones count from the end."""
 
 _IR_NUMBER = {dtype: int(to_ir(dtype)) for dtype in DTYPES}
 
@@ -185,7 +181,7 @@ def _own_dtype(value: Operand) -> DType:
         raise DTypeError(
             "this is not a tensor", expected="numbers, or lists of equal length", received=str(error)
         ) from error
-    if dtype.kind not in "biuf":
+    if not is_number(dtype):
         raise DTypeError(
             "this is not a tensor of numbers",
             expected=", ".join(sorted(map(str, DTYPES))),
@@ -250,60 +246,3 @@ def integers(like: Op, values: Iterable[int]) -> Op:
 def scalar(like: Op, value: float | bool) -> Op:
     """A constant scalar of the dtype of `like`."""
     return like.graph.constant(np.array(value, dtype=like.dtype))
-
-
-def whole(value: Any, what: str) -> int:
-    """`value` as a Python int. Raises `DTypeError` for anything but an integer."""
-    try:
-        return _python.index(value)
-    except TypeError:
-        raise DTypeError(f"{what} must be an integer", expected="an int", received=repr(value)) from None
-
-
-def wholes(values: Any, what: str) -> tuple[int, ...]:
-    """An integer, or a sequence of them, as a tuple."""
-    if isinstance(values, Op):
-        values = known(values, what).tolist()
-    if isinstance(values, Sequence | np.ndarray) and not isinstance(values, str):
-        return tuple(whole(v, what) for v in values)
-    return (whole(values, what),)
-
-
-def known(op: Op, what: str) -> Array:
-    """The value of an op that must be a small constant, because it decides a shape."""
-    value = op.constant
-    if value is None:
-        raise ArgumentError(
-            f"{what} must be known while the graph is defined",
-            expected="Python numbers",
-            received=f"{op!r}, computed later",
-            op=op.name,
-        )
-    return value
-
-
-def axis_of(op: Op, axis: Any, ndim: int | None = None) -> int:
-    """`axis` counted from the front. Raises `ArgumentError` when the op has no such axis."""
-    ndim = op.ndim if ndim is None else ndim
-    number = whole(axis, "axis")
-    if not -ndim <= number < ndim:
-        raise ArgumentError(
-            "there is no such axis",
-            expected=f"{-ndim} to {ndim - 1}" if ndim else "no axis, this is a scalar",
-            received=f"axis {number} of shape {list(op.shape)}",
-        )
-    return number % ndim
-
-
-def axes_of(op: Op, axis: Axes) -> tuple[int, ...]:
-    """`axis` as a tuple of different axes counted from the front; all of them for None."""
-    if axis is None:
-        return tuple(range(op.ndim))
-    axes = tuple(axis_of(op, a) for a in wholes(axis, "axis"))
-    if len(set(axes)) != len(axes):
-        raise ArgumentError("an axis is given twice", received=list(axes))
-    return axes
-
-
-def make_dtype(dtype: DTypeLike | None, default: DType) -> DType:
-    return default if dtype is None else as_dtype(dtype)

@@ -8,24 +8,12 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from ravop.errors import ArgumentError, DTypeError, ShapeError
-from ravop.graph.dtypes import FLOAT, INT, as_dtype
+from ravop.graph.dtypes import FLOAT, INT, as_dtype, is_integer
 from ravop.graph.op import Op, Operand
-from ravop.ops.catalogue import (
-    Axes,
-    also,
-    as_op,
-    booleans,
-    cast,
-    floats,
-    integers,
-    node,
-    numbers,
-    operator,
-    scalar,
-    whole,
-)
+from ravop.ops.arguments import Axes, length_of, whole
+from ravop.ops.catalogue import also, as_op, booleans, cast, floats, integers, node, numbers, operator, scalar
 from ravop.ops.reduction import max, min, sum
-from ravop.ops.shaping import broadcast_to, expand_dims, flatten
+from ravop.ops.shaping import expand_dims, expand_like, flatten
 from ravop.ops.sorting import searchsorted
 
 __all__ = ["bincount", "count_nonzero", "histogram", "histogram_bin_edges", "one_hot", "one_hot_encoding"]
@@ -53,17 +41,14 @@ def bincount(x: Operand, weights: Operand | None = None, minlength: int = 0, len
         [0, 2, 0, 1]
     """
     op = as_op(x)
-    if op.ndim != 1 or op.dtype.kind not in "iu":
+    if op.ndim != 1 or not is_integer(op.dtype):
         raise ShapeError(
             "bincount counts a vector of integers",
             expected="integers, 1 axis",
             received=f"{op.dtype}{list(op.shape)}",
         )
     values = cast(op, INT)
-    if weights is None:
-        added = cast(broadcast_to(op.graph.tensor(1), op.static_shape), INT)
-    else:
-        added = broadcast_to(numbers(as_op(weights)), op.static_shape)
+    added = expand_like(op.graph.tensor(1) if weights is None else numbers(weights), op)
     if length is not None:
         bins = integers(op, [whole(length, "length")])
     else:
@@ -94,7 +79,7 @@ def histogram(
     """
     values = flatten(floats(x))
     edges = histogram_bin_edges(values, bins, range)
-    count = edges.static_shape[0] - 1
+    count = length_of(edges, 0) - 1
     place = node("Sub", [searchsorted(edges, values, "right"), integers(edges, [1])])
     last = node("Equal", [values, node("Gather", [edges, scalar(place, count)], axis=0)])
     place = node("Where", [last, scalar(place, count - 1), place])
@@ -130,7 +115,7 @@ def histogram_bin_edges(
     op = floats(x)
     if isinstance(bins, Sequence | np.ndarray | Op):
         edges = cast(as_op(bins), op.dtype)
-        if edges.ndim != 1 or edges.static_shape[0] < 2:
+        if edges.ndim != 1 or length_of(edges, 0) < 2:
             raise ShapeError(
                 "these are no edges", expected="a vector of two or more", received=list(edges.shape)
             )
@@ -163,7 +148,7 @@ def one_hot(x: Operand, depth: int, dtype: DTypeLike = FLOAT) -> Op:
         [[1.0, 0.0, 0.0], [0.0, 0.0, 1.0]]
     """
     op = numbers(x)
-    if op.dtype.kind not in "iu":
+    if not is_integer(op.dtype):
         raise DTypeError(
             "one_hot needs whole numbers", expected="integers", received=op.dtype, hint="use .astype('int64')"
         )

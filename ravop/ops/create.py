@@ -14,8 +14,10 @@ from ravop.errors import ArgumentError, DTypeError
 from ravop.graph.dtypes import FLOAT, as_array, as_dtype
 from ravop.graph.graph import Graph, current_graph
 from ravop.graph.op import STOP_GRADIENT, Op, Operand
-from ravop.ops.catalogue import also, as_op, creator, make_dtype, node, operator, whole, wholes
+from ravop.ops.arguments import make_dtype, whole, wholes
+from ravop.ops.catalogue import also, as_op, creator, node, operator
 from ravop.ops.catalogue import cast as to_dtype
+from ravop.ops.shaping import expand_like, is_static
 
 __all__ = [
     "Scalar", "Tensor", "astype", "cast", "constant", "copy", "empty", "empty_like", "epsilon", "eye", "full", "full_like",
@@ -157,7 +159,10 @@ def full_like(x: Operand, value: float | bool, dtype: DTypeLike | None = None) -
         [7, 7, 7]
     """
     op = as_op(x)
-    return filled(op.graph, op.static_shape, value, make_dtype(dtype, op.dtype))
+    of = make_dtype(dtype, op.dtype)
+    if is_static(op):
+        return filled(op.graph, op.static_shape, value, of)
+    return expand_like(op.graph.tensor(value, of), op)
 
 
 @operator

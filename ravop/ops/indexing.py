@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 
 from ravop.errors import ArgumentError, DTypeError
-from ravop.graph.dtypes import BOOL, INT
+from ravop.graph.dtypes import BOOL, INT, is_integer
 from ravop.graph.infer import Shape
 from ravop.graph.op import Op, Operand
-from ravop.ops.catalogue import as_op, axis_of, cast, integers, node, operator, wholes
+from ravop.ops.arguments import axis_of, wholes
+from ravop.ops.catalogue import as_op, cast, integers, node, operator
 from ravop.ops.shaping import concat, expand_dims, squeeze, transpose
 
 __all__ = ["gather", "index", "slice"]
@@ -123,7 +124,7 @@ def _expanded(entry: Any) -> list[Any]:
         array = array.astype(np.int64)
     if array.dtype == BOOL:
         return list(np.nonzero(array))
-    if array.dtype.kind not in "iu":
+    if not is_integer(array.dtype):
         raise DTypeError("this is no index", expected="whole numbers, slices, ..., None, integer or boolean arrays",
                          received=repr(entry)[:80])  # fmt: skip
     return [array.astype(np.int64)]
@@ -141,7 +142,7 @@ def _checked(op: Op, part: _Part) -> Any:
     """The item with its numbers in range and, where the axis is known, counted from the front."""
     item, length = part.item, op.shape[part.axis] if part.axis < op.ndim else None
     if isinstance(item, Op):
-        if item.dtype.kind not in "iu":
+        if not is_integer(item.dtype):
             raise DTypeError("this op is no index", expected="integers or booleans", received=item.dtype)
         return cast(item, INT)
     if isinstance(item, int | np.ndarray) and isinstance(length, int):
@@ -260,7 +261,7 @@ def gather(x: Operand, indices: Operand, axis: int = 0) -> Op:
     """
     op = as_op(x)
     where = op.graph.tensor(indices)
-    if where.dtype.kind not in "iu":
+    if not is_integer(where.dtype):
         raise DTypeError("indices must be whole numbers", expected="an integer dtype", received=where.dtype)
     where = where if where.dtype.name in ("int32", "int64") else cast(where, INT)
     return node("Gather", [op, where], axis=axis_of(op, axis))

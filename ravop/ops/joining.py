@@ -10,9 +10,10 @@ import numpy as np
 
 from ravop.errors import ArgumentError, ShapeError
 from ravop.graph.op import Op, Operand
+from ravop.ops.arguments import axis_of, length_of, whole, wholes
 from ravop.ops.axes import atleast_1d, atleast_2d, atleast_3d
-from ravop.ops.catalogue import as_op, axis_of, cast, integers, node, operator, whole, wholes
-from ravop.ops.shaping import broadcast_to, concat, expand_dims, flatten, reshape, several
+from ravop.ops.catalogue import as_op, cast, integers, node, operator
+from ravop.ops.shaping import axis_or_flat, broadcast_to, concat, expand_dims, reshape, several
 
 __all__ = [
     "append", "array_split", "column_stack", "delete", "dsplit", "dstack", "hsplit", "hstack", "insert", "repeat", "split",
@@ -32,7 +33,7 @@ def split(x: Operand, sections: Sizes, axis: int = 0) -> tuple[Op, ...]:
     """
     op = as_op(x)
     a = axis_of(op, axis)
-    length = op.static_shape[a]
+    length = length_of(op, a)
     if isinstance(sections, Sequence | np.ndarray):
         cuts = [0, *(_within(s, length) for s in wholes(sections, "a position")), length]
         sizes = [max(0, stop - start) for start, stop in itertools.pairwise(cuts)]
@@ -67,7 +68,7 @@ def array_split(x: Operand, sections: Sizes, axis: int = 0) -> tuple[Op, ...]:
     op = as_op(x)
     if isinstance(sections, Sequence | np.ndarray):
         return split(op, sections, axis)
-    count, length = whole(sections, "sections"), op.static_shape[axis_of(op, axis)]
+    count, length = whole(sections, "sections"), length_of(op, axis_of(op, axis))
     if not 1 <= count <= max(length, 1):
         raise ArgumentError(
             "the axis cannot be cut into so many", expected=f"1 to {length} parts", received=count
@@ -175,14 +176,14 @@ def insert(x: Operand, positions: Sizes, values: Operand, axis: int | None = Non
         >>> R.insert([1, 2, 3], 1, 9)
         [1, 9, 2, 3]
     """
-    op, a = _axis_or_flat(x, axis)
-    length = op.static_shape[a]
+    op, a = axis_or_flat(x, axis)
+    length = length_of(op, a)
     places = np.array(_positions(op, positions, a, length + 1), dtype=np.int64)
     new = as_op(values)
     if new.ndim < op.ndim:
         new = expand_dims(new, list(range(op.ndim - new.ndim)))
     several_values = isinstance(positions, int)
-    count = new.static_shape[a] if several_values and as_op(values).ndim == op.ndim else len(places)
+    count = length_of(new, a) if several_values and as_op(values).ndim == op.ndim else len(places)
     places = np.repeat(places, count) if len(places) == 1 else places
     new = broadcast_to(new, [count if axis_ == a else size for axis_, size in enumerate(op.static_shape)])
     order = np.argsort(np.concatenate([np.arange(length) + 0.5, places]), kind="stable")
@@ -197,20 +198,15 @@ def delete(x: Operand, positions: Sizes, axis: int | None = None) -> Op:
         >>> R.delete([1, 2, 3], 1)
         [1, 3]
     """
-    op, a = _axis_or_flat(x, axis)
-    length = op.static_shape[a]
+    op, a = axis_or_flat(x, axis)
+    length = length_of(op, a)
     kept = np.delete(np.arange(length), _positions(op, positions, a, length))
     return node("Gather", [op, op.graph.tensor(kept)], axis=a)
 
 
-def _axis_or_flat(x: Operand, axis: int | None) -> tuple[Op, int]:
-    op = as_op(x)
-    return (flatten(op), 0) if axis is None else (op, axis_of(op, axis))
-
-
 def _positions(op: Op, positions: Sizes, axis: int, end: int) -> list[int]:
     """The positions counted from the front. Raises `ArgumentError` for one that is not below `end`."""
-    length = op.static_shape[axis]
+    length = length_of(op, axis)
     given = wholes(positions, "a position")
     if any(not -length <= place < end for place in given):
         raise ArgumentError(
@@ -246,11 +242,8 @@ def repeat(x: Operand, repeats: Sizes, axis: int | None = None) -> Op:
         >>> R.repeat([1, 2], 2)
         [1, 1, 2, 2]
     """
-    op = as_op(x)
-    if axis is None:
-        op, axis = flatten(op), 0
-    a = axis_of(op, axis)
-    length = op.static_shape[a]
+    op, a = axis_or_flat(x, axis)
+    length = length_of(op, a)
     counts = wholes(repeats, "repeats")
     if len(counts) not in (1, length) or min(counts, default=0) < 0:
         raise ArgumentError(

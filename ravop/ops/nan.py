@@ -7,7 +7,8 @@ import numpy as np
 from ravop.graph.dtypes import is_float
 from ravop.graph.op import Op, Operand
 from ravop.ops import reduction
-from ravop.ops.catalogue import Axes, as_op, floats, node, operator, scalar
+from ravop.ops.arguments import Axes
+from ravop.ops.catalogue import as_op, floats, node, operator, scalar
 from ravop.ops.compare import where
 from ravop.ops.logic import isnan
 from ravop.ops.series import cumsum

@@ -12,6 +12,7 @@ import numpy as np
 from ravop.errors import ShapeError
 from ravop.graph.dtypes import INT, is_float
 from ravop.graph.op import Op, Operand
+from ravop.ops.arguments import length_of
 from ravop.ops.catalogue import as_op, cast, common, floats, integers, node, operator, scalar
 
 __all__ = [
@@ -92,7 +93,7 @@ def _scratch(x: Op) -> tuple[Op, Op]:
     that others read too. So each node gets inputs of its own, made from x so that they are not folded into constants.
     """
     zeros, ones = [0] * x.ndim, [1] * x.ndim
-    ones[1] = x.static_shape[1]
+    ones[1] = length_of(x, 1)
     corner = node("Slice", [x, integers(x, zeros), integers(x, ones)])
     first = node("Reshape", [corner, integers(x, ones[1:2])])
     return first, node("Neg", [first])

@@ -20,8 +20,9 @@ from ravop.graph.dtypes import BOOL, FLOAT, INT, as_dtype
 from ravop.graph.graph import Graph, graph_of
 from ravop.graph.keys import KEY, draw_key, step_key
 from ravop.graph.op import Op, Operand
+from ravop.ops.arguments import whole, wholes
 from ravop.ops.arithmetic import add, mul, sub
-from ravop.ops.catalogue import as_op, cast, creator, node, whole, wholes
+from ravop.ops.catalogue import as_op, cast, creator, node
 from ravop.ops.compare import less
 from ravop.ops.create import filled
 from ravop.protocol.tensors import Array

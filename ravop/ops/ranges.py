@@ -12,7 +12,8 @@ from ravop.errors import ArgumentError, ShapeError
 from ravop.graph.dtypes import FLOAT, as_dtype
 from ravop.graph.graph import current_graph
 from ravop.graph.op import Op, Operand
-from ravop.ops.catalogue import as_op, creator, make_dtype, node, operator, scalar
+from ravop.ops.arguments import make_dtype
+from ravop.ops.catalogue import as_op, creator, node, operator, scalar
 from ravop.ops.catalogue import cast as to_dtype
 from ravop.ops.create import sizes_of
 from ravop.ops.shaping import broadcast_to, reshape

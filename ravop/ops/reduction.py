@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 from ravop.errors import ArgumentError, ShapeError
 from ravop.graph.op import Op, Operand
+from ravop.ops.arguments import Axes, axes_of, axis_of, lengths_of
 from ravop.ops.catalogue import (
-    Axes,
     also,
     as_op,
-    axes_of,
-    axis_of,
     booleans,
     common,
     exact,
@@ -20,7 +20,8 @@ from ravop.ops.catalogue import (
     operator,
     scalar,
     summands,
-)  # fmt: skip
+)
+from ravop.ops.shaping import expand_like
 
 __all__ = [
     "all", "amax", "amin", "any", "argmax", "argmin", "average", "logsumexp", "max", "mean", "min", "prod", "ptp", "std", "sum",
@@ -137,9 +138,7 @@ def variance(x: Operand, axis: Axes = None, keepdims: bool = False, ddof: int = 
     spread = mean(node("Mul", [centred, centred]), axis, keepdims)
     if not ddof:
         return spread
-    count = 1
-    for a in axes_of(op, axis):
-        count *= op.static_shape[a]
+    count = math.prod(lengths_of(op, axes_of(op, axis)))
     if count <= ddof:
         raise ArgumentError("too few elements for this ddof", expected=f"more than {ddof}", received=count)
     return node("Mul", [spread, scalar(op, count / (count - ddof))])
@@ -175,7 +174,7 @@ def average(x: Operand, axis: Axes = None, weights: Operand | None = None, keepd
                              received=list(weight.shape))  # fmt: skip
         others = [a for a in range(op.ndim) if a != axes[0]]
         weight = node("Unsqueeze", [weight, integers(op, others)]) if others else weight
-        weight = node("Expand", [weight, integers(op, op.static_shape)])
+        weight = expand_like(weight, op)
     return node("Div", [sum(node("Mul", [op, weight]), axis, keepdims), sum(weight, axis, keepdims)])
 
 

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 
 from ravop.errors import ArgumentError, DTypeError, ShapeError
-from ravop.graph.dtypes import BOOL, INT
+from ravop.graph.dtypes import BOOL, INT, is_integer
 from ravop.graph.op import Op, Operand
-from ravop.ops.catalogue import as_op, axis_of, booleans, cast, common, integers, node, operator
+from ravop.ops.catalogue import as_op, booleans, cast, common, integers, node, operator
 from ravop.ops.compare import equal, where
 from ravop.ops.indexing import index
-from ravop.ops.shaping import broadcast_to, flatten, reshape, transpose
+from ravop.ops.shaping import axis_or_flat, broadcast_to, expand_like, flatten, op_size, reshape, transpose
 
 __all__ = [
     "argwhere", "choose", "compress", "extract", "find_indices", "flatnonzero", "put_along_axis", "select", "set_value",
@@ -80,28 +80,32 @@ def put_along_axis(x: Operand, indices: Operand, values: Operand, axis: int | No
         [[3, 9], [9, 5]]
     """
     op, places, a = _along(x, indices, axis)
-    new = broadcast_to(_of_dtype(op, values), places.static_shape)
+    new = expand_like(_of_dtype(op, values), places)
     made = node("ScatterElements", [op, places, new], axis=a)
     return made if axis is not None else reshape(made, as_op(x).static_shape)
 
 
 def _along(x: Operand, indices: Operand, axis: int | None) -> tuple[Op, Op, int]:
-    op, places = as_op(x), as_op(indices)
-    if places.dtype.kind not in "iu":
-        raise DTypeError("indices must be whole numbers", expected="an integer dtype", received=places.dtype)
-    if axis is None:
-        op, axis = flatten(op), 0
-    a = axis_of(op, axis)
+    given = as_op(indices)
+    if not is_integer(given.dtype):
+        raise DTypeError("indices must be whole numbers", expected="an integer dtype", received=given.dtype)
+    (op, a), places = axis_or_flat(x, axis), cast(given, INT)
     if places.ndim != op.ndim:
         raise ShapeError("as many axes are needed", expected=f"{op.ndim} axes", received=list(places.shape))
-    others = np.broadcast_shapes(*(
-        tuple(1 if axis_ == a else size for axis_, size in enumerate(one.static_shape)) for one in (op, places)
-    ))  # fmt: skip
-    op = broadcast_to(op, [*others[:a], op.static_shape[a], *others[a + 1 :]])
-    places = broadcast_to(cast(places, INT), [*others[:a], places.static_shape[a], *others[a + 1 :]])
-    known = as_op(indices).constant
-    length = op.static_shape[a]
-    if known is not None and known.size and not (-length <= known.min() and known.max() < length):
+    if (*op.shape[:a], *op.shape[a + 1 :]) != (*places.shape[:a], *places.shape[a + 1 :]):
+        others = np.broadcast_shapes(*(
+            tuple(1 if axis_ == a else size for axis_, size in enumerate(one.static_shape)) for one in (op, places)
+        ))  # fmt: skip
+        op, places = (
+            broadcast_to(one, [*others[:a], one.static_shape[a], *others[a + 1 :]]) for one in (op, places)
+        )
+    known, length = given.constant, op.shape[a]
+    if (
+        known is not None
+        and known.size
+        and isinstance(length, int)
+        and not (-length <= known.min() and known.max() < length)
+    ):
         raise ArgumentError(
             "an index is out of range", expected=f"{-length} to {length - 1}", received=known.tolist()
         )
@@ -116,14 +120,12 @@ def compress(condition: Operand, x: Operand, axis: int | None = None) -> Op:
         >>> R.compress([True, False, True], [1, 2, 3])
         [1, 3]
     """
-    op, test = as_op(x), booleans(condition)
+    (op, a), test = axis_or_flat(x, axis), booleans(condition)
     if test.ndim != 1:
         raise ShapeError(
             "one truth value for each element is needed", expected="1 axis", received=list(test.shape)
         )
-    if axis is None:
-        op, axis = flatten(op), 0
-    return index(op, (np.s_[:],) * axis_of(op, axis) + (test,))
+    return index(op, (np.s_[:],) * a + (test,))
 
 
 @operator
@@ -180,22 +182,15 @@ def set_value(x: Operand, key: Any, value: Operand) -> Op:
     op = as_op(x)
     if isinstance(key, Op) and key.dtype == BOOL and key.shape == op.shape and as_op(value).ndim == 0:
         return where(key, _of_dtype(op, value), op)
-    if isinstance(key, Op) and key.dtype.kind not in "iub":
+    if isinstance(key, Op) and not (is_integer(key.dtype) or key.dtype == BOOL):
         raise DTypeError("an op as index must be integers or booleans", expected="int64", received=key.dtype)
-    positions = op.graph.tensor(np.arange(op_count(op)).reshape(op.static_shape))
+    positions = op.graph.tensor(np.arange(op_size(op)).reshape(op.static_shape))
     chosen = index(positions, key)
-    if all(isinstance(size, int) for size in chosen.shape):
-        new = broadcast_to(_of_dtype(op, value), chosen.static_shape)
-        if 0 in chosen.shape:
-            return op
-    else:
-        new = node("Expand", [_of_dtype(op, value), node("Shape", [chosen])])
+    new = expand_like(_of_dtype(op, value), chosen)
+    if 0 in chosen.shape:
+        return op
     flat = node("ScatterElements", [flatten(op), flatten(chosen), flatten(new)], axis=0)
     return reshape(flat, op.static_shape)
-
-
-def op_count(op: Op) -> int:
-    return int(np.prod(op.static_shape, dtype=np.int64))
 
 
 def _of_dtype(op: Op, value: Operand) -> Op:

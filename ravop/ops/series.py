@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Literal
 
 import numpy as np
@@ -10,22 +11,12 @@ from ravop.errors import ArgumentError, ShapeError
 from ravop.graph.control import scan
 from ravop.graph.dtypes import BOOL, FLOAT
 from ravop.graph.op import Op, Operand
+from ravop.ops.arguments import axis_of, length_of, whole
 from ravop.ops.axes import moveaxis, reverse
-from ravop.ops.catalogue import (
-    as_op,
-    axis_of,
-    cast,
-    common,
-    floats,
-    integers,
-    node,
-    operator,
-    scalar,
-    summands,
-    whole,
-)
+from ravop.ops.catalogue import as_op, cast, common, floats, integers, node, operator, scalar, summands
 from ravop.ops.compare import maximum, minimum, not_equal
-from ravop.ops.shaping import flatten, reshape
+from ravop.ops.create import ones_like
+from ravop.ops.shaping import axis_or_flat, flatten, reshape
 from ravop.ops.sorting import searchsorted
 
 __all__ = ["convolve", "correlate", "cumprod", "cumsum", "diff", "ediff1d", "interp", "trapezoid"]
@@ -41,10 +32,8 @@ def cumsum(x: Operand, axis: int | None = None) -> Op:
         >>> R.cumsum([1, 2, 3])
         [1, 3, 6]
     """
-    op = summands(x)
-    if axis is None:
-        op, axis = node("Reshape", [op, integers(op, [-1])]), 0
-    return node("CumSum", [op, op.graph.tensor(axis_of(op, axis))])
+    op, a = axis_or_flat(summands(x), axis)
+    return node("CumSum", [op, op.graph.tensor(a)])
 
 
 @operator
@@ -55,14 +44,11 @@ def cumprod(x: Operand, axis: int | None = None) -> Op:
         >>> R.cumprod([1, 2, 3, 4])
         [1, 2, 6, 24]
     """
-    op = summands(x)
-    if axis is None:
-        op, axis = flatten(op), 0
-    a = axis_of(op, axis)
+    op, a = axis_or_flat(summands(x), axis)
     if op.shape[a] == 0:
         return op
     steps = moveaxis(op, a, 0)
-    first = node("Expand", [scalar(op, 1), integers(op, steps.static_shape[1:])])
+    first = ones_like(steps[0])
 
     def multiply(product: Op, value: Op) -> tuple[Op, Op]:
         product = node("Mul", [product, value])
@@ -83,8 +69,7 @@ def diff(x: Operand, n: int = 1, axis: int = -1) -> Op:
     a = axis_of(op, axis)
     if times < 0:
         raise ArgumentError("differences are taken so often", expected="n of 0 or more", received=n)
-    for _ in range(min(times, op.static_shape[a])):
-        length = op.static_shape[a]
+    for length in itertools.islice(range(length_of(op, a), 0, -1), times):
         later, earlier = (_cut(op, a, start, start + length - 1) for start in (1, 0))
         op = not_equal(later, earlier) if op.dtype == BOOL else node("Sub", [later, earlier])
     return op
@@ -115,7 +100,7 @@ def trapezoid(y: Operand, x: Operand | None = None, dx: float = 1.0, axis: int =
     """
     op = floats(y)
     a = axis_of(op, axis)
-    length = op.static_shape[a]
+    length = length_of(op, a)
     middle = node("Mul", [node("Add", [_cut(op, a, 1, length), _cut(op, a, 0, length - 1)]), scalar(op, 0.5)])
     if x is None:
         parts = node("Mul", [middle, scalar(op, dx)])
@@ -159,7 +144,7 @@ def _slid(x: Operand, v: Operand, mode: str, turned: bool) -> Op:
                          received=f"{list(a.shape)} and {list(b.shape)}")  # fmt: skip
     if mode not in ("full", "same", "valid"):
         raise ArgumentError("unknown mode", expected="full, same or valid", received=repr(mode))
-    n, m = a.static_shape[0], b.static_shape[0]
+    n, m = length_of(a, 0), length_of(b, 0)
     swapped = n < m
     if swapped:
         a, b, n, m = b, a, m, n
@@ -187,7 +172,7 @@ def interp(x: Operand, xp: Operand, fp: Operand) -> Op:
         raise ShapeError(
             "points are two vectors of one length", expected=list(places.shape), received=list(values.shape)
         )
-    count = places.static_shape[0]
+    count = length_of(places, 0)
     if count == 1:
         return node("Expand", [values, node("Shape", [op])]) if op.ndim else reshape(values, ())
     right = minimum(maximum(searchsorted(places, op, "right"), 1), count - 1)

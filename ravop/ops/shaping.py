@@ -9,22 +9,10 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from ravop.errors import ArgumentError, ShapeError
-from ravop.graph.dtypes import INT
+from ravop.graph.dtypes import INT, is_integer
 from ravop.graph.op import Op, Operand
-from ravop.ops.catalogue import (
-    also,
-    as_op,
-    axes_of,
-    axis_of,
-    cast,
-    common,
-    integers,
-    node,
-    operator,
-    scalar,
-    whole,
-    wholes,
-)
+from ravop.ops.arguments import axes_of, axis_of, length_of, lengths_of, whole, wholes
+from ravop.ops.catalogue import also, as_op, cast, common, integers, node, operator, scalar
 from ravop.protocol.tensors import Array
 
 __all__ = [
@@ -49,11 +37,11 @@ def reshape(x: Operand, shape: Sizes, *more: int) -> Op:
         raise ArgumentError(
             "not a shape", expected="sizes of 0 or more, at most one −1", received=list(sizes)
         )
-    if -1 in sizes and all(isinstance(d, int) for d in op.shape):
+    if -1 in sizes and is_static(op):
         rest = -math.prod(sizes)
         if rest and op_size(op) % rest == 0:
             sizes = tuple(op_size(op) // rest if s == -1 else s for s in sizes)
-    if -1 not in sizes and all(isinstance(d, int) for d in op.shape) and op_size(op) != math.prod(sizes):
+    if -1 not in sizes and is_static(op) and op_size(op) != math.prod(sizes):
         raise ShapeError("the elements do not fit the shape", expected=f"{op_size(op)} elements, of shape {list(op.shape)}",
                          received=f"shape {list(sizes)}")  # fmt: skip
     return (
@@ -139,6 +127,12 @@ def flatten(x: Operand) -> Op:
     return node("Reshape", [op, integers(op, [-1])])
 
 
+def axis_or_flat(x: Operand, axis: int | None) -> tuple[Op, int]:
+    """x and the axis counted from the front; for None the flattened x and its only axis."""
+    op = as_op(x)
+    return (flatten(op), 0) if axis is None else (op, axis_of(op, axis))
+
+
 @operator
 def ravel(x: Operand) -> Op:
     """The elements of x as a vector.
@@ -148,6 +142,28 @@ def ravel(x: Operand) -> Op:
         [1, 2, 3, 4]
     """
     return flatten(x)
+
+
+def folded(op: Op, first: int) -> Op:
+    """`op` with its axes from `first` on made one, of the product of their lengths; the axes before may be of unknown lengths."""
+    lengths = lengths_of(op, range(first, op.ndim))
+    if len(lengths) == 1:
+        return op
+    if is_static(op):
+        return reshape(op, [*op.static_shape[:first], math.prod(lengths)])
+    return node("Reshape", [op, integers(op, [*[0] * first, math.prod(lengths) if 0 not in lengths else -1])])
+
+
+def is_static(op: Op) -> bool:
+    """Whether the lengths of all axes are known."""
+    return all(isinstance(length, int) for length in op.shape)
+
+
+def expand_like(x: Op, like: Op) -> Op:
+    """x broadcast to the shape of `like`, whether that is known or not."""
+    if is_static(like):
+        return broadcast_to(x, like.static_shape)
+    return x.graph.apply("Expand", [x, node("Shape", [like])], {}, outputs=[(x.dtype, like.shape)])[0]
 
 
 @operator
@@ -240,7 +256,7 @@ def pad(
         raise ArgumentError(
             "these widths do not fit", expected=f"a number, a pair, or {op.ndim} pairs", received=pad_width
         ) from None
-    if widths.dtype.kind not in "iu" or (widths < 0).any():
+    if not is_integer(widths.dtype) or (widths < 0).any():
         raise ArgumentError("widths must be whole and not negative", received=pad_width)
     if op.dtype.name in ("int16", "uint16"):  # engines have no kernel
         return cast(pad(cast(op, INT), pad_width, mode, constant_values), op.dtype)
@@ -260,7 +276,7 @@ def _is_narrow(op: Op, widths: Array) -> bool:
 def _mirrored(op: Op, widths: Array, mode: Any) -> Op:
     for axis, width in enumerate(widths):
         if width.any():
-            order = np.pad(np.arange(op.static_shape[axis]), width, mode=mode)
+            order = np.pad(np.arange(length_of(op, axis)), width, mode=mode)
             op = node("Gather", [op, op.graph.tensor(order)], axis=axis)
     return op
 
@@ -274,7 +290,7 @@ def shape(x: Operand) -> Op:
         [1, 3]
     """
     op = as_op(x)
-    return integers(op, op.shape) if all(isinstance(d, int) for d in op.shape) else node("Shape", [op])  # type: ignore[arg-type]
+    return integers(op, op.shape) if is_static(op) else node("Shape", [op])  # type: ignore[arg-type]
 
 
 @operator
@@ -286,7 +302,7 @@ def size(x: Operand) -> Op:
         3
     """
     op = as_op(x)
-    if all(isinstance(d, int) for d in op.shape):
+    if is_static(op):
         return op.graph.constant(np.array(op_size(op), dtype=np.int64))
     return node("Size", [op])
 

@@ -7,19 +7,9 @@ from typing import Literal
 from ravop.errors import ArgumentError, ShapeError
 from ravop.graph.dtypes import FLOAT, INT, is_float
 from ravop.graph.op import Op, Operand
-from ravop.ops.catalogue import (
-    also,
-    as_op,
-    axis_of,
-    cast,
-    common,
-    integers,
-    node,
-    numbers,
-    operator,
-    whole,
-)
-from ravop.ops.shaping import expand_dims, flatten, reshape
+from ravop.ops.arguments import axis_of, length_of, whole
+from ravop.ops.catalogue import also, as_op, cast, common, integers, node, numbers, operator
+from ravop.ops.shaping import axis_or_flat, expand_dims, reshape
 
 __all__ = ["argsort", "digitize", "searchsorted", "sort", "top_k", "topk", "unique"]
 
@@ -36,7 +26,7 @@ def top_k(x: Operand, k: int, axis: int = -1, largest: bool = True) -> tuple[Op,
     """
     op = as_op(x)
     a = axis_of(op, axis)
-    count, length = whole(k, "k"), op.static_shape[a]
+    count, length = whole(k, "k"), length_of(op, a)
     if not 0 < count <= length:
         raise ArgumentError("top_k cannot give so many", expected=f"1 to {length}", received=k)
     key = op if op.dtype.name in _SORTABLE else cast(op, FLOAT if is_float(op.dtype) else INT)
@@ -57,8 +47,9 @@ def sort(x: Operand, axis: int | None = -1, descending: bool = False) -> Op:
         >>> R.sort([3, 1, 2])
         [1, 2, 3]
     """
-    op, a = _axis_or_flat(x, axis)
-    return top_k(op, op.static_shape[a], a, descending)[0] if op.static_shape[a] else op
+    op, a = axis_or_flat(x, axis)
+    length = length_of(op, a)
+    return top_k(op, length, a, descending)[0] if length else op
 
 
 @operator
@@ -69,13 +60,9 @@ def argsort(x: Operand, axis: int | None = -1, descending: bool = False) -> Op:
         >>> R.argsort([3, 1, 2])
         [1, 2, 0]
     """
-    op, a = _axis_or_flat(x, axis)
-    return top_k(op, op.static_shape[a], a, descending)[1] if op.static_shape[a] else cast(op, INT)
-
-
-def _axis_or_flat(x: Operand, axis: int | None) -> tuple[Op, int]:
-    op = as_op(x)
-    return (flatten(op), 0) if axis is None else (op, axis_of(op, axis))
+    op, a = axis_or_flat(x, axis)
+    length = length_of(op, a)
+    return top_k(op, length, a, descending)[1] if length else cast(op, INT)
 
 
 @operator

@@ -8,10 +8,11 @@ from ravop.errors import ArgumentError, ShapeError
 from ravop.graph.control import scan
 from ravop.graph.dtypes import INT
 from ravop.graph.op import Op, Operand
-from ravop.ops.catalogue import Axes, as_op, axes_of, floats, node, operator
+from ravop.ops.arguments import Axes, axes_of, length_of
+from ravop.ops.catalogue import as_op, floats, node, operator
 from ravop.ops.compare import where
 from ravop.ops.create import full_like
-from ravop.ops.shaping import expand_dims, flatten, reshape, squeeze, transpose
+from ravop.ops.shaping import expand_dims, flatten, folded, reshape, squeeze, transpose
 from ravop.ops.sorting import sort
 
 __all__ = ["corrcoef", "cov", "median", "mode", "percentile", "quantile"]
@@ -56,7 +57,7 @@ def quantile(x: Operand, q: float | list[float], axis: Axes = None, keepdims: bo
     op = floats(x)
     axes = axes_of(op, axis)
     ordered = sort(_last(op, axes), -1)
-    count = ordered.static_shape[-1]
+    count = length_of(ordered, -1)
     if not count:
         raise ArgumentError(
             "nothing has no quantile", expected="at least one element", received=list(op.shape)
@@ -101,11 +102,7 @@ def mode(x: Operand, axis: int | None = None, keepdims: bool = False) -> Op:
 def _last(op: Op, axes: tuple[int, ...]) -> Op:
     """`op` with `axes` moved to the end and made one."""
     others = [a for a in range(op.ndim) if a not in axes]
-    sizes = op.static_shape
-    moved = transpose(op, [*others, *axes]) if op.ndim else op
-    return reshape(
-        moved, [*(sizes[a] for a in others), int(np.prod([sizes[a] for a in axes], dtype=np.int64))]
-    )
+    return folded(transpose(op, [*others, *axes]), len(others))
 
 
 @operator
@@ -121,7 +118,7 @@ def cov(x: Operand, rowvar: bool = True, bias: bool = False, ddof: int | None = 
     if op.ndim > 2 or not op.ndim:
         raise ShapeError("cov takes a matrix or a vector", expected="1 or 2 axes", received=list(op.shape))
     rows = reshape(op, (1, -1)) if op.ndim == 1 else op if rowvar else transpose(op)
-    count = rows.static_shape[1]
+    count = length_of(rows, 1)
     divisor = count - ((0 if bias else 1) if ddof is None else ddof)
     if divisor <= 0:
         raise ArgumentError("too few elements for this divisor", expected="more than one", received=count)
@@ -142,7 +139,7 @@ def corrcoef(x: Operand, rowvar: bool = True) -> Op:
     together = cov(x, rowvar)
     if not together.ndim:
         return together / together
-    n = together.static_shape[0]
+    n = length_of(together, 0)
     spread = node(
         "Sqrt", [node("Gather", [flatten(together), together.graph.tensor(np.arange(n) * (n + 1))], axis=0)]
     )

@@ -11,7 +11,8 @@ from typing import Any, Literal
 
 from ravop.errors import ArgumentError, ShapeError
 from ravop.graph.op import Op, Operand
-from ravop.ops.catalogue import common, floats, node, operator, wholes
+from ravop.ops.arguments import length_of, lengths_of, wholes
+from ravop.ops.catalogue import common, floats, node, operator
 
 __all__ = ["average_pool2d", "conv2d", "conv_transpose2d", "max_pool2d"]
 
@@ -36,11 +37,11 @@ def conv2d(
         [[[[8.0, 12.0], [20.0, 24.0]]]]
     """
     inputs = _images(x, w, b)
-    channels = inputs[1].static_shape[1] * group
-    if inputs[0].shape[1] != channels or inputs[1].static_shape[0] % group:
+    channels = length_of(inputs[1], 1) * group
+    if inputs[0].shape[1] != channels or length_of(inputs[1], 0) % group:
         raise ShapeError("the filters do not fit the image", expected=f"{channels} channels, filters a multiple of {group}",
                          received=f"x {list(inputs[0].shape)}, w {list(inputs[1].shape)}, group {group}")  # fmt: skip
-    attributes = _window(inputs[0], inputs[1].static_shape[2:], strides, pads, dilations)
+    attributes = _window(inputs[0], lengths_of(inputs[1], (2, 3)), strides, pads, dilations)
     return node("Conv", inputs, **attributes, group=group)
 
 
@@ -62,7 +63,7 @@ def conv_transpose2d(
             expected=f"{inputs[1].shape[0]} channels",
             received=list(inputs[0].shape),
         )
-    attributes = _window(inputs[0], inputs[1].static_shape[2:], strides, pads, dilations)
+    attributes = _window(inputs[0], lengths_of(inputs[1], (2, 3)), strides, pads, dilations)
     extra = _pair(output_padding, "output_padding", 0)
     return node("ConvTranspose", inputs, **attributes, group=group, output_padding=extra)
 
@@ -131,13 +132,10 @@ def _window(op: Op, kernel: Sequence[int], strides: Pair, pads: Pads, dilations:
     """The attributes that tell where the windows lie; checks that there is at least one."""
     steps, gaps = _pair(strides, "strides", 1), _pair(dilations, "dilations", 1)
     extent = [(k - 1) * gap + 1 for k, gap in zip(kernel, gaps, strict=True)]
-    sizes = op.static_shape[2:]
     if pads == "same":
-        missing = [
-            max(0, (-(-n // step) - 1) * step + e - n)
-            for n, step, e in zip(sizes, steps, extent, strict=True)
-        ]
-        edges = [m // 2 for m in missing] + [m - m // 2 for m in missing]
+        sizes = lengths_of(op, (2, 3))
+        sides = [same_pads(*axis) for axis in zip(sizes, steps, extent, strict=True)]
+        edges = [before for before, _ in sides] + [after for _, after in sides]
     else:
         edges = list(wholes(pads, "pads"))
         edges = edges * 4 if len(edges) == 1 else edges * 2 if len(edges) == 2 else edges
@@ -146,3 +144,9 @@ def _window(op: Op, kernel: Sequence[int], strides: Pair, pads: Pads, dilations:
                 "pads does not fit", expected='"same", or 1, 2 or 4 numbers of 0 or more', received=pads
             )
     return {"strides": steps, "pads": edges, "dilations": gaps}
+
+
+def same_pads(length: int, stride: int, extent: int) -> tuple[int, int]:
+    """(before, after) an axis so that windows of `extent` elements have ⌈length / stride⌉ positions; the odd element is after."""
+    missing = max((-(-length // stride) - 1) * stride + extent - length, 0)
+    return missing // 2, missing - missing // 2

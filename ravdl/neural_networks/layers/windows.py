@@ -13,6 +13,7 @@ import ravop as R
 from ravdl.neural_networks.layers.arguments import SIDES, Shape, each, sides
 from ravop.errors import ArgumentError, ShapeError
 from ravop.graph import Op
+from ravop.ops.windows import same_pads
 
 Padding = str | int | Sequence[int] | Sequence[Sequence[int]]
 """`"same"`, `"valid"`, for series `"causal"`, one size for all sides, one for each axis, or (before, after) for each."""
@@ -76,13 +77,8 @@ class Window:
         return made if set(self.dilation) == {1} else made | {"dilations": list(self.dilation)}
 
 
-def _same(length: int, stride: int, extent: int) -> tuple[int, int]:
-    total = max((-(-length // stride) - 1) * stride + extent - length, 0)
-    return total // 2, total - total // 2
-
-
 _PADDINGS: dict[str, Callable[[int, int, int], tuple[int, int]]] = {
-    "same": _same,
+    "same": same_pads,
     "valid": lambda length, stride, extent: (0, 0),
     "causal": lambda length, stride, extent: (extent - 1, 0),
 }

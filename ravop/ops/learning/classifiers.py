@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 from ravop.errors import ArgumentError
 from ravop.graph.op import Op, Operand
 from ravop.ops.activation import sigmoid, softmax, softplus
+from ravop.ops.arguments import whole
 from ravop.ops.arithmetic import abs, sign
-from ravop.ops.catalogue import cast, operator, scalar, whole
+from ravop.ops.catalogue import cast, operator, scalar
 from ravop.ops.compare import greater, maximum
 from ravop.ops.create import filled
 from ravop.ops.learning.data import Labels, labels, queries, samples, targets

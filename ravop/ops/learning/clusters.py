@@ -10,7 +10,8 @@ from ravop.graph.branches import while_loop
 from ravop.graph.control import scan
 from ravop.graph.dtypes import INT
 from ravop.graph.op import Op, Operand
-from ravop.ops.catalogue import cast, common, floats, node, operator, scalar, whole
+from ravop.ops.arguments import whole
+from ravop.ops.catalogue import cast, common, floats, node, operator, scalar
 from ravop.ops.compare import less_equal, maximum, minimum, where
 from ravop.ops.learning.data import members, queries, samples
 from ravop.ops.learning.neighbours import squared_distances

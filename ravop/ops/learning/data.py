@@ -9,7 +9,8 @@ import numpy as np
 from ravop.errors import ArgumentError, DTypeError, ShapeError
 from ravop.graph.dtypes import INT
 from ravop.graph.op import Op, Operand
-from ravop.ops.catalogue import cast, common, floats, node, whole
+from ravop.ops.arguments import whole
+from ravop.ops.catalogue import cast, common, floats, node
 from ravop.ops.shaping import expand_dims
 
 

@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 
 from ravop.errors import ArgumentError
 from ravop.graph.op import Op, Operand
-from ravop.ops.catalogue import node, operator, whole
+from ravop.ops.arguments import whole
+from ravop.ops.catalogue import node, operator
 from ravop.ops.learning.data import Labels, labels, queries, samples, targets
 from ravop.ops.linalg import matmul
 from ravop.ops.reduction import argmax, mean, sum

@@ -8,10 +8,11 @@ import numpy as np
 
 from ravop.errors import ArgumentError, ShapeError
 from ravop.graph.op import Op, Operand
-from ravop.ops.catalogue import as_op, axis_of, node, operator, whole
+from ravop.ops.arguments import axis_of, length_of, lengths_of, whole
+from ravop.ops.catalogue import as_op, node, operator
 from ravop.ops.compare import where
 from ravop.ops.reduction import sum
-from ravop.ops.shaping import expand_dims, pad, reshape, transpose
+from ravop.ops.shaping import expand_dims, flatten, folded, pad, transpose
 
 __all__ = ["diag", "diagflat", "diagonal", "trace"]
 
@@ -32,13 +33,12 @@ def diagonal(x: Operand, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Op:
         raise ArgumentError("a diagonal needs two different axes", received=f"axis {axis1} twice")
     rest = [axis for axis in range(op.ndim) if axis not in (first, second)]
     op = transpose(op, [*rest, first, second])
-    *batch, rows, columns = op.static_shape
+    rows, columns = lengths_of(op, (-2, -1))
     shift = whole(offset, "offset")
     count = builtins.max(0, min(rows, columns - shift) if shift >= 0 else min(rows + shift, columns))
     start = shift if shift >= 0 else -shift * columns
-    flat = reshape(op, (*batch, rows * columns))
     positions = start + np.arange(count, dtype=np.int64) * (columns + 1)
-    return node("Gather", [flat, op.graph.tensor(positions)], axis=len(batch))
+    return node("Gather", [folded(op, len(rest)), op.graph.tensor(positions)], axis=len(rest))
 
 
 @operator
@@ -69,7 +69,7 @@ def diag(x: Operand, k: int = 0) -> Op:
             hint="use diagonal for the matrices of a batch",
         )  # fmt: skip
     shift = whole(k, "k")
-    size = op.static_shape[0] + builtins.abs(shift)
+    size = length_of(op, 0) + builtins.abs(shift)
     columns = np.arange(size)
     across = expand_dims(pad(op, [(builtins.max(shift, 0), builtins.max(-shift, 0))]), 0)
     on_diagonal = node("Equal", [op.graph.tensor((columns + shift)[:, None]), op.graph.tensor(columns[None])])
@@ -84,4 +84,4 @@ def diagflat(x: Operand, k: int = 0) -> Op:
         >>> R.diagflat([[1, 2], [3, 4]])
         [[1, 0, 0, 0], [0, 2, 0, 0], [0, 0, 3, 0], [0, 0, 0, 4]]
     """
-    return diag(reshape(x, -1), k)
+    return diag(flatten(x), k)

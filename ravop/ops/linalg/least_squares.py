@@ -10,8 +10,9 @@ import numpy as np
 from ravop.errors import ArgumentError, ShapeError
 from ravop.graph.dtypes import INT
 from ravop.graph.op import Op, Operand
+from ravop.ops.arguments import Axes, axes_of, axis_of
 from ravop.ops.arithmetic import abs
-from ravop.ops.catalogue import Axes, axes_of, axis_of, cast, common, floats, node, operator, scalar
+from ravop.ops.catalogue import cast, common, floats, node, operator, scalar
 from ravop.ops.compare import where
 from ravop.ops.create import stop_gradient
 from ravop.ops.elementary import sqrt

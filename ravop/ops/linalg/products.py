@@ -8,19 +8,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from ravop.errors import ArgumentError, DTypeError, ShapeError
+from ravop.graph.infer import Dim
 from ravop.graph.op import Op, Operand
-from ravop.ops.catalogue import (
-    as_op,
-    axis_of,
-    common,
-    exact,
-    integers,
-    node,
-    numbers,
-    operator,
-    whole,
-    wholes,
-)
+from ravop.ops.arguments import axis_of, lengths_of, whole, wholes
+from ravop.ops.catalogue import as_op, common, exact, integers, node, numbers, operator
 
 __all__ = [
     "cross", "dot", "einsum", "inner", "kron", "matmul", "multi_dot", "outer", "tensordot", "vdot",
@@ -122,7 +113,7 @@ def tensordot(a: Operand, b: Operand, axes: int | Sequence[Any] = 2) -> Op:
     """
     x, y = (numbers(op) for op in common(a, b))
     left, right = _axis_pairs(x, y, axes)
-    pairs = [(x.static_shape[i], y.static_shape[j]) for i, j in zip(left, right, strict=True)]
+    pairs = list(zip(lengths_of(x, left), lengths_of(y, right), strict=True))
     if any(one != other for one, other in pairs):
         raise ShapeError(
             "tensordot sums over axes of equal length", expected="equal lengths in each pair", received=pairs
@@ -130,15 +121,20 @@ def tensordot(a: Operand, b: Operand, axes: int | Sequence[Any] = 2) -> Op:
     x_rest = [axis for axis in range(x.ndim) if axis not in left]
     y_rest = [axis for axis in range(y.ndim) if axis not in right]
     length = math.prod(one for one, _ in pairs)
-    rows, columns = ([op.static_shape[axis] for axis in rest] for op, rest in ((x, x_rest), (y, y_rest)))
+    rows, columns = ([op.shape[axis] for axis in rest] for op, rest in ((x, x_rest), (y, y_rest)))
     folded = exact(
         "MatMul",
         [
-            _formed(_permuted(x, [*x_rest, *left]), [math.prod(rows), length]),
-            _formed(_permuted(y, [*right, *y_rest]), [length, math.prod(columns)]),
+            _formed(_permuted(x, [*x_rest, *left]), [_count(rows), length]),
+            _formed(_permuted(y, [*right, *y_rest]), [length, _count(columns)]),
         ],
     )
     return _formed(folded, [*rows, *columns])
+
+
+def _count(lengths: Sequence[Dim]) -> Dim:
+    known = [length for length in lengths if isinstance(length, int)]
+    return math.prod(known) if len(known) == len(lengths) else None
 
 
 def _axis_pairs(x: Op, y: Op, axes: int | Sequence[Any]) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -296,11 +292,14 @@ def _row(op: Op) -> Op:
     return op if op.ndim == 1 else node("Reshape", [op, integers(op, [-1])])
 
 
-def _formed(op: Op, shape: Sequence[int]) -> Op:
-    """`op` in another shape, which may have axes of length 0."""
+def _formed(op: Op, shape: Sequence[Dim]) -> Op:
+    """`op` in another shape, which may have axes of length 0, and one of a length that is not known."""
     if op.shape == tuple(shape):
         return op
-    return node("Reshape", [op, integers(op, shape)], **({} if math.prod(shape) else {"allowzero": 1}))
+    sizes = [size if isinstance(size, int) else -1 for size in shape]
+    if sizes.count(-1) > 1:
+        lengths_of(op, range(op.ndim))
+    return node("Reshape", [op, integers(op, sizes)], **({} if 0 not in sizes else {"allowzero": 1}))
 
 
 def _permuted(op: Op, order: Sequence[int]) -> Op:

@@ -14,8 +14,9 @@ import numpy as np
 from ravop.errors import ShapeError
 from ravop.graph.control import indices, scan
 from ravop.graph.op import Op, Operand
+from ravop.ops.arguments import whole
 from ravop.ops.arithmetic import abs, sign
-from ravop.ops.catalogue import common, node, operator, scalar, whole
+from ravop.ops.catalogue import common, node, operator, scalar
 from ravop.ops.compare import equal, where
 from ravop.ops.create import stop_gradient
 from ravop.ops.elementary import log, sqrt
