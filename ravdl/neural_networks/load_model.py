@@ -14,6 +14,7 @@ from ravdl.neural_networks.metrics import METRIC_CLASSES
 from ravdl.neural_networks.model import NeuralNetwork
 from ravdl.neural_networks.optimizers import OPTIMIZERS
 from ravdl.neural_networks.saving import read_model
+from ravdl.neural_networks.schedules import SCHEDULES
 from ravop.errors import InvalidModelError
 
 REGISTRY: dict[str, Callable[..., Any]] = {
@@ -21,6 +22,7 @@ REGISTRY: dict[str, Callable[..., Any]] = {
     **LOSSES,
     **METRIC_CLASSES,
     **OPTIMIZERS,
+    **SCHEDULES,
     "FunctionLoss": FunctionLoss,
     "Lambda": Lambda,
 }

@@ -46,7 +46,7 @@ class NeuralNetwork(Architecture):
     A pickled model keeps its layers, optimizer, loss, known weights, and which graph keeps the trained ones.
 
     Args:
-        optimizer: `Adam(...)`, `RMSprop(...)`.
+        optimizer: `Adam(...)`, `SGD(...)` or another of `optimizers`.
         loss: a class or object of `loss_functions`, or a function `loss(y_true, y_pred)` of ops; for several outputs one
             for all, a list, or a dict by the outputs' names.
         validation_data: (X, y), measured after each epoch; `fit` may name other.
@@ -258,7 +258,7 @@ class NeuralNetwork(Architecture):
         for at, head in enumerate(heads):
             head.loss.check_model(network.output_shapes[at], network.activation(at))
         shapes = {name: spec.shape for name, spec in network.moving().items() if spec.trainable}
-        return Recipe(network, heads, self.optimizer, self.seed, packs(shapes))
+        return Recipe(network, heads, self.optimizer, self.seed, packs(shapes, self.optimizer.group))
 
     def _samples(
         self, X: Any, y: Any, sample_weight: Any = None, class_weight: Mapping[int, float] | None = None

@@ -6,7 +6,7 @@ alone, uncopied.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -54,8 +54,12 @@ class Pack:
         }
 
 
-def packs(shapes: Mapping[str, Shape]) -> tuple[Pack, ...]:
-    """All small weights in one pack, each large one in a pack of its own."""
-    small = {name: shape for name, shape in shapes.items() if math.prod(shape) <= SMALL}
-    large = [Pack({name: shape}) for name, shape in shapes.items() if name not in small]
-    return (Pack(small), *large) if small else tuple(large)
+def packs(
+    shapes: Mapping[str, Shape], group: Callable[[Shape], Hashable | None] = lambda shape: ()
+) -> tuple[Pack, ...]:
+    """All small weights of one group in one pack, each large one, and each without a group, in a pack of its own."""
+    found: dict[Hashable, dict[str, Shape]] = {}
+    for name, shape in shapes.items():
+        of = group(shape) if math.prod(shape) <= SMALL else None
+        found.setdefault(name if of is None else (of,), {})[name] = shape
+    return tuple(map(Pack, found.values()))

@@ -14,6 +14,7 @@ import numpy as np
 
 import ravop as R
 from ravdl.neural_networks.data import Batch
+from ravdl.neural_networks.descent import descended
 from ravdl.neural_networks.forward import Predictions, predict, predict_in_training
 from ravdl.neural_networks.layers import Layer, Moment
 from ravdl.neural_networks.loss import Loss
@@ -35,6 +36,8 @@ class State(NamedTuple):
     """The optimizer's, by the key of the pack of weights."""
     step: Op
     """int64 scalar: steps done so far."""
+    rate: Op | None = None
+    """What the learning rate is multiplied by, float32 scalar; None where no callback moves it. Begins anew in each run."""
 
 
 STEP = "training_step"
@@ -81,14 +84,11 @@ class Recipe:
                 hint="call set_trainable(True), or add a layer such as Dense",
             )
         slots = {
-            pack.key: tuple(self.packed(pack, slot, known, scale) for slot, scale in self._slots())
+            pack.key: tuple(self.packed(pack, slot, known, scale) for slot, scale in self.optimizer.kept)
             for pack in self.packs
         }
         step = known(STEP)
         return State(weights, slots, R.t(np.array(0, np.int64)) if step is None else step)
-
-    def _slots(self) -> list[tuple[str, float]]:
-        return list(zip(self.optimizer.slots, self.optimizer.scales(), strict=True))
 
     def packed(
         self, pack: Pack, what: str, known: Callable[[str], Op | None], scale: float | None = None
@@ -105,7 +105,7 @@ class Recipe:
         """The whole state by flat names: weights, what the optimizer remembers (`Dense_1_W_m`), the step."""
         found = state.weights | {STEP: state.step}
         for pack in self.packs:
-            for (slot, scale), values in zip(self._slots(), state.slots[pack.key], strict=True):
+            for (slot, scale), values in zip(self.optimizer.kept, state.slots[pack.key], strict=True):
                 found |= {f"{name}_{slot}": value for name, value in pack.part(values * scale).items()}
         return found
 
@@ -163,16 +163,12 @@ class Recipe:
         that layers move themselves.
         """
         step = state.step + 1
-        weights: dict[str, Op] = {}
-        slots: dict[str, tuple[Op, ...]] = {}
         with step.graph.label("optimizer"):
-            factors = self.optimizer.factors(step)
-            for pack in self.packs:
-                change, slots[pack.key] = self.optimizer.change(
-                    gradient(pack), state.slots[pack.key], factors
-                )
-                weights |= {name: state.weights[name] - part for name, part in pack.part(change).items()}
-        return State(state.weights | moved | weights, slots, step)
+            gradients = {pack.key: gradient(pack) for pack in self.packs}
+            weights, slots = descended(
+                self.optimizer, self.packs, gradients, state.weights, state.slots, step, state.rate
+            )
+        return State(state.weights | moved | weights, slots, step, state.rate)
 
     def measure(self, weights: dict[str, Op], batch: Batch) -> Measures:
         """Loss and metrics in inference mode."""
