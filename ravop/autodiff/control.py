@@ -149,18 +149,19 @@ def counted(n: NodeView, *grads: Op | None) -> Grads:
 
 _MOST = 2**31
 """Trip counts from here on mean that there is no limit."""
+_BOUNDED = "use scan or fori_loop, or while_loop with max_iterations and differentiable=True"
 
 
 def _iterations(n: NodeView, body: ir.Graph) -> int:
     given, start = n.optional(0), n.optional(1)
     if given is None or given.constant is None or int(given.constant.item()) >= _MOST:
-        raise n.error("its number of iterations must be a constant")
+        raise n.error("its number of iterations must be a constant", _BOUNDED)
     value: ir.Value | None = body.outputs[0]
     while value is not None and (made := value.producer()) is not None and made.op_type == "Identity":
         value = made.inputs[0]
     always = value is body.inputs[1] or _is_true(value)
     if not always or (start is not None and not _is_true(start.value)):
-        raise n.error("a condition decides when it ends, so its number of iterations is not known")
+        raise n.error("a condition decides when it ends, so its number of iterations is not known", _BOUNDED)
     if (count := int(given.constant.item())) < 1:
         raise n.error("it has no iterations")
     return count

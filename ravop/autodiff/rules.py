@@ -119,11 +119,11 @@ class NodeView:
         """The attribute `axis`, counted from the front."""
         return int(self.attribute("axis", default)) % max(self.x.ndim, 1)
 
-    def error(self, reason: str) -> GradientError:
+    def error(self, reason: str, hint: str = "") -> GradientError:
         return GradientError(
             f"no gradient of {self.node.op_type}: {reason}",
             received=", ".join("nothing" if op is None else repr(op) for op in self.inputs),
-            op=self.node.name or self.node.op_type, source=self.y.source,
+            op=self.node.name or self.node.op_type, source=self.y.source, hint=hint,
         )  # fmt: skip
 
 
