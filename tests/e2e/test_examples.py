@@ -42,6 +42,23 @@ def test_digits_and_training_them_further(embedded: Lab, tmp_path: Path) -> None
     assert float(further[2]) >= 96
 
 
+def test_learners_are_as_good_as_those_of_scikit_learn(embedded: Lab, tmp_path: Path) -> None:
+    output = run(embedded, "learners.py", tmp_path)
+    pairs = re.findall(r"^[\w ]+?\s{2,}([\d.]+)%   ([\d.]+)%$", output, re.MULTILINE)
+    assert len(pairs) == 4
+    assert all(abs(float(ours) - float(theirs)) < 1 for ours, theirs in pairs), output
+    agreement = re.search(r"agree with them in ([\d.]+)%", output)
+    assert agreement
+    assert float(agreement[1]) > 85
+
+
+def test_a_graph_of_layers(embedded: Lab, tmp_path: Path) -> None:
+    output = run(embedded, "functional.py", tmp_path)
+    ends = dict(re.findall(r"(same|sum): .* ([\d.]+)% in the end", output))
+    assert float(ends["same"]) > 85
+    assert float(ends["sum"]) > 70
+
+
 def test_make_run_runs_the_example() -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     assert "examples/cnn_digits.py" in makefile
