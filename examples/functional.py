@@ -69,8 +69,8 @@ def data(first: int, last: int, count: int) -> tuple[dict[str, np.ndarray], dict
 
 R.initialize()
 R.Graph(name="pairs of digits", algorithm="siamese_network", approach="distributed", seed=1)
-X, y = data(0, 1300, 3200)
-history = model.fit(X, y, n_epochs=8, batch_size=64, shuffle=True, validation_data=data(1300, 1797, 1000))
+X, y = data(0, 1300, 2400)
+history = model.fit(X, y, n_epochs=6, batch_size=48, shuffle=True, validation_data=data(1300, 1797, 1000))
 
 R.activate()
 R.execute()

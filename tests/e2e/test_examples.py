@@ -55,8 +55,8 @@ def test_learners_are_as_good_as_those_of_scikit_learn(embedded: Lab, tmp_path: 
 def test_a_graph_of_layers(embedded: Lab, tmp_path: Path) -> None:
     output = run(embedded, "functional.py", tmp_path)
     ends = dict(re.findall(r"(same|sum): .* ([\d.]+)% in the end", output))
-    assert float(ends["same"]) > 85
-    assert float(ends["sum"]) > 70
+    assert float(ends["same"]) > 80
+    assert float(ends["sum"]) > 60
 
 
 def test_make_run_runs_the_example() -> None:
