@@ -6,36 +6,6 @@ Pure: operators only add nodes to the graph of their operands.
 
 from typing import TYPE_CHECKING
 
-from ravop.ops import (
-    activation,
-    arithmetic,
-    axes,
-    bitwise,
-    clipped,
-    compare,
-    counting,
-    create,
-    elementary,
-    federated,
-    indexing,
-    joining,
-    learning,
-    linalg,
-    lists,
-    logic,
-    nan,
-    nn,
-    randomness,
-    ranges,
-    reduction,
-    selection,
-    series,
-    shaping,
-    sorting,
-    statistics,
-    trigonometry,
-    windows,
-)
 from ravop.ops.activation import *  # noqa: F403
 from ravop.ops.arithmetic import *  # noqa: F403
 from ravop.ops.axes import *  # noqa: F403
@@ -54,6 +24,7 @@ from ravop.ops.lists import *  # noqa: F403
 from ravop.ops.logic import *  # noqa: F403
 from ravop.ops.nan import *  # noqa: F403
 from ravop.ops.nn import *  # noqa: F403
+from ravop.ops.padding import *  # noqa: F403
 from ravop.ops.randomness import *  # noqa: F403
 from ravop.ops.ranges import *  # noqa: F403
 from ravop.ops.reduction import *  # noqa: F403
@@ -65,35 +36,5 @@ from ravop.ops.statistics import *  # noqa: F403
 from ravop.ops.trigonometry import *  # noqa: F403
 from ravop.ops.windows import *  # noqa: F403
 
-if not TYPE_CHECKING:  # a type checker takes what the stars bring; sums of lists it does not follow
-    _FAMILIES = (
-        activation,
-        arithmetic,
-        axes,
-        bitwise,
-        clipped,
-        compare,
-        counting,
-        create,
-        elementary,
-        federated,
-        indexing,
-        joining,
-        learning,
-        linalg,
-        lists,
-        logic,
-        nan,
-        nn,
-        randomness,
-        ranges,
-        reduction,
-        selection,
-        series,
-        shaping,
-        sorting,
-        statistics,
-        trigonometry,
-        windows,
-    )
-    __all__ = [name for family in _FAMILIES for name in family.__all__]
+if not TYPE_CHECKING:  # a type checker takes what the stars bring
+    __all__ = [name for name, value in list(globals().items()) if callable(value)]

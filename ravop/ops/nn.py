@@ -5,8 +5,6 @@ Windows over images are in `windows`, activations in `activation`; layers are `r
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
 from ravop.errors import ShapeError
@@ -14,6 +12,7 @@ from ravop.graph.dtypes import INT, is_float
 from ravop.graph.op import Op, Operand
 from ravop.ops.arguments import length_of
 from ravop.ops.catalogue import as_op, cast, common, floats, integers, node, operator, scalar
+from ravop.ops.shaping import is_static, op_size
 
 __all__ = [
     "affine",
@@ -43,7 +42,7 @@ def affine(x: Operand, scale: Operand, shift: Operand) -> Op:
             expected="scale and shift of shape []",
             received=f"{a.shape} and {b.shape}",
         )
-    if math.prod(op.static_shape) < _MANY:
+    if not is_static(op) or op_size(op) < _MANY:
         return node("Add", [node("Mul", [op, a]), b])
     # ONNX has no such operator, but batch normalization of a single channel with mean 0 and variance 1 is one.
     channel, one = integers(op, [1]), op.graph.constant(np.ones(1, dtype=op.dtype))

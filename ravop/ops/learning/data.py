@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ravop.errors import ArgumentError, DTypeError, ShapeError
-from ravop.graph.dtypes import INT
+from ravop.graph.dtypes import BOOL, INT, is_integer
 from ravop.graph.op import Op, Operand
 from ravop.ops.arguments import whole
 from ravop.ops.catalogue import cast, common, floats, node
@@ -73,7 +73,7 @@ def labels(x: Op, y: Any, n_classes: int | None) -> Labels:
     Raises `ArgumentError` for an op without `n_classes`, or fewer than two classes; `DTypeError`, `ShapeError` for y.
     """
     op = x.graph.tensor(y)
-    if op.dtype.kind not in "iub":
+    if not (is_integer(op.dtype) or op.dtype == BOOL):
         raise DTypeError(
             "labels are whole numbers", expected="integers", received=op.dtype, hint="use .astype('int64')"
         )

@@ -11,8 +11,9 @@ from ravop.graph.op import Op, Operand
 from ravop.ops.arguments import axis_of, length_of, lengths_of, whole
 from ravop.ops.catalogue import as_op, node, operator
 from ravop.ops.compare import where
+from ravop.ops.padding import pad
 from ravop.ops.reduction import sum
-from ravop.ops.shaping import expand_dims, flatten, folded, pad, transpose
+from ravop.ops.shaping import expand_dims, flatten, folded, transpose
 
 __all__ = ["diag", "diagflat", "diagonal", "trace"]
 

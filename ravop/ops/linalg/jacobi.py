@@ -20,8 +20,9 @@ from ravop.ops.compare import greater, greater_equal, maximum, where
 from ravop.ops.elementary import sqrt
 from ravop.ops.linalg.matrices import epsilon, turned, unit
 from ravop.ops.linalg.products import matmul
+from ravop.ops.padding import pad
 from ravop.ops.reduction import max, sum
-from ravop.ops.shaping import broadcast_to, concat, pad
+from ravop.ops.shaping import broadcast_to, concat
 
 MAX_SWEEPS = 40
 """Six to ten are usual; convergence is quadratic."""

@@ -20,7 +20,7 @@ from ravop.ops.linalg.matrices import batched, change, epsilon, formed, matrices
 from ravop.ops.linalg.products import matmul
 from ravop.ops.linalg.spectra import SVDResult, svd
 from ravop.ops.reduction import max, min, sum
-from ravop.ops.shaping import expand_dims, reshape, transpose
+from ravop.ops.shaping import expand_dims, transpose
 
 __all__ = ["lstsq", "matrix_rank", "norm", "pinv"]
 
@@ -147,7 +147,7 @@ def norm(x: Operand, ord: float | str | None = None, axis: Axes = None, keepdims
     """
     op = floats(x)
     if axis is None and ord is None:
-        return sqrt(_kept_axes(sum(op * op), op, tuple(range(op.ndim)), keepdims))
+        return sqrt(sum(op * op, keepdims=keepdims))
     axes = axes_of(op, axis)
     if len(axes) == 1:
         return _vector_norm(op, ord, axis_of(op, axes[0]), keepdims)
@@ -155,11 +155,6 @@ def norm(x: Operand, ord: float | str | None = None, axis: Axes = None, keepdims
         return _matrix_norm(op, ord, axes, keepdims)
     raise ArgumentError("norms are of vectors and matrices", expected="one axis or two", received=list(op.shape),
                         hint="give axis=")  # fmt: skip
-
-
-def _kept_axes(value: Op, op: Op, axes: tuple[int, ...], keepdims: bool) -> Op:
-    shape = [1 if axis in axes else size for axis, size in enumerate(op.static_shape)]
-    return reshape(value, shape) if keepdims and shape else value
 
 
 def _vector_norm(op: Op, ord: Any, axis: int, keepdims: bool) -> Op:
@@ -196,7 +191,7 @@ def _matrix_norm(op: Op, ord: Any, axes: tuple[int, ...], keepdims: bool) -> Op:
     s = svd(transpose(op, [*rest, rows, columns]), compute_uv=False)
     assert isinstance(s, Op)
     value = sum(s, -1) if ord == "nuc" else (max if ord > 0 else min)(s, -1)
-    return _kept_axes(value, op, axes, keepdims)
+    return expand_dims(value, sorted(axes)) if keepdims else value
 
 
 def _magnitude(number: float) -> float:

@@ -8,7 +8,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from ravop.errors import DTypeError, ShapeError
+from ravop.graph.infer import Dim
 from ravop.graph.op import Op, Operand
+from ravop.ops.arguments import lengths_of
 from ravop.ops.catalogue import floats, integers, node
 from ravop.ops.create import filled, stop_gradient
 
@@ -42,8 +44,14 @@ def batched(op: Op, axes: int = 2) -> Op:
     return formed(op, (math.prod(shape[: len(shape) - axes]), *shape[len(shape) - axes :]))
 
 
-def formed(op: Op, shape: Sequence[int]) -> Op:
-    return op if op.shape == tuple(shape) else node("Reshape", [op, integers(op, shape)])
+def formed(op: Op, shape: Sequence[Dim]) -> Op:
+    """`op` in another shape, which may have axes of length 0, and one of a length that is not known."""
+    if op.shape == tuple(shape):
+        return op
+    sizes = [size if isinstance(size, int) else -1 for size in shape]
+    if sizes.count(-1) > 1:
+        lengths_of(op, range(op.ndim))
+    return node("Reshape", [op, integers(op, sizes)], **({} if 0 not in sizes else {"allowzero": 1}))
 
 
 def turned(op: Op) -> Op:

@@ -10,8 +10,9 @@ from typing import Any
 from ravop.errors import ArgumentError, DTypeError, ShapeError
 from ravop.graph.infer import Dim
 from ravop.graph.op import Op, Operand
-from ravop.ops.arguments import axis_of, lengths_of, whole, wholes
+from ravop.ops.arguments import axis_of, length_of, lengths_of, whole, wholes
 from ravop.ops.catalogue import as_op, common, exact, integers, node, numbers, operator
+from ravop.ops.linalg.matrices import formed
 
 __all__ = [
     "cross", "dot", "einsum", "inner", "kron", "matmul", "multi_dot", "outer", "tensordot", "vdot",
@@ -125,11 +126,11 @@ def tensordot(a: Operand, b: Operand, axes: int | Sequence[Any] = 2) -> Op:
     folded = exact(
         "MatMul",
         [
-            _formed(_permuted(x, [*x_rest, *left]), [_count(rows), length]),
-            _formed(_permuted(y, [*right, *y_rest]), [length, _count(columns)]),
+            formed(_permuted(x, [*x_rest, *left]), [_count(rows), length]),
+            formed(_permuted(y, [*right, *y_rest]), [length, _count(columns)]),
         ],
     )
-    return _formed(folded, [*rows, *columns])
+    return formed(folded, [*rows, *columns])
 
 
 def _count(lengths: Sequence[Dim]) -> Dim:
@@ -169,10 +170,10 @@ def kron(a: Operand, b: Operand) -> Op:
     ndim = max(x.ndim, y.ndim)
     left, right = ([1] * (ndim - op.ndim) + list(op.static_shape) for op in (x, y))
     spread = node("Mul", [
-        _formed(x, [size for dim in left for size in (dim, 1)]),
-        _formed(y, [size for dim in right for size in (1, dim)]),
+        formed(x, [size for dim in left for size in (dim, 1)]),
+        formed(y, [size for dim in right for size in (1, dim)]),
     ])  # fmt: skip
-    return _formed(spread, [one * other for one, other in zip(left, right, strict=True)])
+    return formed(spread, [one * other for one, other in zip(left, right, strict=True)])
 
 
 @operator
@@ -261,7 +262,7 @@ def multi_dot(*tensors: Any) -> Op:
         raise ShapeError("multi_dot multiplies matrices", expected="2 axes each; 1 for the first and the last",
                          received=[list(op.shape) for op in ops])  # fmt: skip
     product = _chain(
-        ops, _best_cuts([op.static_shape[0] for op in ops] + [ops[-1].static_shape[1]]), 0, len(ops) - 1
+        ops, _best_cuts([length_of(op, 0) for op in ops] + [length_of(ops[-1], 1)]), 0, len(ops) - 1
     )
     dropped = [axis for axis, is_vector in ((0, first), (1, last)) if is_vector]
     return node("Squeeze", [product, integers(product, dropped)]) if dropped else product
@@ -290,16 +291,6 @@ def _chain(ops: list[Op], cuts: dict[tuple[int, int], int], i: int, j: int) -> O
 
 def _row(op: Op) -> Op:
     return op if op.ndim == 1 else node("Reshape", [op, integers(op, [-1])])
-
-
-def _formed(op: Op, shape: Sequence[Dim]) -> Op:
-    """`op` in another shape, which may have axes of length 0, and one of a length that is not known."""
-    if op.shape == tuple(shape):
-        return op
-    sizes = [size if isinstance(size, int) else -1 for size in shape]
-    if sizes.count(-1) > 1:
-        lengths_of(op, range(op.ndim))
-    return node("Reshape", [op, integers(op, sizes)], **({} if 0 not in sizes else {"allowzero": 1}))
 
 
 def _permuted(op: Op, order: Sequence[int]) -> Op:
