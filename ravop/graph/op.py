@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 import onnx_ir as ir
 
-from ravop.errors import DTypeError, ShapeError, did_you_mean
+from ravop.errors import ArgumentError, DTypeError, ShapeError, did_you_mean
 from ravop.graph.dtypes import DType
 from ravop.graph.infer import Shape, TensorType
 from ravop.graph.source import Line, describe, user_line
@@ -142,6 +142,15 @@ class Op:
     def __getitem__(self, index: Any) -> Op:
         return CATALOGUE["index"](self, index)  # type: ignore[no-any-return]
 
+    def __setitem__(self, index: object, value: object) -> NoReturn:
+        raise ArgumentError(
+            "an op keeps its value",
+            expected="a new op",
+            received=f"an assignment to elements of {self!r}",
+            source=describe(user_line()),
+            hint="write x = x.set_value(numpy.s_[...], value)",
+        )
+
     def __len__(self) -> int:
         if not self.shape or not isinstance(self.shape[0], int):
             raise TypeError(f"an op of shape {self.shape} has no length")
@@ -155,7 +164,7 @@ class Op:
             "an op has no truth value: nothing is computed while the script runs",
             op=self.name,
             source=describe(user_line()),
-            hint="use ravop.where(condition, a, b) instead of if",
+            hint="use ravop.where(condition, a, b) or ravop.cond instead of if, ravop.while_loop instead of while",
         )
 
     def _has_no_value(self, *_: object, **__: object) -> NoReturn:

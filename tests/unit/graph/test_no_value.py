@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import ravop as R
-from ravop.errors import DTypeError
+from ravop.errors import ArgumentError, DTypeError
 
 
 @pytest.mark.parametrize("ask", [np.array, np.asarray, float, int, lambda op: np.array([op, op])])
@@ -17,6 +17,14 @@ def test_asking_an_op_for_its_value_is_told(ask: Callable[[Any], Any]) -> None:
     R.Graph()
     with pytest.raises(DTypeError, match=r"no value: nothing is computed(?s:.*)test_no_value\.py"):
         ask(R.t([1.0]))
+
+
+def test_assigning_to_elements_is_told_the_operator_for_it() -> None:
+    R.Graph()
+    op = R.t([1.0, 2.0])
+    with pytest.raises(ArgumentError, match=r"x\.set_value(?s:.*)") as caught:
+        op[0] = 3.0
+    assert "test_no_value.py" in str(caught.value)
 
 
 def test_a_graph_shows_its_name_id_and_state() -> None:
