@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from os import PathLike
 from typing import Any
 
+from ravdl.neural_networks.initializers import INITIALIZER_CLASSES
 from ravdl.neural_networks.layers.function import Lambda
 from ravdl.neural_networks.layers.registry import LAYERS
 from ravdl.neural_networks.loss import FunctionLoss
@@ -13,6 +14,7 @@ from ravdl.neural_networks.loss_functions import LOSSES
 from ravdl.neural_networks.metrics import METRIC_CLASSES
 from ravdl.neural_networks.model import NeuralNetwork
 from ravdl.neural_networks.optimizers import OPTIMIZERS
+from ravdl.neural_networks.regularizers import REGULARIZERS
 from ravdl.neural_networks.saving import read_model
 from ravdl.neural_networks.schedules import SCHEDULES
 from ravop.errors import InvalidModelError
@@ -23,6 +25,8 @@ REGISTRY: dict[str, Callable[..., Any]] = {
     **METRIC_CLASSES,
     **OPTIMIZERS,
     **SCHEDULES,
+    **INITIALIZER_CLASSES,
+    **REGULARIZERS,
     "FunctionLoss": FunctionLoss,
     "Lambda": Lambda,
 }

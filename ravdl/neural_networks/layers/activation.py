@@ -7,7 +7,7 @@ from typing import Any
 
 import ravop as R
 from ravdl.neural_networks.activations import ACTIVATIONS, activation_named
-from ravdl.neural_networks.initializers import initializer_named
+from ravdl.neural_networks.initializers import InitializerLike, initializer_named
 from ravdl.neural_networks.layers.arguments import Shape, above_zero, not_negative, number, whole
 from ravdl.neural_networks.layers.layer import Layer, WeightSpec
 from ravdl.neural_networks.layers.options import Activated, Regularizer, checked_regularizer, spec
@@ -96,7 +96,7 @@ class PReLU(Layer):
 
     def __init__(
         self,
-        initializer: str = "zeros",
+        initializer: InitializerLike = "zeros",
         shared_axes: tuple[int, ...] = (),
         regularizer: Regularizer | None = None,
         input_shape: object = None,

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 import ravop as R
-from ravdl.neural_networks.initializers import initializer_named
+from ravdl.neural_networks.initializers import InitializerLike, initializer_named
 from ravdl.neural_networks.layers.arguments import Shape, flag, fraction, positive
 from ravdl.neural_networks.layers.layer import Layer, Moment, WeightSpec
 from ravdl.neural_networks.layers.noise import dropped
@@ -221,7 +221,7 @@ class MultiHeadAttention(Attending):
         causal: bool = False,
         p: float = 0.0,
         use_bias: bool = True,
-        initializer: str = "glorot_uniform",
+        initializer: InitializerLike = "glorot_uniform",
         regularizer: Regularizer | None = None,
         input_shape: object = None,
     ) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 import ravop as R
-from ravdl.neural_networks.initializers import initializer_named
+from ravdl.neural_networks.initializers import InitializerLike, initializer_named
 from ravdl.neural_networks.layers.arguments import Shape, positive
 from ravdl.neural_networks.layers.layer import Layer, WeightSpec
 from ravdl.neural_networks.layers.options import Regularizer, checked_regularizer, spec
@@ -38,7 +38,7 @@ class Embedding(Layer):
         self,
         n_tokens: int,
         n_units: int,
-        initializer: str = "random_uniform",
+        initializer: InitializerLike = "random_uniform",
         regularizer: Regularizer | None = None,
         input_shape: object = None,
     ) -> None:
@@ -80,7 +80,7 @@ class PositionalEmbedding(Layer):
     def __init__(
         self,
         max_length: int | None = None,
-        initializer: str = "random_uniform",
+        initializer: InitializerLike = "random_uniform",
         input_shape: object = None,
     ) -> None:
         super().__init__(input_shape)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields
 from typing import Any, TypedDict, Unpack
 
 from ravdl.neural_networks.activations import ACTIVATIONS, activation_named
-from ravdl.neural_networks.initializers import INITIALIZERS, initializer_named
+from ravdl.neural_networks.initializers import InitializerLike, initializer_for, initializer_named
 from ravdl.neural_networks.layers.arguments import Shape, flag
 from ravdl.neural_networks.layers.layer import Layer, WeightSpec
 from ravop.errors import ArgumentError
@@ -24,16 +24,17 @@ class KernelOptions(TypedDict, total=False):
     """Arguments that all layers with a kernel and a bias take.
 
     activation: a name in `activations.ACTIVATIONS`, applied to the output; `"linear"` by default.
-    initializer: of the kernel, a name in `initializers.INITIALIZERS`; `"glorot_uniform"` by default.
+    initializer: of the kernel, a name in `initializers.INITIALIZERS` or an object of that module; `"glorot_uniform"` by default.
     use_bias: whether there is a bias.
     bias_initializer: of the bias; `"zeros"` by default.
-    regularizer, bias_regularizer: from the weight to what is added to the loss for it; None by default.
+    regularizer, bias_regularizer: from the weight to what is added to the loss for it, such as `regularizers.L2(0.01)`; None by
+        default.
     """
 
     activation: str
-    initializer: str
+    initializer: InitializerLike
     use_bias: bool
-    bias_initializer: str
+    bias_initializer: InitializerLike
     regularizer: Regularizer | None
     bias_regularizer: Regularizer | None
 
@@ -43,9 +44,9 @@ class Kernel:
     """The checked `KernelOptions` of one layer."""
 
     activation: str = "linear"
-    initializer: str = "glorot_uniform"
+    initializer: InitializerLike = "glorot_uniform"
     use_bias: bool = True
-    bias_initializer: str = "zeros"
+    bias_initializer: InitializerLike = "zeros"
     regularizer: Regularizer | None = None
     bias_regularizer: Regularizer | None = None
 
@@ -92,14 +93,16 @@ def checked_regularizer(value: object) -> Any:
     return value
 
 
-def spec(name: str, shape: Shape, initializer: str, regularizer: Regularizer | None = None) -> WeightSpec:
+def spec(
+    name: str, shape: Shape, initializer: InitializerLike, regularizer: Regularizer | None = None
+) -> WeightSpec:
     """A trained weight that starts by the initializer of this name."""
-    return WeightSpec(name, shape, INITIALIZERS[initializer], regularizer=regularizer)
+    return WeightSpec(name, shape, initializer_for(initializer), regularizer=regularizer)
 
 
-def fixed(name: str, shape: Shape, initializer: str) -> WeightSpec:
+def fixed(name: str, shape: Shape, initializer: InitializerLike) -> WeightSpec:
     """A weight that the optimizer does not move."""
-    return WeightSpec(name, shape, INITIALIZERS[initializer], trainable=False)
+    return WeightSpec(name, shape, initializer_for(initializer), trainable=False)
 
 
 class Activated(Layer):

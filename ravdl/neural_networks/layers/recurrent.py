@@ -14,7 +14,7 @@ import numpy as np
 from numpy.random import Generator
 
 import ravop as R
-from ravdl.neural_networks.initializers import INITIALIZERS, Initializer, initializer_named
+from ravdl.neural_networks.initializers import INITIALIZERS, Initializer, InitializerLike, initializer_named
 from ravdl.neural_networks.layers.arguments import Shape, choice, flag, positive
 from ravdl.neural_networks.layers.layer import Layer, WeightSpec
 from ravdl.neural_networks.layers.options import Regularizer, checked_regularizer, spec
@@ -39,9 +39,9 @@ class RecurrentOptions(TypedDict, total=False):
     return_sequences: bool
     return_state: bool
     go_backwards: bool
-    initializer: str
-    recurrent_initializer: str
-    bias_initializer: str
+    initializer: InitializerLike
+    recurrent_initializer: InitializerLike
+    bias_initializer: InitializerLike
     use_bias: bool
     regularizer: Regularizer | None
     recurrent_regularizer: Regularizer | None
