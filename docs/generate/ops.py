@@ -150,7 +150,7 @@ def _text(entry: Entry, results: dict[str, str]) -> str:
         "",
     ]
     if entry.example:
-        lines += ["```python", f">>> {entry.example.code}", results[entry.example.code], "```", ""]
+        lines += ["```pycon", f">>> {entry.example.code}", results[entry.example.code], "```", ""]
     return "\n".join(lines)
 
 

@@ -60,7 +60,15 @@ def _telling(function: Callable[P, R]) -> Callable[P, R]:
     return telling
 
 
-_FROM_ARGUMENTS = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+_FROM_ARGUMENTS = (
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    MemoryError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
 """What Python and NumPy raise for a value of another kind than the code expects."""
 
 

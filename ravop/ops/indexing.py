@@ -122,6 +122,8 @@ def _expanded(entry: Any) -> list[Any]:
     array = np.asarray(entry)
     if array.size == 0 and not isinstance(entry, np.ndarray):
         array = array.astype(np.int64)
+    if not array.ndim and array.dtype.kind in "iu":
+        return [int(array)]
     if array.dtype == BOOL:
         return list(np.nonzero(array))
     if not is_integer(array.dtype):
@@ -183,6 +185,8 @@ def _bounds(op: Op, part: _Part) -> tuple[int, int, int]:
         raise ArgumentError("this slice is not possible", received=str(error)) from None
     if not isinstance(length, int):
         start, stop, step = _unknown_bounds(part.item, step)
+    elif not range(start, stop, step):
+        return 0, 0, 1  # a begin before the first element would be counted from the end
     return start, _FIRST if step < 0 and stop < 0 and isinstance(length, int) else stop, step
 
 

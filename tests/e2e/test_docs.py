@@ -3,7 +3,8 @@
 The `python` fences of a page are one script, its `sh` fences one shell session, each in an empty folder
 that finds an embedded cluster running. An `sh` fence marked `background="TEXT"` is a program that goes on:
 it is started, must print TEXT, and is ended after the page. One marked `covered-by=FILE` is run by that
-file instead. Other fences (`text`, `mermaid`) are not run. `TOKEN` and `URL` in a page stand for a real
+file instead. `pycon` fences, each an expression and its value, are run by the test of their page. Other fences
+(`text`, `mermaid`, `json`) are not run. `TOKEN` and `URL` in a page stand for a real
 token and the coordinator's URL.
 """
 
@@ -18,7 +19,7 @@ from processes import ROOT, Lab, free_port
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 RUN = ("python", "sh")
-SHOWN = ("text", "mermaid", "json")
+SHOWN = ("text", "mermaid", "json", "pycon")
 FENCE = re.compile(r"^```(\w+)([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
+
+import numpy as np
 
 import ravop as R
 from ravdl.neural_networks.layers.arguments import Shape, fraction, not_negative
 from ravdl.neural_networks.layers.layer import Layer, Moment
-from ravdl.neural_networks.layers.windows import spatial
+from ravdl.neural_networks.layers.windows import channels_back, channels_first, spatial
 from ravop.graph import Op
 
 
@@ -45,14 +47,8 @@ class Noise(Layer):
         return drawn[moment.first : moment.first + shape[0]]
 
 
-class Dropout(Noise):
-    """Set each input to zero with probability `p`, and divide the others by 1 - p, so that the mean stays
-    (Srivastava et al. 2014). Idle in inference.
-
-    The mask depends on the model's seed, the layer's name and the training step alone: no two steps share
-    one, and a step that is computed a second time, on whatever machine, has the same. Neither does an example's mask
-    change when its batch is cut into shards.
-    """
+class RandomDropping(Noise):
+    """What the dropouts have in common: the probability `p` of an input to be dropped."""
 
     def __init__(self, p: float = 0.2, input_shape: object = None) -> None:
         super().__init__(input_shape)
@@ -65,6 +61,16 @@ class Dropout(Noise):
     def parameters(self) -> dict[str, Any]:
         return {"p": self.p}
 
+
+class Dropout(RandomDropping):
+    """Set each input to zero with probability `p`, and divide the others by 1 - p, so that the mean stays
+    (Srivastava et al. 2014). Idle in inference.
+
+    The mask depends on the model's seed, the layer's name and the training step alone: no two steps share
+    one, and a step that is computed a second time, on whatever machine, has the same. Neither does an example's mask
+    change when its batch is cut into shards.
+    """
+
     def disturbed(self, x: Op, moment: Moment) -> Op:
         return dropped(x, self.p, moment, self.name)
 
@@ -75,37 +81,36 @@ def dropped(x: Op, p: float, moment: Moment, name: str) -> Op:
     return R.dropout(x, kept, p)
 
 
-class SpatialDropout1D(Dropout):
+class SpatialDropout(Dropout):
+    """Dropout of whole channels: one draw for all places."""
+
+    rank: ClassVar[int]
+
+    def shape_after(self, input_shape: Shape) -> Shape:
+        spatial(input_shape, type(self).__name__, self.rank)
+        return input_shape
+
+    def disturbed(self, x: Op, moment: Moment) -> Op:
+        first = channels_back(channels_first(x)[(np.s_[:], np.s_[:], *[np.s_[:1]] * self.rank)])
+        return x * dropped(R.ones_like(first), self.p, moment, self.name)
+
+
+class SpatialDropout1D(SpatialDropout):
     """Dropout of whole features of a series (steps, features): one draw for all steps (Tompson et al. 2015)."""
 
-    def shape_after(self, input_shape: Shape) -> Shape:
-        spatial(input_shape, type(self).__name__, 1)
-        return input_shape
-
-    def disturbed(self, x: Op, moment: Moment) -> Op:
-        return x * dropped(R.ones_like(x[:, :1]), self.p, moment, self.name)
+    rank = 1
 
 
-class SpatialDropout2D(Dropout):
+class SpatialDropout2D(SpatialDropout):
     """Dropout of whole channels of an image (channels, height, width) (Tompson et al. 2015)."""
 
-    def shape_after(self, input_shape: Shape) -> Shape:
-        spatial(input_shape, type(self).__name__, 2)
-        return input_shape
-
-    def disturbed(self, x: Op, moment: Moment) -> Op:
-        return x * dropped(R.ones_like(x[:, :, :1, :1]), self.p, moment, self.name)
+    rank = 2
 
 
-class SpatialDropout3D(Dropout):
+class SpatialDropout3D(SpatialDropout):
     """Dropout of whole channels of a volume (channels, depth, height, width) (Tompson et al. 2015)."""
 
-    def shape_after(self, input_shape: Shape) -> Shape:
-        spatial(input_shape, type(self).__name__, 3)
-        return input_shape
-
-    def disturbed(self, x: Op, moment: Moment) -> Op:
-        return x * dropped(R.ones_like(x[:, :, :1, :1, :1]), self.p, moment, self.name)
+    rank = 3
 
 
 class GaussianNoise(Noise):
@@ -126,19 +131,8 @@ class GaussianNoise(Noise):
         return x + self.normal(x, moment) * self.stddev
 
 
-class GaussianDropout(Noise):
+class GaussianDropout(RandomDropping):
     """Each input times a normal number of mean 1 and variance p / (1 - p), as dropout has (Srivastava et al. 2014)."""
-
-    def __init__(self, p: float = 0.2, input_shape: object = None) -> None:
-        super().__init__(input_shape)
-        self.p = fraction(p, "p")
-
-    @property
-    def strength(self) -> float:
-        return self.p
-
-    def parameters(self) -> dict[str, Any]:
-        return {"p": self.p}
 
     def disturbed(self, x: Op, moment: Moment) -> Op:
         return x * (self.normal(x, moment) * math.sqrt(self.p / (1 - self.p)) + 1.0)
@@ -148,21 +142,10 @@ _LIMIT = -1.7580993408473766
 """What selu tends to for small x: −scale · alpha (Klambauer et al. 2017)."""
 
 
-class AlphaDropout(Noise):
+class AlphaDropout(RandomDropping):
     """Dropout that keeps mean 0 and variance 1, for networks of `selu` (Klambauer et al. 2017): what is dropped becomes
     selu's lower limit a', and all is then scaled and shifted by a = ((1 - p)(1 + p a'²))^(-1/2) and b = -a p a'.
     """
-
-    def __init__(self, p: float = 0.2, input_shape: object = None) -> None:
-        super().__init__(input_shape)
-        self.p = fraction(p, "p")
-
-    @property
-    def strength(self) -> float:
-        return self.p
-
-    def parameters(self) -> dict[str, Any]:
-        return {"p": self.p}
 
     def disturbed(self, x: Op, moment: Moment) -> Op:
         drawn = R.bernoulli(1 - self.p, x.static_shape, key=moment.key(self.name), part=moment.part(x))

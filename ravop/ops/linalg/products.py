@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import string
 from collections.abc import Sequence
 from typing import Any
@@ -38,7 +39,9 @@ def matmul(a: Operand, b: Operand) -> Op:
 def _product(x: Op, y: Op) -> Op:
     """The matrix product; a vector behind a matrix becomes a matrix of one column, as ONNX Runtime's fusion of a transposed
     matrix with the product gets vectors wrong (1.31)."""
-    if x.ndim == 1 or y.ndim > 1:
+    lengths = {x.shape[-1], y.shape[0]}
+    wrong = len(lengths) == 2 and all(isinstance(length, int) for length in lengths)
+    if x.ndim == 1 or y.ndim > 1 or wrong:  # the error is to tell the shapes that were given
         return exact("MatMul", [x, y])
     last = integers(y, [-1])
     return node("Squeeze", [exact("MatMul", [x, node("Unsqueeze", [y, last])]), last])
@@ -216,7 +219,16 @@ def _check_equation(equation: str, ops: Sequence[Op]) -> None:
         raise DTypeError(
             "einsum's first argument is its equation", expected="a text", received=repr(equation)
         )
-    terms = equation.replace(" ", "").split("->")[0].split(",")
+    if not _EQUATION.fullmatch(equation.replace(" ", "")):
+        raise ArgumentError(
+            "this is no equation of einsum",
+            expected="letters, at most one ... in each term, and at most one ->, as 'ij,jk->ik'",
+            received=repr(equation),
+        )
+    left, arrow, result = equation.replace(" ", "").partition("->")
+    if arrow:
+        _check_output(result, left)
+    terms = left.split(",")
     if len(terms) != len(ops):
         raise ArgumentError(
             "einsum needs an operand for each term",
@@ -238,6 +250,26 @@ def _check_equation(equation: str, ops: Sequence[Op]) -> None:
             known = sizes.setdefault(letter, size)
             if isinstance(size, int) and isinstance(known, int) and size != known and 1 not in (size, known):
                 raise ShapeError(f"the index {letter!r} has different lengths", expected=known, received=size)
+
+
+_EQUATION = re.compile(r"{0}(,{0})*(->{0})?".format(r"[a-zA-Z]*(\.\.\.)?[a-zA-Z]*"))
+
+
+def _check_output(result: str, left: str) -> None:
+    """The output's letters are different ones of the operands; what `...` stands for is never summed."""
+    letters = result.replace("...", "")
+    if len(set(letters)) < len(letters) or not set(letters) <= set(left):
+        raise ArgumentError(
+            "einsum's output has each index once, of those that its operands have",
+            expected=f"different letters of {left!r}",
+            received=repr(result),
+        )
+    if "..." in left and "..." not in result:
+        raise ArgumentError(
+            "einsum does not sum over what ... stands for",
+            expected="... in the output too",
+            received=repr(result),
+        )
 
 
 @operator

@@ -84,18 +84,9 @@ def inv(a: Operand) -> Op:
     return inverse - matmul(inverse, e - matmul(e, e - matmul(e, e)))
 
 
-@operator
-def solve(a: Operand, b: Operand) -> Op:
-    """x with a x = b, by Gauss-Jordan elimination with partial pivoting: a (…, n, n), b (n,) or (…, n, k).
-
-    As in NumPy, b is one vector only where it has one axis. A singular a gives infinities or NaNs. Derivatives are exact up
-    to the third.
-
-    Example:
-        >>> R.solve([[2.0, 1.0], [1.0, 3.0]], [3.0, 5.0])
-        [0.8, 1.4]
-    """
-    left, right = common(squares(a, "solve"), b)
+def _system(a: Operand, b: Operand, what: str) -> tuple[Op, Op, bool]:
+    """a (…, n, n) and b (…, n, k) of one dtype and batch, and whether b was one vector. Raises `ShapeError`."""
+    left, right = common(squares(a, what), b)
     vector = right.ndim == 1
     right = expand_dims(right, 1) if vector else right
     n = left.static_shape[-1]
@@ -109,7 +100,25 @@ def solve(a: Operand, b: Operand) -> Op:
         raise ShapeError(
             "the batches of a and b do not fit", received=f"{list(left.shape)} and {list(right.shape)}"
         ) from None
-    left, right = broadcast_to(left, (*batch, n, n)), broadcast_to(right, (*batch, n, right.static_shape[-1]))
+    return (
+        broadcast_to(left, (*batch, n, n)),
+        broadcast_to(right, (*batch, n, right.static_shape[-1])),
+        vector,
+    )
+
+
+@operator
+def solve(a: Operand, b: Operand) -> Op:
+    """x with a x = b, by Gauss-Jordan elimination with partial pivoting: a (…, n, n), b (n,) or (…, n, k).
+
+    As in NumPy, b is one vector only where it has one axis. A singular a gives infinities or NaNs. Derivatives are exact up
+    to the third.
+
+    Example:
+        >>> R.solve([[2.0, 1.0], [1.0, 3.0]], [3.0, 5.0])
+        [0.8, 1.4]
+    """
+    left, right, vector = _system(a, b, "solve")
     found = _eliminate(batched(stop_gradient(left)), batched(stop_gradient(right)))
     assert found.solution is not None
     inverse = formed(found.inverse, left.static_shape)
@@ -210,18 +219,8 @@ def solve_triangular(a: Operand, b: Operand, lower: bool = False, unit_diagonal:
         >>> R.solve_triangular([[2.0, 1.0], [0.0, 4.0]], [4.0, 8.0])
         [1.0, 2.0]
     """
-    left, right = common(squares(a, "solve_triangular"), b)
-    vector = right.ndim == 1
-    right = expand_dims(right, 1) if vector else right
-    n = left.static_shape[-1]
-    if right.ndim < 2 or right.static_shape[-2] != n:
-        raise ShapeError(
-            "b does not fit the matrix", expected=f"({n},) or (…, {n}, k)", received=list(right.shape)
-        )
-    batch = np.broadcast_shapes(left.static_shape[:-2], right.static_shape[:-2])
-    left = batched(broadcast_to(left, (*batch, n, n)))
-    right = broadcast_to(right, (*batch, n, right.static_shape[-1]))
-    rows = np.arange(n)
+    left, right, vector = _system(a, b, "solve_triangular")
+    left, rows = batched(left), np.arange(left.static_shape[-1])
     order = rows if lower else rows[::-1].copy()
 
     def step(x: Op, i: Op) -> tuple[Op, None]:
