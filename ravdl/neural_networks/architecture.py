@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from typing import Any, TypeVar
 
 import msgspec
+import numpy as np
 
-from ravdl.neural_networks import history, summary
+from ravdl.neural_networks import freezing, history, summary, torch_state
 from ravdl.neural_networks.initializers import generator_for
 from ravdl.neural_networks.layers import Layer
 from ravdl.neural_networks.layers.arguments import Shape
@@ -96,13 +97,57 @@ class Architecture:
         """Of all weights, in the order of `get_weights()`."""
         return tuple(self.network.weights())
 
-    def set_trainable(self, trainable: bool) -> None:
-        """Freeze all layers, or thaw them. One layer: `model.layers[0].trainable = False`.
+    def replace_head(self, *layers: Layer) -> None:
+        """Put these layers in the place of the last one that has weights, and of all after it: `replace_head(Dense(5))`.
 
-        A frozen layer keeps its weights and running statistics, and works as in inference.
+        Raises `ArgumentError` where the last layer with weights is a part of an imported model that is not one of the layers
+        here, `GraphStateError` when newer weights are in a graph (`fetch_weights()` brings them).
         """
-        for layer in self.layers:
-            layer.trainable = bool(trainable)
+        for layer in layers:
+            checked(layer, Layer, "layer", "Dense(10)")
+        last = next((layer for layer in reversed(self.layers) if layer.weights()), None)
+        if not layers or last is None or last.gives_names:
+            raise ArgumentError(
+                "the model has no head that could be replaced",
+                expected="new layers, and a last layer with weights that stands by itself",
+                received=repr(last) if layers else "no layers",
+                hint="add() appends layers; calling the model on symbols uses all of it within another",
+            )
+        while self.pop() is not last:
+            pass
+        for layer in layers:
+            self.add(layer)
+
+    def set_trainable(self, trainable: bool, names: Sequence[str] | None = None) -> None:
+        """Freeze layers and weights, or thaw them. One layer: `model.layers[0].trainable = False`.
+
+        A frozen layer keeps its weights and running statistics, and works as in inference. Where only some weights of a layer
+        are frozen, it goes on training with the others; an imported BatchNormalization whose running statistics are frozen
+        works by them.
+
+        Args:
+            names: which: layers (`"Dense_1"`), weights (`"Dense_1_W"`), or what these were called in the model that was
+                imported (`"fc.weight"`), with `*`, `?` and `[…]` as in file names; all without.
+        Raises:
+            ArgumentError: a name that none has.
+        """
+        freezing.set_trainable(self.network, bool(trainable), names)
+
+    def to_torch_state_dict(self, fetch: Fetch | None = None) -> dict[str, Any]:
+        """The newest weights as the PyTorch module's `state_dict()`, for `module.load_state_dict(…)`; for a model that
+        `from_torch` made (or one of a file in which parameters bear the module's names).
+
+        What belonged to a head that was replaced is left out: then `load_state_dict(…, strict=False)`.
+
+        Args:
+            fetch: as for `fetch_weights`, which is called first.
+        Raises:
+            ArgumentError: the model comes from elsewhere, or PyTorch is not installed.
+            GraphStateError, NotComputedError: as `fetch_weights`.
+        """
+        values = dict(zip(self.weight_names, self.fetch_weights(fetch), strict=True))
+        steps = int(self._weights.values.get("training_step", np.array(0)))
+        return torch_state.state_dict(self.network, values, steps)
 
     def summary(self, name: str = "Model summary") -> None:
         """Print a table of the layers with their output shapes and parameters, and what they are connected to where they

@@ -68,7 +68,7 @@ def predict_in_training(
         if own and not layer.trainable:
             return layer.call_all(given, own)
         found, updates = layer.train_all(given, own, replace(moment, call=call.number))
-        moved.update({f"{layer.name}_{name}": value for name, value in updates.items()})
+        moved.update(_renamed(layer, updates))
         return found
 
     def raw(call: Call, given: Sequence[Op]) -> Op:
@@ -105,13 +105,13 @@ def predict_in_shards(
             return _by_value([layer.call_all(*pair) for pair in zip(taken, own, strict=True)])
         here = [replace(moment, call=call.number) for moment in moments]
         if mixed and layer.mixes_examples:
-            ys, updates = layer.train_shards([values[0] for values in taken], own, here)
-            results = [ys]
+            of_shards, updates = layer.train_all_shards(taken, own, here)
+            results = _by_value(of_shards)
         else:
             found = [layer.train_all(*of_shard) for of_shard in zip(taken, own, here, strict=True)]
             results = _by_value([ys for ys, _ in found])
             updates = {name: weighted([each[name] for _, each in found], parts) for name in found[0][1]}
-        moved.update({f"{layer.name}_{name}": value for name, value in updates.items()})
+        moved.update(_renamed(layer, updates))
         return results
 
     def raw(call: Call, given: Sequence[list[Op]]) -> list[Op]:
@@ -170,6 +170,12 @@ def _own(layer: Layer, weights: Mapping[str, Op], moved: Mapping[str, Op] | None
     """The layer's weights; those that an earlier call of it moved in this step as they are now."""
     names = {spec.name: layer.weight_name(spec) for spec in layer.weights()}
     return {name: (moved or {}).get(flat, weights[flat]) for name, flat in names.items()}
+
+
+def _renamed(layer: Layer, updates: Mapping[str, Op]) -> dict[str, Op]:
+    """New values of weights by their names in the model, without those that are frozen."""
+    names = {spec.name: layer.weight_name(spec) for spec in layer.weights()}
+    return {names[name]: value for name, value in updates.items() if name not in layer.frozen}
 
 
 def _ports(network: Network, xs: Sequence[Op]) -> list[Op]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from ravdl.neural_networks.initializers import INITIALIZER_CLASSES
 from ravdl.neural_networks.layers.function import Lambda
+from ravdl.neural_networks.layers.onnx import Onnx
 from ravdl.neural_networks.layers.registry import LAYERS
 from ravdl.neural_networks.loss import FunctionLoss
 from ravdl.neural_networks.loss_functions import LOSSES
@@ -29,6 +30,7 @@ REGISTRY: dict[str, Callable[..., Any]] = {
     **REGULARIZERS,
     "FunctionLoss": FunctionLoss,
     "Lambda": Lambda,
+    "Onnx": Onnx,
 }
 
 

@@ -7,8 +7,9 @@ Values are numbered: the inputs first, then what each call gives, in order. A ne
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from ravdl.neural_networks.layers.arguments import Shape
 from ravdl.neural_networks.layers.layer import Layer, WeightSpec
 from ravdl.neural_networks.symbols import FLOAT
 from ravop.errors import ArgumentError
+from ravop.protocol.tensors import Array
 
 INTEGER = np.dtype(np.int64)
 
@@ -28,6 +30,17 @@ class Port:
     shape: Shape
     """Of one sample."""
     dtype: np.dtype[np.generic] = FLOAT
+
+
+class Origin(NamedTuple):
+    """What a weight was in the model that it was imported from."""
+
+    name: str
+    """There."""
+    weight: str
+    """Its name here."""
+    transposed: bool = False
+    """Whether it is the transpose of what it was."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +63,10 @@ class Network:
     outputs: tuple[int, ...] = ()
     names: tuple[str, ...] = ()
     """Of the outputs, where they were given some."""
+    origins: tuple[Origin, ...] = ()
+    """Where weights come from, in the order of the model that was imported."""
+    kept: Mapping[str, Array] = field(default_factory=dict)
+    """What else that model holds, by its names there."""
 
     # ── what there is ─────────────────────────────────────────────────────────────────────────────
     @cached_property
@@ -110,12 +127,13 @@ class Network:
         return {layer.weight_name(spec): spec for layer in self.layers for spec in layer.weights()}
 
     def moving(self) -> dict[str, WeightSpec]:
-        """The weights that training moves: those of layers that are not frozen."""
+        """The weights that training moves: those that are not frozen, of layers that are not."""
         return {
             layer.weight_name(spec): spec
             for layer in self.layers
             if layer.trainable
             for spec in layer.weights()
+            if spec.name not in layer.frozen
         }
 
     def penalized(self) -> dict[str, WeightSpec]:
@@ -158,20 +176,46 @@ class Network:
                 received=", ".join(self.output_names),
                 hint="make another model between symbols: NeuralNetwork(..., inputs=…, outputs=…)",
             )
-        return replace(self, calls=self.calls[:-1], outputs=last.inputs, names=()), last.layer
+        gone = {last.layer.weight_name(spec) for spec in last.layer.weights()}
+        origins = tuple(origin for origin in self.origins if origin.weight not in gone)
+        made = replace(self, calls=self.calls[:-1], outputs=last.inputs, names=(), origins=origins)
+        return made, last.layer
 
     def called(self, layer: Layer, inputs: tuple[int, ...]) -> Network:
         """The network with one more call of a layer that has a name and its shapes; the outputs stay."""
         first = len(self.shapes)
         number = sum(made.layer is layer for made in self.calls)
+        if not number and layer.gives_names:
+            _check_names(self, layer)
         call = Call(layer, inputs, tuple(range(first, first + len(layer.output_shapes))), number)
         return replace(self, calls=(*self.calls, call))
 
     def next_name(self, layer: Layer) -> str:
-        """`Dense_2`, for the second layer of its class."""
+        """`Dense_2`, for the second layer of its class; later numbers where weights of an imported model bear that name."""
         start = f"{type(layer).__name__}_"
         own = [other for other in self.layers if type(other) is type(layer) and other.name.startswith(start)]
-        return f"{start}{1 + len(own)}"
+        number = 1 + len(own)
+        given = {
+            weight
+            for other in self.layers
+            if other.gives_names
+            for weight in map(other.weight_name, other.weights())
+        }
+        while any(weight.startswith(f"{start}{number}_") for weight in given):
+            number += 1
+        return f"{start}{number}"
+
+
+def _check_names(network: Network, layer: Layer) -> None:
+    """Raises `ArgumentError` where a weight of the layer bears a name that is in the network already."""
+    twice = network.weights().keys() & {layer.weight_name(spec) for spec in layer.weights()}
+    if twice:
+        raise ArgumentError(
+            f"{layer.name} has a weight of the same name as another layer",
+            expected="a name of its own for each weight of a model",
+            received=", ".join(sorted(twice)),
+            hint="rename the initializers of the imported model",
+        )
 
 
 def _port_for(layer: Layer) -> Port:

@@ -11,6 +11,7 @@ import errno
 import os
 import zipfile
 from collections.abc import Mapping
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 from typing import Any, Literal
@@ -19,7 +20,7 @@ import msgspec
 import numpy as np
 
 from ravdl.neural_networks.layers.layer import Layer
-from ravdl.neural_networks.network import Call, Network, Port
+from ravdl.neural_networks.network import Call, Network, Origin, Port
 from ravdl.neural_networks.serialization import Reader, Registry, Writer
 from ravdl.neural_networks.symbols import proper_name
 from ravdl.neural_networks.weights import KEPT
@@ -49,6 +50,7 @@ class LayerData(msgspec.Struct, forbid_unknown_fields=True):
     trainable: bool
     config: Any
     """As `Writer.to_config` writes it."""
+    frozen: list[str] = []
 
 
 class CallData(msgspec.Struct, forbid_unknown_fields=True):
@@ -62,6 +64,9 @@ class NetworkData(msgspec.Struct, forbid_unknown_fields=True):
     calls: list[CallData]
     outputs: list[int]
     names: list[str]
+    origins: list[tuple[str, str, bool]] = []
+    kept: Any = None
+    """A dict of tensors as bytes, as `Writer.to_config` writes it."""
 
 
 class Manifest(msgspec.Struct, forbid_unknown_fields=True):
@@ -101,10 +106,15 @@ def _network_data(network: Network, writer: Writer) -> NetworkData:
     layers = list(network.layers)
     return NetworkData(
         [PortData(port.name, list(port.shape), port.dtype.name) for port in network.inputs],
-        [LayerData(layer.name, layer.trainable, writer.to_config(layer)) for layer in layers],
+        [
+            LayerData(layer.name, layer.trainable, writer.to_config(layer), sorted(layer.frozen))
+            for layer in layers
+        ],
         [CallData(layers.index(call.layer), list(call.inputs)) for call in network.calls],
         list(network.outputs),
         list(network.names),
+        [(each.name, each.weight, each.transposed) for each in network.origins],
+        writer.to_config({name: encode_tensor(array) for name, array in network.kept.items()}),
     )
 
 
@@ -204,7 +214,22 @@ def _network(data: NetworkData, reader: Reader) -> Network:
     known = all(0 <= value < len(shapes) for value in data.outputs)
     if not known or not data.outputs or 0 in seen or len(data.names) not in (0, len(data.outputs)):
         raise _invalid("its outputs are not there, or a layer has no place")
-    return Network(ports, tuple(calls), tuple(data.outputs), tuple(data.names))
+    made = Network(ports, tuple(calls), tuple(data.outputs), tuple(data.names))
+    return replace(made, origins=_origins(data, made), kept=_kept(data, reader))
+
+
+def _origins(data: NetworkData, network: Network) -> tuple[Origin, ...]:
+    weights = network.weights()
+    if not all(weight in weights for _, weight, _ in data.origins):
+        raise _invalid("an origin is told of a weight that is not there")
+    return tuple(Origin(*each) for each in data.origins)
+
+
+def _kept(data: NetworkData, reader: Reader) -> dict[str, Array]:
+    found = {} if data.kept is None else reader.from_config(data.kept)
+    if not isinstance(found, dict) or not all(isinstance(each, bytes) for each in found.values()):
+        raise _invalid("what it kept of the model that was imported is of no known form")
+    return {name: decode_tensor(each).copy() for name, each in found.items()}
 
 
 def _port(data: PortData) -> Port:
@@ -217,7 +242,7 @@ def _layer(data: LayerData, reader: Reader) -> Layer:
     layer = reader.from_config(data.config)
     if not isinstance(layer, Layer):
         raise _invalid(f"{data.name[:100]} is no layer")
-    layer.name, layer.trainable = data.name, data.trainable
+    layer.name, layer.trainable, layer.frozen = data.name, data.trainable, frozenset(data.frozen)
     return layer
 
 

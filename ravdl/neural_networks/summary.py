@@ -81,5 +81,5 @@ def parameters(layers: Sequence[Layer], trained: bool = False) -> int:
         math.prod(spec.shape)
         for layer in layers
         for spec in layer.weights()
-        if not trained or (layer.trainable and spec.trainable)
+        if not trained or (layer.trainable and spec.trainable and spec.name not in layer.frozen)
     )

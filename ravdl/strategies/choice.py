@@ -156,6 +156,7 @@ def refuses_shards(layers: Sequence[Layer]) -> Layer | None:
         as_in_inference = bool(layer.weights()) and not layer.trainable
         one_tensor = len(layer.input_shapes) == len(layer.output_shapes) == 1
         can = one_tensor and type(layer).train_shards is not Layer.train_shards
+        can = can or type(layer).train_all_shards is not Layer.train_all_shards
         if layer.mixes_examples and not as_in_inference and not can:
             return layer
     return None

@@ -57,7 +57,7 @@ class OnnxModel:
     `parameters` are its floating initializers by name in the file's order, those in bodies of loops and branches included.
     Scalars are left out, as are settings of operators: exporters keep numbers of the code (an epsilon, an exponent) that
     way. They are in `constants`, with the integers. `statistics` names the parameters that no gradient moves: the running
-    means and variances of BatchNormalization.
+    means and variances of BatchNormalization. `operators` are the types of all nodes, those in bodies and functions included.
     """
 
     inputs: tuple[Port, ...]
@@ -65,6 +65,7 @@ class OnnxModel:
     parameters: dict[str, Array]
     constants: dict[str, Array]
     statistics: frozenset[str]
+    operators: frozenset[str]
 
     def __init__(self, contents: Contents) -> None:
         graph = contents.model.graph
@@ -82,6 +83,8 @@ class OnnxModel:
         }
         self.constants = {name: array for name, array in initializers.items() if name not in self.parameters}
         self.statistics = frozenset(_statistics(contents) & self.parameters.keys())
+        nodes = [graph.node, *(function.node for function in contents.functions.values())]
+        self.operators = frozenset(node.op_type for of_one in nodes for node in _all(of_one))
 
     def apply(
         self,
@@ -184,6 +187,13 @@ def _bodies(nodes: Iterable[onnx.NodeProto]) -> Iterable[onnx.GraphProto]:
             if attribute.HasField("g"):
                 yield attribute.g
                 yield from _bodies(attribute.g.node)
+
+
+def _all(nodes: Iterable[onnx.NodeProto]) -> Iterable[onnx.NodeProto]:
+    nodes = list(nodes)
+    yield from nodes
+    for body in _bodies(nodes):
+        yield from body.node
 
 
 def _settings(nodes: Iterable[onnx.NodeProto]) -> set[str]:

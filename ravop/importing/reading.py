@@ -7,19 +7,22 @@ and what ONNX's native code would stumble over is refused before it is called (`
 from __future__ import annotations
 
 import os
+import stat
 from pathlib import Path
 
 import onnx
 import onnx_ir as ir
 from onnx import checker, external_data_helper
 
-from ravop.errors import ArgumentError, InvalidModelError
+from ravop.errors import ArgumentError, InvalidModelError, RavenError
 from ravop.graph.serde import parse
 from ravop.importing.vet import Contents, vetted
 
 Source = str | os.PathLike[str] | bytes | onnx.ModelProto | ir.Model
 """What a model is read from: a path, the bytes of a file, or a model of `onnx` or `onnx_ir`."""
 
+_MALFORMED = (AttributeError, LookupError, MemoryError, OverflowError, TypeError, UnicodeError, ValueError)
+"""What Python and protobuf raise for a message that is not built as ONNX says, such as for names that are no UTF-8."""
 MAX_BYTES = 2**31 - 1
 """Of an ONNX file: protobuf's limit. Weights in files beside it may be larger."""
 
@@ -28,7 +31,16 @@ def read(source: Source) -> Contents:
     """Raises `InvalidModelError` for what is no sound ONNX model, `UnsupportedOnnxError` for one that cannot be imported
     (all nodes that cannot be are named), `ArgumentError` for another kind of source.
     """
-    proto = _proto(source)
+    proto = load_proto(source)
+    try:
+        return _checked(proto)
+    except RavenError:
+        raise
+    except _MALFORMED as error:
+        raise invalid("this model is malformed", f"{type(error).__name__}: {error}"[:500]) from error
+
+
+def _checked(proto: onnx.ModelProto) -> Contents:
     contents = vetted(proto)
     graph = contents.model.graph
     open_ranks = [info.type.tensor_type for info in (*graph.input, *graph.output) if _without_shape(info)]
@@ -47,7 +59,8 @@ def _without_shape(info: onnx.ValueInfoProto) -> bool:
     return info.type.HasField("tensor_type") and not info.type.tensor_type.HasField("shape")
 
 
-def _proto(source: Source) -> onnx.ModelProto:
+def load_proto(source: Source) -> onnx.ModelProto:
+    """The model as it is, unchecked, with the weights of files beside it. Raises `InvalidModelError`, `ArgumentError`."""
     match source:
         case onnx.ModelProto():
             return source
@@ -65,14 +78,18 @@ def _proto(source: Source) -> onnx.ModelProto:
 def _file(path: Path) -> onnx.ModelProto:
     """The model with its weights, also those in files beside it, and only those."""
     try:
-        _bounded(path.stat().st_size)
-        data = path.read_bytes()
-    except OSError as error:
+        found = path.stat()
+        regular = stat.S_ISREG(found.st_mode)  # of a pipe or a device the end may never come
+        data = path.read_bytes() if regular and found.st_size <= MAX_BYTES else b""
+    except (OSError, ValueError) as error:
         raise invalid(f"{path.name} cannot be read", str(error)) from error
+    _bounded(found.st_size)
+    if not regular:
+        raise invalid(f"{path.name} cannot be read", "no regular file")
     proto = parse(data)
     try:
         external_data_helper.load_external_data_for_model(proto, str(path.parent.resolve()))
-    except (checker.ValidationError, OSError, ValueError) as error:
+    except (checker.ValidationError, OSError, RuntimeError, ValueError) as error:
         raise invalid(
             f"{path.name} keeps weights in a file that cannot be read", str(error).strip()
         ) from error

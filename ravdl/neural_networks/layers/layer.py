@@ -90,6 +90,8 @@ class Layer:
     """What indices must be below, where inputs are indices; data is checked for it when it is given."""
     takes_anything: bool = False
     """Whether inputs come as they are; else those that are not float32 are converted to it, but for indices."""
+    gives_names: bool = False
+    """Whether its weights bear names of their own in the model, and not the layer's with theirs; see `weight_name`."""
     last_activation: str = "linear"
     """Name in `ACTIVATIONS` of what `call` does last. Where it is not `linear`, `call_raw` gives the output before that,
     which losses compute with: a layer at the end of a model is asked for that instead."""
@@ -98,6 +100,8 @@ class Layer:
         self.declared_shape = None if input_shape is None else sizes(input_shape, "input_shape")
         self.name = ""
         self.trainable = True
+        self.frozen: frozenset[str] = frozenset()
+        """Those of its weights, by their names within it, that training leaves alone though the layer is trained."""
         self.input_shapes: tuple[Shape, ...] = ()
         self.output_shapes: tuple[Shape, ...] = ()
         self.input_shape: Shape = ()
@@ -236,6 +240,13 @@ class Layer:
         its own gradients.
         """
         raise NotImplementedError
+
+    def train_all_shards(
+        self, xs: Sequence[Sequence[Op]], weights: Sequence[Mapping[str, Op]], moments: Sequence[Moment]
+    ) -> tuple[list[tuple[Op, ...]], dict[str, Op]]:
+        """As `train_shards`, for layers that take or give several tensors: the inputs, and the outputs, of each shard."""
+        ys, moved = self.train_shards([x for (x,) in xs], weights, moments)
+        return [(y,) for y in ys], moved
 
     def __repr__(self) -> str:
         arguments = ", ".join(
