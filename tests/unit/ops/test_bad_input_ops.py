@@ -69,6 +69,7 @@ def test_what_an_operator_stumbles_over_is_told_with_what_it_takes():
 MISMATCHES = {
     "add": (lambda x: x + np.ones((4, 5)), ShapeError, "broadcast", "float32[2, 3], float32[4, 5]"),
     "matmul": (lambda x: x @ np.ones((4, 5)), ShapeError, "columns", "float32[2, 3], float32[4, 5]"),
+    "matmul of a vector": (lambda x: x @ np.ones(4), ShapeError, "columns", "float32[2, 3], float32[4]"),
     "concat": (
         lambda x: R.concat(x, np.ones((3, 4))),
         ShapeError,
