@@ -59,8 +59,13 @@ def from_ir(dtype: ir.DataType) -> DType:
 
 
 def from_elem_type(elem_type: int) -> DType:
-    """The dtype of an ONNX `elem_type` number."""
-    return from_ir(ir.DataType(elem_type)) if elem_type not in _ELEM_TYPES else _ELEM_TYPES[elem_type]
+    """The dtype of an ONNX `elem_type` number. Raises `DTypeError` for one without a counterpart."""
+    found = _ELEM_TYPES.get(elem_type)
+    if found is not None:
+        return found
+    names = {int(kind): kind.name for kind in ir.DataType}
+    raise DTypeError("this ONNX element type is not supported", expected=_names(),
+                     received=names.get(elem_type, elem_type))  # fmt: skip
 
 
 def is_float(dtype: DType) -> bool:

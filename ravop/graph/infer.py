@@ -19,6 +19,8 @@ from ravop.protocol.tensors import Array
 Dim = int | str | None
 """A dimension: known, named (such as the batch of an inference model) or unknown."""
 Shape = tuple[Dim, ...]
+MAX_DIM = 2**40
+"""Bound of dimensions and integer attributes: far beyond memory, far from overflow."""
 
 OPSET = 21
 """The version of the standard domain that graphs are written in, unless they hold dtypes that only a later one has."""
@@ -212,10 +214,16 @@ def _type(proto: onnx.TypeProto | None, declared: TensorType | None) -> TensorTy
         raise ShapeError(
             "the rank of an output cannot be inferred", hint="use constants where the operator takes sizes"
         )
-    dims = (
+    dims: Iterator[Dim] = (
         dim.dim_value if dim.HasField("dim_value") else (dim.dim_param or None) for dim in tensor.shape.dim
     )
-    return TensorType(dtype, tuple(dims))
+    shape = tuple(dims)
+    if any(isinstance(dim, int) and not 0 <= dim <= MAX_DIM for dim in shape):
+        raise ShapeError(
+            "an output would have a size that no tensor can have", expected=f"0 to 2**{MAX_DIM.bit_length() - 1} along each axis",
+            received=list(shape), hint="check the sizes, scales and pads that the operator is given",
+        )  # fmt: skip
+    return TensorType(dtype, shape)
 
 
 _FITTING = {

@@ -5,12 +5,11 @@ from __future__ import annotations
 import msgspec
 
 from ravop.errors import InvalidModelError
+from ravop.graph.infer import MAX_DIM as MAX_DIM
 from ravop.graph.infer import NEWEST_OPSET
 from ravop.graph.serde import NEWEST_IR_VERSION
 
 OLDEST_OPSET = 13
-MAX_DIM = 2**40
-"""Bound of dimensions and integer attributes: far beyond memory, far from overflow."""
 MAX_STRING = 4_096
 
 

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 _UNROLLED = 1000
 """Iterations of a loop that are written out."""
+MAX_PARTS = 10_000
+"""Elements of a sequence, or samples of a batch, that are worked on one by one."""
 _RELAXED = 8
 """Times that a loop's body is traced until the shapes that it carries are known."""
 
@@ -33,7 +35,7 @@ def branch(walk: Walk, node: Node) -> Sequence[Value]:
     bodies = [node.attributes["then_branch"], node.attributes["else_branch"]]
     known = walk.static(node.input(0))
     if known is not None:
-        return walk.body(bodies[0 if bool(np.ravel(known)[0]) else 1], node.frame, {})
+        return walk.body(bodies[0 if _flag(known, "the condition of an If") else 1], node.frame, {})
     scopes: list[Scope] = []
     results: list[list[Value]] = []
     for name, body in zip(("then", "else"), bodies, strict=True):
@@ -54,6 +56,18 @@ def branch(walk: Walk, node: Node) -> Sequence[Value]:
         outputs=types,
     )
     return tree.rebuild(results[0], iter(made))  # type: ignore[no-any-return]
+
+
+def _flag(array: Array, what: str) -> bool:
+    return bool(_one(array, what, "b"))
+
+
+def _one(array: Array, what: str, kinds: str = "iu") -> Any:
+    """The only element of `array`. Raises `InvalidModelError`."""
+    if array.size != 1 or array.dtype.kind not in kinds:
+        raise InvalidModelError(f"{what} is of another form", expected="one truth value" if kinds == "b" else "one whole number",
+                                received=f"{array.dtype}{list(array.shape)}")  # fmt: skip
+    return array.ravel()[0]
 
 
 def _either(first: Op, second: Op) -> tuple[DType, Shape]:
@@ -78,6 +92,10 @@ def loop(walk: Walk, node: Node) -> Sequence[Value]:
         return _unrolled(walk, node)
     ops = [walk.op(value) for value in carries]
     shapes = [op.shape for op in ops]
+    if len(node.attributes["body"].input) != len(ops) + 2 or len(node.attributes["body"].output) <= len(ops):
+        raise InvalidModelError("a loop and its body carry different values", expected=f"{len(ops)} carried values",
+                                received=f"a body that takes {len(node.attributes['body'].input)} and gives "
+                                f"{len(node.attributes['body'].output)}")  # fmt: skip
     for _ in range(_RELAXED):
         scope, again, results = _loop_body(
             walk, node, [(op.dtype, s) for op, s in zip(ops, shapes, strict=True)]
@@ -95,7 +113,8 @@ def loop(walk: Walk, node: Node) -> Sequence[Value]:
         shapes = wider
     bound, start = walk.static(node.input(0)), walk.static(node.input(1))
     endless = again and (node.input(1) is None or (start is not None and bool(start)))
-    count: Dim = int(np.ravel(bound)[0]) if bound is not None and endless else None
+    count: Dim = None if bound is None else max(0, int(_one(bound, "the trip count of a loop")))
+    count = count if endless else None
     types = [(op.dtype, shape) for op, shape in zip(outs, shapes, strict=True)]
     types += [(op.dtype, (count, *op.shape)) for op in scans]
     first = None if node.input(0) is None else walk.op(_scalar(walk, node.input(0)))
@@ -183,6 +202,9 @@ def scan_of_batches(walk: Walk, node: Node) -> Sequence[Value]:
             "a Scan of opset 8 with sequence_lens, or a batch of unknown size",
             hint="export for opset 9 or later",
         )
+    if size > MAX_PARTS:
+        raise UnsupportedOnnxError("a Scan of opset 8 has too large a batch", expected=f"at most {MAX_PARTS:,} samples",
+                                   received=size, hint="export for opset 9 or later")  # fmt: skip
     found = []
     for number in range(size):
         sample = [walk.node("Gather", value, np.array(number), axis=0) for value in inputs]

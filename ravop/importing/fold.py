@@ -36,6 +36,14 @@ STATIC: dict[str, tuple[int, ...]] = {
 }  # fmt: skip
 """Inputs that decide shapes or axes: they are looked through for a known value, also floats."""
 
+UNBOUNDED = frozenset({
+    "AffineGrid", "AveragePool", "Col2Im", "Conv", "ConvInteger", "ConvTranspose", "DFT", "DeformConv", "Einsum",
+    "GridSample", "GRU", "LRN", "LSTM", "LpPool", "MaxPool", "MaxRoiPool", "MaxUnpool", "MelWeightMatrix",
+    "NonMaxSuppression", "QLinearConv", "RNN", "Resize", "RoiAlign", "STFT", "Upsample",
+})  # fmt: skip
+"""Operators whose work is not bounded by the sizes of their inputs and outputs: attributes such as dilations decide it.
+No shape is made with them, and they are never computed at import."""
+
 _FAULTS = (ValueError, TypeError, IndexError, KeyError, RuntimeError, ArithmeticError, NotImplementedError,
            AttributeError, AssertionError)  # fmt: skip
 """What the evaluator raises for what it does not know, or for inputs that do not fit."""
@@ -61,11 +69,15 @@ def evaluate(
     op_type: str, inputs: Sequence[Array | None], attributes: Mapping[str, Any], count: int
 ) -> list[Array] | None:
     """The first `count` outputs of an operator; None where the evaluator cannot compute them."""
-    if any(array is not None and array.dtype.kind not in "biuf" for array in inputs):
+    if op_type in UNBOUNDED or any(array is not None and array.dtype.kind not in "biuf" for array in inputs):
         return None
     quick = _QUICK.get(op_type)
     if quick is not None and count == 1:
-        return [np.asarray(quick(attributes, *inputs))]
+        try:
+            with np.errstate(all="ignore"):
+                return [np.asarray(quick(attributes, *inputs))]
+        except _FAULTS:
+            return None
     names = ["" if array is None else f"i{number}" for number, array in enumerate(inputs)]
     protos = {
         name: onnx.numpy_helper.from_array(value) if isinstance(value, np.ndarray) else value

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ravop.errors import InvalidModelError, UnsupportedOnnxError
-from ravop.importing.control import stacked
+from ravop.importing.control import MAX_PARTS, stacked
 from ravop.importing.values import Node, Value, handles, shape_of
 
 if TYPE_CHECKING:
@@ -77,11 +77,19 @@ def split(walk: Walk, node: Node) -> Sequence[Value]:
         raise UnsupportedOnnxError(
             "SplitToSequence needs a known size", received=f"an unknown size of axis {axis}"
         )
+    if size > MAX_PARTS:
+        raise UnsupportedOnnxError(
+            "a sequence is too long to be written out", expected=f"at most {MAX_PARTS:,} parts of an axis", received=size
+        )  # fmt: skip
     if node.input(1) is None:
         sizes, flat = [1] * size, not node.attributes.get("keepdims", 1)
     else:
         given, flat = walk.integers(node.input(1), "the sizes of SplitToSequence"), False
         scalar = shape_of(node.input(1)) == ()
+        if min(given, default=0) < 1:
+            raise InvalidModelError(
+                "SplitToSequence makes parts of no size", expected="1 or more", received=given[:20]
+            )
         sizes = (
             [min(given[0], size - start) for start in range(0, size, max(given[0], 1))] if scalar else given
         )

@@ -25,6 +25,9 @@ _LIMITS = Limits()
 _SHOWN = 30
 """Nodes that one error names."""
 
+_MAX_SPARSE = 2**24
+"""Elements of a sparse tensor, zeros included."""
+
 _TEXT = "works on text, and only tensors of numbers flow through a graph"
 REFUSED = {
     "ImageDecoder": "decodes image files: decode them before",
@@ -252,10 +255,11 @@ def _check_tensor(tensor: TensorProto, where: str = "") -> None:
 def _check_sparse(sparse: onnx.SparseTensorProto) -> None:
     _check_tensor(sparse.values)
     _check_tensor(sparse.indices)
-    if math.prod(sparse.dims) > 2**28:
+    if any(dim < 0 for dim in sparse.dims) or math.prod(sparse.dims) > _MAX_SPARSE:
         raise InvalidModelError(
-            "a sparse tensor is too large", received=list(sparse.dims), op=sparse.values.name
-        )
+            "a sparse tensor is too large", expected=f"at most {_MAX_SPARSE:,} elements, as it is written out",
+            received=list(sparse.dims), op=sparse.values.name,
+        )  # fmt: skip
     if any(index < 0 for index in array_of(sparse.indices).ravel()):
         raise InvalidModelError("a sparse tensor has negative indices", op=sparse.values.name)
 

@@ -41,6 +41,17 @@ from ravop.protocol.tensors import INLINE_LIMIT, Array
 
 FunctionId = tuple[str, str, str]
 _LIMITS = Limits()
+_MALFORMED = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    MemoryError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)
+"""What Python, NumPy and ONNX raise for a node that is not made as its operator asks."""
 _MAX_LEVELS = 100
 """Of functions in functions, bodies counted as well."""
 
@@ -90,6 +101,8 @@ class Walk:
                 self._import(proto, frame)
             except RavenError as error:
                 raise at_node(error, proto) from error
+            except _MALFORMED as error:
+                raise at_node(_refused(error), proto) from error
         self._levels -= 1
 
     def body(self, graph: onnx.GraphProto, frame: Frame, values: dict[str, Value]) -> list[Value]:
@@ -270,3 +283,12 @@ class Walk:
         wide = Node(node.op_type, node.name, OPSET, inputs, at_opset(node)[0], node.outputs)
         to = int(to_ir(floats[0]))
         return [self.node("Cast", v, to=to) if dtype_of(v) == FLOAT else v for v in self.emit(wide)]
+
+
+def _refused(error: Exception) -> InvalidModelError:
+    return InvalidModelError(
+        "the node is not made as its operator asks",
+        expected="inputs, attributes and bodies of the kinds and numbers that ONNX says",
+        received=f"{type(error).__name__}: {error}",
+        hint="export the model again; check it with onnx.checker",
+    )

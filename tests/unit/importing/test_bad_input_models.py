@@ -45,6 +45,17 @@ def parsed(text: str) -> onnx.ModelProto:
     return parser.parse_model('<ir_version: 10, opset_import: ["" : 21, "own" : 1]>' + text)
 
 
+def constants(text: str, **values: list[int]) -> onnx.ModelProto:
+    made = [f"{name} = Constant <value_ints = {numbers}> ()" for name, numbers in values.items()]
+    return parsed(f"m (float[2, 3] x) => (float[] y) {{ {' '.join(made)} {text} }}")
+
+
+def looped(count: str, takes: str, body: str, gives: str = "bool c") -> onnx.ModelProto:
+    return parsed(
+        f"m (float[2, 3] x) => (float[] y) {{ {count}  y = Loop (n, , x) <body = b ({takes}) => ({gives}) {{ {body} }}> }}"
+    )
+
+
 def several() -> onnx.ModelProto:
     nodes = [NODE("Frobnicate", ["x"], ["a"], name="first_one"),
              NODE("Normalizer", ["a"], ["b"], name="second_one", domain="ai.onnx.ml"),
@@ -99,6 +110,36 @@ MODELS: dict[str, tuple[Callable[[], Any], type[RavenError], str]] = {
     "no such type": (lambda: with_tensor(data_type=77, dims=[1], raw_data=b"1234"), InvalidModelError, "'w'"),
     "text": (lambda: with_tensor(data_type=8, dims=[1], string_data=[b"a"]), UnsupportedOnnxError, "'w'"),
     "data elsewhere": (lambda: with_tensor(data_type=1, dims=[3], data_location=1), InvalidModelError, "another file"),
+    "no regular file": (lambda: "/dev/zero", InvalidModelError, "no regular file"),
+    "a path with a zero byte": (lambda: "a\x00b", InvalidModelError, "null"),
+    "names that are no text": (lambda: one("Relu").SerializeToString().replace(b"the_node", b"the\xff\xfe\xfdde"),
+                               InvalidModelError, "."),
+    "a dtype that there is not": (lambda: one("Cast", to=99), DTypeError, "99"),
+    "a negative size": (lambda: constants("y = Expand (x, a)", a=[-4, 2, 3]), ShapeError, "-4"),
+    "a size beyond all memory": (lambda: constants("y = Tile (x, a)", a=[2**41, 1]), ShapeError, str(2**42)),
+    "a sequence of a thousand million parts": (
+        lambda: constants("big = ConstantOfShape (a)  s = SplitToSequence (big)  y = SequenceAt (s, b)", a=[2**30], b=[0]),
+        UnsupportedOnnxError, "too long"),
+    "parts of no size": (lambda: constants("parts = SplitToSequence (x, a)  y = SequenceAt (parts, b)", a=[-1, 3], b=[0]),
+                         InvalidModelError, "no size"),
+    "an axis of a sequence that is none": (
+        lambda: constants("parts = SplitToSequence <axis = 7> (x)  y = SequenceAt (parts, a)", a=[0]),
+        InvalidModelError, "SplitTo"),
+    "a condition that is no truth value": (
+        lambda: parsed("m (float[2, 3] x) => (float[2, 3] y) {"
+                       " y = If (x) <then_branch = t () => (float[2, 3] p) { p = Relu (x) },"
+                       " else_branch = e () => (float[2, 3] q) { q = Neg (x) }> }"), InvalidModelError, "condition"),
+    "a body that takes too little": (
+        lambda: looped("n = Constant <value = int64 {5}> ()", "int64 i", "c = Constant <value_int = 1> ()"),
+        InvalidModelError, "carry"),
+    "a body that gives too little": (lambda: looped("n = Constant <value = int64 {5}> ()", "int64 i, bool d, float[2, 3] a",
+                                                    "c = Identity (d)"), InvalidModelError, "carry"),
+    "several trip counts": (
+        lambda: looped("n = Constant <value = int64[2] {5, 1}> ()", "int64 i, bool d, float[2, 3] a",
+                       "c = Identity (d)  r = Relu (a)", "bool c, float[2, 3] r"), InvalidModelError, "trip count"),
+    "settings for more than is there": (
+        lambda: parsed("m (float[2, 3] x) => (float[2, 3] y) { y = Scan <num_scan_inputs = 1, scan_input_axes = [0, 0, 0],"
+                       " body = b (float[3] a) => (float[3] r) { r = Relu (a) }> (x) }"), InvalidModelError, "Scan"),
     "a shape that lies": (lambda: lying([2, 5]), InvalidModelError, "'middle'"),
     "a rank that lies": (lambda: lying([2, 4, 1]), InvalidModelError, "'middle'"),
     "a dtype that lies": (lambda: lying([2, 4], TensorProto.INT64), InvalidModelError, "'middle'"),
@@ -140,6 +181,33 @@ def test_bad_inputs_are_refused_by_name(case: str) -> None:
     with pytest.raises(kind, match=text) as caught:
         R.import_onnx(made, *positional, **named)
     assert "test_bad_input_models.py" in caught.value.problem.source
+
+
+BOMBS = {
+    "dilations": "w = Constant <value = float[1, 1, 2] {1, 1}> ()"
+    "  y = Conv <dilations = [68719476736], pads = [68719476736, 0]> (v, w)",
+    "a window": "y = MaxPool <kernel_shape = [8589934592], pads = [4294967296, 4294967296], strides = [1073741824]> (v)",
+    "an equation": "r = Constant <value_floats = [1.0, 2.0, 3.0]> ()  s = Expand (r, n)  t = Flatten <axis = 0> (s)"
+    '  u = Squeeze (t)  y = Einsum <equation = "a,b,c,d,e,f->"> (u, u, u, u, u, u)',
+}
+
+
+@pytest.mark.parametrize("case", BOMBS)
+def test_what_attributes_make_large_is_not_computed_at_import(case: str) -> None:
+    R.Graph("bomb")
+    start = (
+        "v = Constant <value = float[1, 1, 5] {1, 2, 3, 4, 5}> ()  n = Constant <value_ints = [100, 3]> ()"
+    )
+    found = R.import_onnx(parsed(f"m (float[2, 3] x) => (float[] y) {{ {start}  {BOMBS[case]} }}"), X)
+    assert isinstance(found, R.Op)
+
+
+def test_a_known_index_out_of_range_is_left_to_the_run() -> None:
+    R.Graph("outside")
+    found = R.import_onnx(constants("s = Shape (x)  y = Gather <axis = 0> (s, a)", a=[7]), X)
+    found.persist_op("y")
+    with pytest.raises(RavenError):
+        R.run_local()
 
 
 def test_a_model_is_not_changed_by_reading_it() -> None:
