@@ -59,6 +59,13 @@ def test_a_graph_of_layers(embedded: Lab, tmp_path: Path) -> None:
     assert float(ends["sum"]) > 60
 
 
+def test_a_module_of_pytorch_and_back(embedded: Lab, tmp_path: Path) -> None:
+    found = re.search(r"([\d.]+)% before, ([\d.]+)% after", run(embedded, "torch_finetune.py", tmp_path))
+    assert found
+    assert float(found[1]) < 30
+    assert float(found[2]) >= 95
+
+
 def test_make_run_runs_the_example() -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     assert "examples/cnn_digits.py" in makefile
