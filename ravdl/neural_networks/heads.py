@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from ravdl.neural_networks.layers.arguments import NUMBER
 from ravdl.neural_networks.loss import Loss, made_loss
 from ravdl.neural_networks.metrics import Metric, made_metrics
@@ -107,8 +109,11 @@ def _known(given: Mapping[str, Any], names: Sequence[str], what: str) -> None:
         )
 
 
+_LARGEST = float(np.finfo(np.float32).max)
+
+
 def _weight(value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, NUMBER) or not 0 <= value < float("inf"):
+    if isinstance(value, bool) or not isinstance(value, NUMBER) or not 0 <= value <= _LARGEST:
         raise ArgumentError(
             "a loss weight is out of range", expected="a finite number of at least 0", received=repr(value)
         )

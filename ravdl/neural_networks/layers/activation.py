@@ -103,7 +103,7 @@ class PReLU(Layer):
     ) -> None:
         super().__init__(input_shape)
         self.initializer = initializer_named(initializer)
-        given = (shared_axes,) if isinstance(shared_axes, int) else shared_axes
+        given = shared_axes if isinstance(shared_axes, list | tuple) else (shared_axes,)
         self.shared_axes = tuple(whole(axis, "shared_axes") for axis in given)
         self.regularizer = checked_regularizer(regularizer)
 

@@ -130,6 +130,7 @@ INPUTS: dict[str, tuple[type[RavenError], Callable[[], Layer], list[tuple[int, .
     "channels that cannot be grouped": (ShapeError, lambda: L.GroupNormalization(4), [(6, 2, 2)]),
     "rows for groups": (ShapeError, lambda: L.GroupNormalization(1), [(6,)]),
     "rows for instances": (ShapeError, L.InstanceNormalization, [(6,)]),
+    "shared axes that are none": (ArgumentError, lambda: L.PReLU(shared_axes=1.5), [(5, 4)]),
     "shared axes": (ShapeError, lambda: L.PReLU(shared_axes=(3,)), [(5, 4)]),
     "a longer series than positions": (ShapeError, lambda: L.PositionalEmbedding(4), [(5, 4)]),
     "images for positions": (ShapeError, L.SinusoidalEmbedding, [(3, 5, 4)]),
