@@ -112,6 +112,10 @@ def _check_ends(sources: Sequence[Symbol], calls: Sequence[SymbolCall], wanted: 
                 expected="all of them in inputs=[…]",
                 received=repr(symbol),
             )
+    if len(given) != len(sources):
+        raise ArgumentError(
+            "an input is there twice", expected="each input once", received=repr(list(sources))
+        )
     for symbol in sources:
         if id(symbol) not in used:
             raise ArgumentError(

@@ -178,6 +178,11 @@ class PiecewiseConstant(Schedule):
     values: Sequence[float]
 
     def __post_init__(self) -> None:
+        for name in ("boundaries", "values"):
+            if not isinstance(getattr(self, name), list | tuple | np.ndarray):
+                raise ArgumentError(
+                    f"{name} is a list", expected="such as [1000, 2000]", received=repr(getattr(self, name))
+                )
         edges = tuple(positive(edge, "a boundary") for edge in self.boundaries)
         if len(self.values) != len(edges) + 1 or list(edges) != sorted(set(edges)):
             raise ArgumentError(

@@ -5,8 +5,9 @@ Only for the modules of this folder.
 
 from __future__ import annotations
 
-import math
 import operator
+import reprlib
+import sys
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -14,15 +15,24 @@ import numpy as np
 from ravop.errors import ArgumentError
 
 NUMBER = int | float | np.integer | np.floating
+LARGEST = sys.float_info.max
+MOST = 2**62
+"""Above all counts, and far enough below the end of int64 to calculate with."""
 
 Shape = tuple[int, ...]
 """Sizes without the batch axis."""
 
 
+def _short(value: object) -> str:
+    return reprlib.repr(value)
+
+
 def positive(value: object, what: str) -> int:
     """An integer of at least 1. Raises `ArgumentError`."""
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
-        raise ArgumentError(f"{what} must be a positive integer", expected="1, 2, 3, …", received=repr(value))
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or not 1 <= value < MOST:
+        raise ArgumentError(
+            f"{what} must be a positive integer", expected="1, 2, 3, …", received=_short(value)
+        )
     return int(value)
 
 
@@ -37,25 +47,25 @@ def fraction(value: object, what: str) -> float:
 
 def above_zero(value: object, what: str) -> float:
     """A finite number above 0. Raises `ArgumentError`."""
-    if isinstance(value, bool) or not isinstance(value, NUMBER) or not 0 < value < math.inf:
+    if isinstance(value, bool) or not isinstance(value, NUMBER) or not 0 < value <= LARGEST:
         raise ArgumentError(
-            f"{what} is out of range", expected="a finite number above 0", received=repr(value)
+            f"{what} is out of range", expected="a finite number above 0", received=_short(value)
         )
     return float(value)
 
 
 def number(value: object, what: str) -> float:
     """A finite number. Raises `ArgumentError`."""
-    if isinstance(value, bool) or not isinstance(value, NUMBER) or not math.isfinite(value):
-        raise ArgumentError(f"{what} must be a number", expected="a finite number", received=repr(value))
+    if isinstance(value, bool) or not isinstance(value, NUMBER) or not -LARGEST <= value <= LARGEST:
+        raise ArgumentError(f"{what} must be a number", expected="a finite number", received=_short(value))
     return float(value)
 
 
 def not_negative(value: object, what: str) -> float:
     """A finite number of at least 0. Raises `ArgumentError`."""
-    if isinstance(value, bool) or not isinstance(value, NUMBER) or not 0 <= value < math.inf:
+    if isinstance(value, bool) or not isinstance(value, NUMBER) or not 0 <= value <= LARGEST:
         raise ArgumentError(
-            f"{what} is out of range", expected="a finite number of 0 or more", received=repr(value)
+            f"{what} is out of range", expected="a finite number of 0 or more", received=_short(value)
         )
     return float(value)
 

@@ -416,6 +416,7 @@ BAD: dict[str, tuple[type[Exception], str, Callable[[], object]]] = {
     "a loss of no output": (ArgumentError, "not there", lambda: forked(loss={"a": SquareLoss, "c": SquareLoss})),
     "an output without a loss": (ArgumentError, "none of the losses", lambda: forked(loss={"a": SquareLoss})),
     "a metric of no output": (ArgumentError, "not there", lambda: forked(metrics={"c": ["mae"]})),
+    "one input twice": (ArgumentError, "twice", lambda: model_of([x := Input(6), x], Dense(2)(x))),
     "a loss weight beyond all floats": (ArgumentError, "loss weight", lambda: forked(loss_weights=10**400)),
     "a negative loss weight": (ArgumentError, "loss weight", lambda: forked(loss_weights=[1.0, -1.0])),
     "one input too few": (ArgumentError, "3 inputs", lambda: two_towers().predict([A, B])),

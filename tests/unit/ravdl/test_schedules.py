@@ -135,6 +135,9 @@ def test_schedules_are_saved_with_their_optimizer() -> None:
 BAD: dict[str, Callable[[], Any]] = {
     "initial": lambda: S.CosineDecay(0, 10),
     "steps": lambda: S.ExponentialDecay(0.1, 0, 0.5),
+    "one boundary": lambda: S.PiecewiseConstant(5, [1, 2]),  # type: ignore[arg-type]
+    "a rate beyond all floats": lambda: S.ExponentialDecay(10**400, 2, 0.5),
+    "more steps than can be counted": lambda: S.OneCycle(0.1, 10**400),
     "boundaries": lambda: S.PiecewiseConstant([5, 3], [1, 2, 3]),
     "values": lambda: S.PiecewiseConstant([5], [1]),
     "rise": lambda: S.OneCycle(0.1, 10, rise=1.0),
