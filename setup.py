@@ -12,6 +12,7 @@ TESTS = [
     "hypothesis>=6.100",
     "scikit-learn>=1.5",
     "torch==2.13.0",
+    "onnxscript>=0.7",
     "psycopg[binary]>=3.2",
 ]
 LINTERS = ["ruff>=0.9", "mypy>=1.14", "import-linter>=2.1"]
@@ -59,6 +60,7 @@ setup(
     extras_require={
         "postgresql": ["psycopg[binary]>=3.2"],
         "examples": ["scikit-learn>=1.5"],
+        "torch": ["torch>=2.13", "onnxscript>=0.7"],
         "benchmarks": BENCHMARKS,
         "development": sorted({*TESTS, *LINTERS}),
     },
