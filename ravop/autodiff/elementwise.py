@@ -63,7 +63,7 @@ def cast_rule(n: NodeView, g: Op) -> Grads:
 
 @rule("Add", "Sum")
 def add(n: NodeView, g: Op) -> Grads:
-    return [sum_to(g, op) if op is not None else None for op in n.inputs]
+    return [sum_to(g, op) if op is not None and n.wanted(i) else None for i, op in enumerate(n.inputs)]
 
 
 @rule("Mean")
@@ -74,7 +74,10 @@ def mean(n: NodeView, g: Op) -> Grads:
 
 @rule("Sub")
 def sub(n: NodeView, g: Op) -> Grads:
-    return [sum_to(g, n.x), sum_to(-g, n.input(1)) if n.wanted(1) else None]
+    return [
+        sum_to(g, n.x) if n.wanted(0) else None,
+        -sum_to(g, n.input(1)) if n.wanted(1) else None,
+    ]
 
 
 @rule("Mul")
@@ -147,11 +150,9 @@ def where(n: NodeView, g: Op) -> Grads:
 def clip(n: NodeView, g: Op) -> Grads:
     """Passes inside the limits and on them; a limit gets the gradients of the elements it cut, as PyTorch has it."""
     x, low, high = n.x, n.optional(1), n.optional(2)
-    inside = [limit(x, bound) for bound, limit in ((low, _at_least), (high, _at_most)) if bound is not None]
-    if not inside:
+    if low is None and high is None:
         return [g]
     zero = number(g, 0)
-    mask = inside[0] if len(inside) == 1 else node("And", inside)
     by_low = by_high = None
     if low is not None and n.wanted(1):
         cut = node("Less", [x, low])
@@ -161,15 +162,8 @@ def clip(n: NodeView, g: Op) -> Grads:
     if high is not None and n.wanted(2):
         cut = node("Greater", [x if low is None else node("Max", [x, low]), high])
         by_high = sum_to(node("Where", [cut, g, zero]), high)
-    return [node("Where", [mask, g, zero]) if n.wanted(0) else None, by_low, by_high]
-
-
-def _at_least(x: Op, bound: Op) -> Op:
-    return node("GreaterOrEqual", [x, bound])
-
-
-def _at_most(x: Op, bound: Op) -> Op:
-    return node("LessOrEqual", [x, bound])
+    # What was not cut is equal to its output; one comparison, and Cast and Mul instead of Where, take half the time.
+    return [g * cast(node("Equal", [x, n.y]), g.dtype) if n.wanted(0) else None, by_low, by_high]
 
 
 @rule("LeakyRelu")

@@ -8,8 +8,9 @@ from typing import overload
 import numpy as np
 import onnx_ir as ir
 
+from ravop.autodiff.joining import summed
 from ravop.autodiff.replay import captures
-from ravop.autodiff.rules import CONSTANT, RULES, NodeView, total
+from ravop.autodiff.rules import CONSTANT, RULES, NodeView
 from ravop.errors import GradientError, RavenError
 from ravop.graph.dtypes import is_float
 from ravop.graph.graph import Graph
@@ -33,7 +34,7 @@ def grad(loss: Op, wrt: Op | Sequence[Op]) -> Op | list[Op]:
     Raises `GradientError` where `loss` is no float scalar, where it does not depend on an op of `wrt` in a differentiable way,
     and where an operator on the way has no rule; it names the operator and the line that made it.
     """
-    targets = [wrt] if isinstance(wrt, Op) else list(wrt)
+    targets = [wrt] if isinstance(wrt, Op) or not isinstance(wrt, Iterable) else list(wrt)
     for op in (loss, *targets):
         if not isinstance(op, Op):
             raise GradientError("only ops have gradients", expected="ops", received=repr(op))
@@ -147,7 +148,7 @@ def sweep(seeds: Mapping[Op, Op], wrt: Sequence[Op], leaves: bool = False) -> li
         if any(value in pending for value in node.outputs):
             for value, gradient in _apply_rule(graph, node, pending, active):
                 pending.setdefault(value, []).append(gradient)
-    return [total(pending[op.value]) if op.value in pending else None for op in wrt]
+    return [summed(pending[op.value]) if op.value in pending else None for op in wrt]
 
 
 def _active_nodes(outputs: Iterable[ir.Value], wrt: set[ir.Value], stop: set[ir.Value]) -> list[ir.Node]:
@@ -206,7 +207,7 @@ def _apply_rule(
     # Settled: nothing is added to an output's gradient any more, and the sum is made once.
     for value in node.outputs:
         if len(pending.get(value, ())) > 1:
-            pending[value] = [total(pending[value])]
+            pending[value] = [summed(pending[value])]
     gradients = [pending[value][0] if value in pending else None for value in node.outputs]
     layer, _, _ = (node.name or "").removeprefix(graph.prefix).rpartition("/")
     try:

@@ -20,6 +20,7 @@ from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 from ravop.engine.boundary import boundary, widen
 from ravop.engine.flaws import flawed
 from ravop.engine.lending import lend
+from ravop.engine.pruning import prune
 from ravop.errors import ComputeError, OutOfMemoryError
 from ravop.graph.serde import parse
 from ravop.protocol.tensors import Array
@@ -149,6 +150,8 @@ def _load_onnxruntime(model: onnx.ModelProto, data: bytes, threads: int) -> _Loa
     options.log_severity_level = _FATAL_ONLY  # failures come back as exceptions, with the same text
     # A volunteer's machine is idle between operators and tasks, instead of burning a core to be a little faster.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    if prune(model.graph):
+        data = b""
     unwanted = flawed(_graphs(model))
     if _trains_convolutions(model):
         unwanted.append("NchwcTransformer")
