@@ -1,7 +1,8 @@
 """Optimizers of ONNX Runtime that change results, and the models that must do without them.
 
 Found by comparing with NumPy, in version 1.31: `MatmulTransposeFusion` computes `Transpose(A) @ vector` as if A were not
-transposed; `MatMulScaleFusion` keeps a constant factor of float64 matrices in float32.
+transposed; `MatMulScaleFusion` keeps a constant factor of float64 matrices in float32; `ConstantFolding` cannot store the
+2-bit integers that it computes.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from onnx import TensorProto
+
+_TWO_BITS = frozenset({TensorProto.INT2, TensorProto.UINT2})
 
 
 def flawed(graphs: Iterable[Any]) -> list[str]:
@@ -37,4 +40,14 @@ def flawed(graphs: Iterable[Any]) -> list[str]:
         found.append("MatmulTransposeFusion")
     if multiplied and TensorProto.DOUBLE in dtypes:
         found.append("MatMulScaleFusion")
+    cast_to = {
+        a.i
+        for graph in kept
+        for node in graph.node
+        if node.op_type == "Cast"
+        for a in node.attribute
+        if a.name == "to"
+    }
+    if not _TWO_BITS.isdisjoint(dtypes | cast_to):
+        found.append("ConstantFolding")
     return found

@@ -39,6 +39,16 @@ def test_a_constant_factor_keeps_its_digits():
     np.testing.assert_allclose(R.run_local()["product"], (a / 3) @ b, rtol=1e-13)
 
 
+def test_constants_of_two_bits_are_computed():
+    graph = R.Graph()
+    x = graph.tensor(np.array([-2.0, -1.0, 0.0, 1.0], np.float32))
+    R.astype(x, "int2").persist_op("narrow")
+    R.astype(R.astype(x, "int2"), "float32").persist_op("wide")
+    values = R.run_local()
+    assert values["narrow"].astype(int).tolist() == [-2, -1, 0, 1]
+    assert values["wide"].tolist() == [-2, -1, 0, 1]
+
+
 def test_optimizers_stay_where_they_do_no_harm():
     graph = R.Graph()
     x = graph.input(RNG.normal(size=(4, 3)).astype(np.float32))
