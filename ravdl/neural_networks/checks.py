@@ -14,7 +14,7 @@ from ravdl.neural_networks.symbols import FLOAT
 from ravdl.neural_networks.training import Head
 from ravop.errors import ArgumentError, DTypeError, ShapeError
 from ravop.graph import Op
-from ravop.graph.dtypes import as_array
+from ravop.graph.dtypes import BOOL, as_array, is_float
 
 
 def checked_inputs(x: object, network: Network) -> tuple[Values, ...]:
@@ -100,10 +100,10 @@ def _checked_input(x: object, port: Port) -> Values:
 
 
 def _whole(inputs: Values, port: Port) -> Values:
-    kinds = "b" if port.dtype.kind == "b" else "biu"
-    if inputs.dtype.kind not in kinds:
+    truth = port.dtype == BOOL
+    if inputs.dtype != BOOL if truth else is_float(inputs.dtype):
         raise DTypeError(
-            f"the model's {port.name} takes {'truth values' if kinds == 'b' else 'integers'}",
+            f"the model's {port.name} takes {'truth values' if truth else 'integers'}",
             expected=port.dtype.name,
             received=inputs.dtype.name,
             hint=f"if they are: X.astype('{port.dtype.name}')",

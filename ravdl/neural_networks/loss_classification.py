@@ -15,7 +15,7 @@ from ravdl.neural_networks.layers.arguments import Shape, above_zero, fraction
 from ravdl.neural_networks.loss import Loss, shaped
 from ravop.errors import ArgumentError, ShapeError
 from ravop.graph import Op
-from ravop.graph.dtypes import as_array
+from ravop.graph.dtypes import as_array, is_float
 from ravop.protocol.tensors import Array
 
 EPSILON = 1e-7
@@ -130,7 +130,7 @@ class _OverClasses(Loss):
         classes = output_shape[place]
         labels_shape = (*output_shape[:place], *output_shape[place + 1 :])
         found = y if isinstance(y, Op) else as_array(y)
-        whole = found.dtype.kind in "biu"
+        whole = not is_float(found.dtype)
         if whole and tuple(found.shape[1:]) == (*labels_shape, 1):
             found = found.reshape((found.shape[0], *labels_shape))
         is_rows = found.ndim == 1 + len(output_shape)

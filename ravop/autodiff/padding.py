@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ravop.autodiff.rules import Grads, NodeView, reduce_sum, rule, total
+from ravop.autodiff.rules import Grads, NodeView, expand, number, permute, reduce_sum, rule, total
 from ravop.autodiff.shape import cut, pad
 from ravop.graph.op import Op
-from ravop.ops.catalogue import integers, node
+from ravop.ops.catalogue import node
 
 
 @rule("Pad")
@@ -84,8 +84,8 @@ def _scattered(g: Op, axis: int, before: int, after: int, mode: str) -> Op:
     else:
         places = places % length
     order = [axis, *(i for i in range(g.ndim) if i != axis)]
-    front = node("Transpose", [g], perm=order)
+    front = permute(g, order)
     shape = (length, *front.static_shape[1:])
-    zero = node("Expand", [g.graph.constant(np.array(0, dtype=g.dtype)), integers(g, shape)])
+    zero = expand(number(g, 0), shape)
     summed = node("ScatterND", [zero, g.graph.tensor(places.reshape(-1, 1)), front], reduction="add")
-    return node("Transpose", [summed], perm=[order.index(i) for i in range(g.ndim)])
+    return permute(summed, [order.index(i) for i in range(g.ndim)])

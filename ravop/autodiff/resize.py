@@ -13,9 +13,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ravop.autodiff.rules import Grads, NodeView, reshape, rule
+from ravop.autodiff.rules import Grads, NodeView, rule
+from ravop.autodiff.spreading import along
 from ravop.graph.op import Op
-from ravop.ops.catalogue import node
 from ravop.protocol.tensors import Array
 
 
@@ -39,7 +39,7 @@ class Axis(NamedTuple):
 def resize(n: NodeView, g: Op) -> Grads:
     for number, axis in _axes(n).items():
         if axis.size != axis.out or axis.scale != 1.0 or axis.coordinates == "tf_crop_and_resize":
-            g = _along(g, number, matrix(axis))
+            g = along(g, number, matrix(axis))
     return [g]
 
 
@@ -72,19 +72,6 @@ def _numbers(n: NodeView, position: int) -> tuple[float, ...]:
     if op.constant is None:
         raise n.error("its region and its scales must be constants")
     return tuple(float(v) for v in np.ravel(op.constant))
-
-
-def _along(g: Op, axis: int, by: Array) -> Op:
-    """`g` times the transposed matrix, along one axis."""
-    shape = g.static_shape
-    before, after = shape[:axis], shape[axis + 1 :]
-    rows, columns = math.prod(before), math.prod(after)
-    if columns == 1:
-        made = node("MatMul", [reshape(g, (rows, shape[axis])), g.graph.tensor(by, g.dtype)])
-    else:
-        turned = g.graph.tensor(np.ascontiguousarray(by.T), g.dtype)
-        made = node("MatMul", [turned, reshape(g, (rows, shape[axis], columns))])
-    return reshape(made, (*before, by.shape[1], *after))
 
 
 @functools.lru_cache(maxsize=256)

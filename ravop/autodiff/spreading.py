@@ -31,24 +31,21 @@ def spread(g: Op, windows: Windows) -> Op:
     if all(
         c * s * g.dtype.itemsize <= INLINE_LIMIT for c, s in zip(windows.count, windows.size, strict=True)
     ):
-        return _by_matrices(g, [touched(windows, axis) for axis in range(len(windows.kernel))])
+        for axis in reversed(range(len(windows.kernel))):
+            g = along(g, 2 + axis, touched(windows, axis))
+        return g
     return _by_convolution(g, windows)
 
 
-def _by_matrices(g: Op, matrices: list[Array]) -> Op:
-    """The last axis is multiplied from the right, others from the left as the rows of matrices."""
-    *others, last = matrices
-    found = _product(g, last)
-    for axis, matrix in enumerate(others, start=2):
-        lead, trail = found.static_shape[:axis], found.static_shape[axis + 1 :]
-        rows = reshape(found, (*lead, found.static_shape[axis], math.prod(trail)))
-        left = g.graph.constant(np.ascontiguousarray(matrix.T, dtype=g.dtype))
-        found = reshape(node("MatMul", [left, rows]), (*lead, matrix.shape[1], *trail))
-    return found
-
-
-def _product(g: Op, matrix: Array) -> Op:
-    return node("MatMul", [g, g.graph.constant(matrix.astype(g.dtype))])
+def along(g: Op, axis: int, by: Array) -> Op:
+    """`g` times the transposed matrix `by` (length of the axis, another length), along one axis."""
+    if axis == g.ndim - 1:
+        return node("MatMul", [g, g.graph.tensor(by, g.dtype)])
+    shape = g.static_shape
+    before, after = shape[:axis], shape[axis + 1 :]
+    turned = g.graph.tensor(np.ascontiguousarray(by.T), g.dtype)
+    made = node("MatMul", [turned, reshape(g, (*before, shape[axis], math.prod(after)))])
+    return reshape(made, (*before, by.shape[1], *after))
 
 
 def _by_convolution(g: Op, windows: Windows) -> Op:
