@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 import ravop as R
-from ravdl.neural_networks.callbacks import Callback
+from ravdl.neural_networks.callbacks import Callback, Steering
 from ravdl.neural_networks.loop import Trained
 from ravdl.neural_networks.weights import Fetch
 from ravop.errors import (
@@ -22,6 +24,8 @@ from ravop.graph import Graph
 from ravop.protocol.tensors import Array
 
 TRAINING, VALIDATION = "training_", "val_"
+RAN = "training_ran_epoch_{}"
+"""Of a run that callbacks may stop: 1 for an epoch that was run, 0 for one after the end."""
 UNFINISHED = (NotComputedError, GraphCancelledError, GraphFailedError)
 """What fetching a value raises that is not there, yet or for good."""
 
@@ -54,6 +58,8 @@ def persist(graph: Graph, trained: Trained[Any], prefix: str) -> tuple[str, ...]
     for key, values in trained.epochs.items():
         values.persist_each(f"{prefix}{stored(key)}_epoch_{{}}", first=(1,))
         graph.report(key, trained.batches.get(key, values))
+    if trained.ran is not None:
+        trained.ran.persist_each(f"{prefix}{RAN}", first=(1,))
     return tuple(trained.epochs)
 
 
@@ -67,7 +73,11 @@ class History:
         epochs: of the run.
         batches: in one epoch, the smaller last one included.
         keys: what is measured.
+        stopped_epoch: the last epoch of a run that a callback stopped, as far as that is read; else None.
     """
+
+    may_stop: bool = False
+    stopped_epoch: int | None = None
 
     def __init__(
         self,
@@ -93,7 +103,8 @@ class History:
         return {**self.__dict__, "_fetch": None, "_callbacks": ()}
 
     def __repr__(self) -> str:
-        read = f"{len(self._logs)} of {self.epochs} epochs read"
+        end = "" if self.stopped_epoch is None else f", stopped after epoch {self.stopped_epoch}"
+        read = f"{len(self._logs)} of {self.epochs} epochs read{end}"
         return f"<History of graph {self.graph_id}: {', '.join(self.keys)}; {read}>"
 
     def read_from(self, fetch: Fetch) -> History:
@@ -135,25 +146,33 @@ class History:
                 expected=f"epoch 1 to {self.epochs}, batch 1 to {self.batches}",
                 received=f"{epoch}, {batch}",
             )
+        if self.may_stop and not float(self._value(RAN.format(epoch))):
+            raise ArgumentError(
+                "training was stopped before this epoch", expected="an earlier epoch", received=epoch
+            )
         return float(self._value(f"{stored(key)}_epoch_{epoch}_batch_{batch}"))
 
     def by_batch(self, key: str = "loss") -> Array:
-        """A measure of every batch, (epochs, batches). Raises `NotComputedError` until the run is done."""
+        """A measure of every batch, (epochs, batches), until a callback stopped training. Raises `NotComputedError` until the
+        run is done.
+        """
+        ran = int(self._value(RAN).sum()) if self.may_stop else self.epochs
         series = stored(key) + "_epoch_{}_batch_"
-        full = self._value(series + "{}")
+        full = self._value(series + "{}")[:ran]
         if not self._last_batch:
             return full
-        return np.concatenate([full, self._value(f"{series}{self.batches}")[:, None]], axis=1)
+        return np.concatenate([full, self._value(f"{series}{self.batches}")[:ran, None]], axis=1)
 
     def update(self) -> int:
         """Read the epochs computed since the last time, and tell the callbacks. → how many are known now."""
         known = len(self._logs)
-        if known < self.epochs:
+        if known < self.epochs and self.stopped_epoch is None:
             for epoch, log in enumerate(self._new(known), known + 1):
                 self._logs.append(log)
+                self._warn(epoch, log)
                 for callback in self._callbacks:
                     callback.on_epoch_end(epoch, log)
-            if len(self._logs) == self.epochs:
+            if len(self._logs) == self.epochs or self.stopped_epoch is not None:
                 for callback in self._callbacks:
                     callback.on_train_end(self)
         return len(self._logs)
@@ -161,17 +180,39 @@ class History:
     def _new(self, known: int) -> list[dict[str, float]]:
         """All epochs after the first `known`: in one go when the run is done, else one by one."""
         try:
-            columns = [self._value(stored(key) + "_epoch_{}")[known:] for key in self.keys]
+            ran = self._value(RAN) if self.may_stop else np.ones(self.epochs)
+            columns = [self._value(stored(key) + "_epoch_{}")[known : int(ran.sum())] for key in self.keys]
+            if not ran.all():
+                self.stopped_epoch = int(ran.sum())
             return [dict(zip(self.keys, map(float, row), strict=True)) for row in zip(*columns, strict=True)]
         except UNFINISHED:
             pass
         found: list[dict[str, float]] = []
         try:
             for epoch in range(known + 1, self.epochs + 1):
+                if self.may_stop and not float(self._value(RAN.format(epoch))):
+                    self.stopped_epoch = epoch - 1
+                    break
                 found.append({key: float(self._value(f"{stored(key)}_epoch_{epoch}")) for key in self.keys})
         except UNFINISHED:
             pass
         return found
+
+    def _warn(self, epoch: int, log: dict[str, float]) -> None:
+        """Tell once that training went wrong."""
+        if math.isfinite(log["loss"]) or not all(math.isfinite(each["loss"]) for each in self._logs[:-1]):
+            return
+        undone = any(isinstance(callback, Steering) and callback.undoes for callback in self._callbacks)
+        end = (
+            "training was stopped, with the state from before that epoch"
+            if undone
+            else "a smaller learning rate, clipping (global_clip_norm=1.0) or TerminateOnNaN() may help"
+        )
+        warnings.warn(f"the loss is {log['loss']} in epoch {epoch}: {end}", RuntimeWarning, stacklevel=4)
+
+    def value(self, name: str) -> Array:
+        """What the run persists as this name, after the prefix of its names. Raises what fetching raises."""
+        return self._value(name)
 
     def _value(self, name: str) -> Array:
         fetch = self._fetch or coordinator(self.graph_id)

@@ -6,14 +6,17 @@ step for the last, smaller batch, and the validation; so the graph does not grow
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
 import ravop as R
+from ravdl.neural_networks.callbacks.steering import Steering
 from ravdl.neural_networks.data import Batch, Batches, InOrder, Samples
+from ravdl.neural_networks.steered import steer
 from ravdl.neural_networks.training import Measures, State
 from ravop.graph import Op
+from ravop.graph.tree import Tree
 
 
 class Weighty(Protocol):
@@ -50,6 +53,10 @@ class Trained(Generic[S]):
     """(epochs,): the mean over the samples of each epoch, in training (`loss`, …) and after it in validation
     (`val_loss`, …).
     """
+    ran: Op | None = None
+    """(epochs,), of a run that callbacks may stop: 1 for each epoch before that, 0 after."""
+    memories: tuple[Tree, ...] = ()
+    """What its callbacks remember."""
 
 
 def train(
@@ -58,16 +65,25 @@ def train(
     sizes: tuple[int, int],
     n_epochs: int,
     validate: Callable[[dict[str, Op]], Measures] | None,
+    steering: Sequence[Steering] = (),
+    lazy: bool = False,
+    learning_rate: float | None = None,
 ) -> Trained[S]:
-    """Pass over the data `n_epochs` times. `sizes`: samples in a full batch and in the smaller last one."""
+    """Pass over the data `n_epochs` times. `sizes`: samples in a full batch and in the smaller last one; the others: see
+    `steer`.
+    """
 
-    def epoch(state: S, _: None) -> tuple[S, tuple[Measures, Measures, Measures]]:
+    def epoch(state: S, _: None = None) -> tuple[S, tuple[Measures, Measures, Measures]]:
         state, measured, last = one_pass(state)
         means = _means(measured, last, sizes)
         if validate is not None:
             means |= {f"val_{name}": value for name, value in validate(state.weights).items()}
         return state, (measured, last, means)
 
+    if steering:
+        ended = steer(epoch, state, steering, n_epochs, lazy, learning_rate)
+        ran = ended.ran if any(each.stops for each in steering) else None
+        return Trained(ended.state, *ended.measured, ran, ended.memories)
     final, (measured, last, means) = R.scan(epoch, state, length=n_epochs)
     return Trained(final, measured, last, means)
 

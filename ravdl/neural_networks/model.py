@@ -10,7 +10,7 @@ from typing import Any
 import ravop as R
 from ravdl.neural_networks import history
 from ravdl.neural_networks.architecture import Architecture, checked
-from ravdl.neural_networks.callbacks import Callback
+from ravdl.neural_networks.callbacks import Callback, Steering
 from ravdl.neural_networks.checks import checked_inputs, checked_pair, checked_samples, checked_size
 from ravdl.neural_networks.data import Samples
 from ravdl.neural_networks.forward import predict
@@ -125,7 +125,7 @@ class NeuralNetwork(Architecture):
                 coordinator, for `fetch_weights`, export, and training on in another graph.
             validation_data: (X, y), measured in inference mode after each epoch.
             shuffle: another random order of the samples in each epoch.
-            callbacks: see `callbacks`.
+            callbacks: `EarlyStopping()`, `ReduceLROnPlateau()`, `CSVLogger(path)` and others of `callbacks`.
             strategy: how the work is spread over machines, see `ravdl.strategies`: `"auto"`, `Sequential()`,
                 `DataParallel(shards=2)`, `LocalSGD(workers=2, sync_every=100)`.
             sample_weight: (samples,), what each counts in the loss, or (samples, time) for each step of a series, such as 0
@@ -140,13 +140,16 @@ class NeuralNetwork(Architecture):
         try:
             epochs, asked = positive(n_epochs, "n_epochs"), checked_strategy(strategy)
             samples = self._samples(X, y, sample_weight, class_weight)
-            prefix, done = self._define(samples, epochs, batch_size, shuffle, held_out, asked)
+            steering = self._steering(callbacks, epochs)
+            prefix, done = self._define(samples, epochs, batch_size, shuffle, held_out, asked, steering)
             graph = current_graph()
             keys = history.persist(graph, done.trained, prefix)
             self._weights.moved(done.tensors, save_model, prefix)
+            self._keep(graph, steering, done.trained.memories, prefix)
         except RavenError as error:
             raise located(error, "fit") from None
         found = History(graph.id, prefix, keys, epochs, done.full_batches, done.last_batch, callbacks)
+        found.may_stop = done.trained.ran is not None
         for callback in callbacks:
             callback.on_train_begin(self, found)
         return found
@@ -159,6 +162,7 @@ class NeuralNetwork(Architecture):
         shuffle: bool,
         held_out: tuple[Any, Any] | None,
         asked: Strategy | None,
+        steering: tuple[Steering, ...],
     ) -> tuple[str, Finished]:
         """What its names begin with, and the run's loops."""
         graph, recipe = current_graph(), self._recipe()
@@ -174,7 +178,24 @@ class NeuralNetwork(Architecture):
             held = self._samples(*checked_pair(held_out, "validation_data"))
             measure = evaluation(recipe.measure, held)
             validate = lambda weights: measure(weights | frozen)  # noqa: E731
-        return prefix, run(Start(state, frozen, self._weights.op, n_epochs, validate))
+        return prefix, run(Start(state, frozen, self._weights.op, n_epochs, validate, steering))
+
+    def _steering(self, callbacks: Sequence[Callback], n_epochs: int) -> tuple[Steering, ...]:
+        """The callbacks that are part of the run, ready for it."""
+        for each in callbacks:
+            checked(each, Callback, "callback", "EarlyStopping()")
+        found = tuple(each for each in callbacks if isinstance(each, Steering))
+        for number, each in enumerate(found, 1):
+            each.place = f"callback_{number}."
+            each.prepare(self.optimizer, n_epochs)
+        return found
+
+    def _keep(self, graph: Graph, steering: Sequence[Steering], memories: Sequence[Any], prefix: str) -> None:
+        """Persist what callbacks keep."""
+        weights = {name: self._weights.known(name) for name in self.weight_names}
+        for each, memory in zip(steering, memories, strict=True):
+            for name, op in each.kept(memory, weights).items():
+                graph.persist(op, prefix + each.place + name, inner=True)
 
     def train_on_batch(
         self, X: Any, y: Any, sample_weight: Any = None, class_weight: Mapping[int, float] | None = None
@@ -237,8 +258,12 @@ class NeuralNetwork(Architecture):
             GraphStateError, NotComputedError: as `fetch_weights`.
         """
         self.fetch_weights(fetch)
+        return self.write(path, self._weights.values)
+
+    def write(self, path: str | PathLike[str], values: Mapping[str, Array]) -> Path:
+        """`save` with these tensors for the model's own. → its path."""
         training = {"optimizer": self.optimizer, **self.heads.arguments(), "seed": self.seed}
-        return write_model(path, self._built(), training, self._weights.values)
+        return write_model(path, self._built(), training, values)
 
     @classmethod
     def restored(

@@ -23,6 +23,7 @@ from ravdl.strategies.kinds import Average, LocalSGD
 from ravdl.strategies.workers import Course, Schedule, Worker
 from ravop.errors import DTypeError
 from ravop.graph import Op
+from ravop.graph.dtypes import is_float
 
 ERROR, MEMORY = "error", "outer"
 
@@ -39,6 +40,8 @@ class Shared(NamedTuple):
     """The outer optimizer's, by pack; empty when it has none."""
     step: Op
     """int64 scalar: steps that each worker has done so far."""
+    rate: Op | None = None
+    """See `State.rate`."""
 
 
 @dataclass(frozen=True)
@@ -123,7 +126,7 @@ class LocalTraining:
         measured: list[Measures] = []
         at_last: list[Measures] = []
         for index, course in enumerate(courses):
-            own = State(state.weights, state.slots[index], state.step)
+            own = State(state.weights, state.slots[index], state.step, state.rate)
             if xs is not None:
                 own, found = R.scan(self._step(index, course.batch), own, xs[index])
                 measured.append(found)
@@ -173,7 +176,8 @@ class LocalTraining:
             for name in [name for name in before.weights if name not in weights]:
                 weights[name] = _averaged([ended[index].weights[name] for index in took_part], parts)
         slots = tuple(own.slots for own in ended)
-        return Shared({name: weights[name] for name in before.weights}, slots, tuple(errors), memory, step)
+        after = {name: weights[name] for name in before.weights}
+        return Shared(after, slots, tuple(errors), memory, step, before.rate)
 
 
 def _check_sendable(transfer: str, weights: list[Op]) -> None:
@@ -216,4 +220,4 @@ def _averaged(values: list[Op], parts: list[float]) -> Op:
     if dtype == np.float32:
         return weighted(values, parts)
     mean = weighted([R.astype(value, np.float32) for value in values], parts)
-    return R.astype(mean if dtype.kind == "f" else R.round(mean), dtype)
+    return R.astype(mean if is_float(dtype) else R.round(mean), dtype)

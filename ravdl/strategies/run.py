@@ -9,9 +9,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ravdl.neural_networks.callbacks.steering import Steering
 from ravdl.neural_networks.data import Samples, cut
 from ravdl.neural_networks.layers import Layer
-from ravdl.neural_networks.loop import Trained, in_batches, train
+from ravdl.neural_networks.loop import Pass, Trained, in_batches, train
 from ravdl.neural_networks.training import Measures, Recipe, State
 from ravdl.strategies.choice import Machine, chosen, is_trifle, refuses_shards, step_cost, told
 from ravdl.strategies.kinds import DataParallel, LocalSGD, Nesterov, Sequential, Strategy
@@ -39,6 +40,8 @@ class Start:
     n_epochs: int
     validate: Callable[[dict[str, Op]], Measures] | None
     """From weights to measures of held-out data."""
+    steering: tuple[Steering, ...] = ()
+    """Callbacks that are part of the run."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,15 @@ class Finished:
 Run = Callable[[Start], Finished]
 
 
+def _train(
+    one_pass: Pass[Any], state: Any, sizes: tuple[int, int], start: Start, recipe: Recipe, lazy: bool = False
+) -> Trained[Any]:
+    """`lazy`: epochs after the end of a run are left out, for which each is one branch on one machine."""
+    given = recipe.optimizer.learning_rate
+    rate = None if callable(given) else given
+    return train(one_pass, state, sizes, start.n_epochs, start.validate, start.steering, lazy, rate)
+
+
 def prepared(strategy: Strategy, recipe: Recipe, samples: Samples, batch_size: int, shuffle: bool) -> Run:
     """A run of this strategy over these samples. Raises `ArgumentError` where they do not fit each other."""
     return RUNS[type(strategy)](strategy, recipe, samples, batch_size, shuffle)
@@ -67,7 +79,7 @@ def _sequential(how: Sequential, recipe: Recipe, samples: Samples, size: int, sh
 
     def run(start: Start) -> Finished:
         one_pass = in_batches(lambda state, batch: recipe.step(state, start.frozen, batch), batches)
-        trained = train(one_pass, start.state, batches.sizes, start.n_epochs, start.validate)
+        trained = _train(one_pass, start.state, batches.sizes, start, recipe, lazy=True)
         return Finished(trained, recipe.tensors(trained.state), batches.steps, bool(batches.sizes[1]))
 
     return run
@@ -83,7 +95,7 @@ def _data_parallel(how: DataParallel, recipe: Recipe, samples: Samples, size: in
         one_pass = in_batches(
             lambda state, batch: step_in_shards(recipe, state, start.frozen, batch, mixed), batches
         )
-        trained = train(one_pass, start.state, batches.sizes, start.n_epochs, start.validate)
+        trained = _train(one_pass, start.state, batches.sizes, start, recipe)
         return Finished(trained, recipe.tensors(trained.state), batches.steps, bool(batches.sizes[1]))
 
     return run
@@ -109,7 +121,7 @@ def _local_sgd(how: LocalSGD, recipe: Recipe, samples: Samples, size: int, shuff
     def run(start: Start) -> Finished:
         local = LocalTraining(how, recipe, start.frozen, plan, workers)
         state = local.state(start.state, start.known)
-        trained = train(local.one_pass, state, local.sizes, start.n_epochs, start.validate)
+        trained = _train(local.one_pass, state, local.sizes, start, recipe)
         return Finished(trained, local.tensors(trained.state), plan.steps, any(plan.rests))
 
     return run
