@@ -11,6 +11,7 @@ from coordinators import serving
 
 import ravop as R
 from ravdl.neural_networks import NeuralNetwork
+from ravdl.neural_networks.callbacks import EarlyStopping, ModelCheckpoint, ReduceLROnPlateau
 from ravdl.neural_networks.layers import (
     Activation,
     BatchNormalization,
@@ -21,7 +22,8 @@ from ravdl.neural_networks.layers import (
     MaxPooling2D,
 )
 from ravdl.neural_networks.loss_functions import CrossEntropy
-from ravdl.neural_networks.optimizers import Adam
+from ravdl.neural_networks.optimizers import Adam, AdamW
+from ravdl.neural_networks.schedules import CosineDecay
 from ravdl.strategies import DataParallel, LocalSGD, Strategy
 from ravop.protocol import messages as m
 
@@ -150,14 +152,33 @@ def training_side_by_side() -> None:
     training(LocalSGD(2, 1, transfer="int8"))
 
 
+def training_that_stops(strategy: Strategy | str = "auto") -> None:
+    optimizer = AdamW(CosineDecay(0.01, 50), accumulate=2, global_clip_norm=0.5)
+    network = NeuralNetwork(optimizer, CrossEntropy, seed=2)
+    for layer in (Dense(8, input_shape=(6,)), Dense(3), Activation("softmax")):
+        network.add(layer)
+    callbacks = [
+        EarlyStopping("loss", patience=2, min_delta=1e9, restore_best_weights=True),
+        ReduceLROnPlateau("loss", patience=1, min_delta=1e9),
+        ModelCheckpoint("never written", "loss"),
+    ]
+    x, y = RNG.normal(size=(40, 6)).astype(np.float32), RNG.integers(0, 3, 40)
+    network.fit(x, y, 6, 16, save_model=True, strategy=strategy, callbacks=callbacks)
+
+
+def training_in_shards_that_stops() -> None:
+    training_that_stops(DataParallel(2))
+
+
 GRAPHS: list[Callable[[], None]] = [
     wide, nested_scans, scans_side_by_side, random_numbers, gradients_through_a_loop, functions_and_dtypes,
     branches_and_loops_with_an_end, lengths_that_are_computed, nothing_and_infinity,
     matrices_and_learners, training, training_in_shards, training_side_by_side,
+    training_that_stops, training_in_shards_that_stops,
 ]  # fmt: skip
 
 
-CASES = [(define, 1.0) for define in GRAPHS] + [(define, 0.0) for define in GRAPHS[:-4]]
+CASES = [(define, 1.0) for define in GRAPHS] + [(define, 0.0) for define in GRAPHS[:-6]]
 """With the seconds that a subgraph should be worth: as usual, and cut at every op (of the last that is thousands)."""
 
 
