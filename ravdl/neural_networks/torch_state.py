@@ -29,8 +29,15 @@ def state_dict(network: Network, values: Mapping[str, Array], steps: int) -> dic
     for name, weight, transposed in network.origins:
         value = values[weight]
         found[name] = torch.from_numpy(np.array(value.T if transposed else value, order="C"))
+    moving = network.moving()
+    counting = {
+        n.rpartition(".")[0]
+        for n, weight, _ in network.origins
+        if weight in moving and n.endswith("running_mean")
+    }
     for name, value in network.kept.items():
-        counts = name.rpartition(".")[2] == COUNTER
+        part, _, own = name.rpartition(".")
+        counts = own == COUNTER and part in counting
         found[name] = torch.from_numpy(np.array(value + steps if counts else value))
     return found
 

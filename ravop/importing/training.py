@@ -65,14 +65,18 @@ def drop_out(walk: Walk, node: Node) -> Sequence[Value]:
         raise UnsupportedOnnxError("the ratio of Dropout must be known at import", hint="give it as an array")
     p = float(np.ravel(ratio)[0]) if training and ratio is not None else 0.0
     if p == 0:
-        return [
-            x,
-            walk.node("Expand", np.array([True]), np.array(_sizes(node, x), dtype=np.int64))
-            if node.wanted(1)
-            else None,
-        ]
+        return [x, _all_true(walk, x) if node.wanted(1) else None]
     kept = bernoulli(1 - p, _sizes(node, x), key=_key(walk, node))
     return [dropout(walk.op(x), kept, p) if p < 1 else walk.op(x) * 0, kept]
+
+
+def _all_true(walk: Walk, x: Value) -> Value:
+    if all(isinstance(dim, int) for dim in shape_of(x)):
+        full: Value = walk.node("Expand", np.array([True]), np.array(shape_of(x), dtype=np.int64))
+        return full
+    odd = walk.node("IsNaN", x)
+    either: Value = walk.node("Or", odd, walk.node("Not", odd))
+    return either
 
 
 def _key(walk: Walk, node: Node) -> Op | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,11 +11,13 @@ from typing import Any, NamedTuple
 import onnx
 import onnx_ir as ir
 from onnx_ir.passes.common import InlinePass, LiftConstantsToInitializersPass, ShapeInferencePass
+from onnx_ir.serde import SerdeError
 
 from ravdl.neural_networks.layers.arguments import Shape
 from ravop.engine import Session
-from ravop.errors import ComputeError, UnsupportedOnnxError
+from ravop.errors import ComputeError, InvalidModelError, UnsupportedOnnxError
 from ravop.graph.serde import to_bytes
+from ravop.importing.fold import UNBOUNDED
 from ravop.protocol.tensors import Array
 
 _BATCH = 7
@@ -34,7 +37,12 @@ class Analysis:
     def __init__(self, proto: onnx.ModelProto, shapes: Mapping[str, Shape]) -> None:
         self.names = {name for node in proto.graph.node for name in node.output}
         """Of the values that the model itself has; in the copy functions are written out."""
-        model = ir.from_proto(proto)
+        try:
+            model = ir.from_proto(proto)
+        except SerdeError as error:
+            raise InvalidModelError(
+                "this model is malformed", expected="a sound ONNX model", received=str(error)
+            ) from error
         graph = model.graph
         for value in graph.inputs:
             if value.name and value.name in shapes:
@@ -45,7 +53,7 @@ class Analysis:
             value.shape = None
         InlinePass()(model)
         LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
-        ShapeInferencePass(data_prop=True)(model)
+        ShapeInferencePass(data_prop=not _enlarges(graph))(model)
         self.graph = graph
         self.outputs = tuple(graph.outputs)
         self.opset = int(graph.opset_imports.get("", 1))
@@ -104,11 +112,41 @@ def _swaps(node: ir.Node) -> bool:
     return (tuple(perm.as_ints()) == (1, 0)) if perm is not None else shape is not None and len(shape) == 2
 
 
+_MAX_COMPUTED = 2**26
+"""Elements of a constant that is computed from others here."""
+_MAX_SIZE = 2**20
+"""What a constant may ask for before ONNX's inference is kept from following it: that takes memory for each element of shapes."""
+
+
+def _bounded(node: ir.Node) -> bool:
+    """Whether all outputs are known to be of bearable size."""
+    dims = [tuple(output.shape) if output.shape is not None else (None,) for output in node.outputs]
+    known = all(isinstance(dim, int) for shape in dims for dim in shape)
+    return (
+        known
+        and sum(math.prod(int(dim) for dim in shape if isinstance(dim, int)) for shape in dims)
+        <= _MAX_COMPUTED
+    )
+
+
+def _enlarges(graph: ir.Graph) -> bool:
+    """Whether constants may ask for huge tensors. The ends of slices do not: they are often the largest integer."""
+    for value in graph.initializers.values():
+        array = value.const_value
+        if array is None or array.dtype != ir.DataType.INT64 or array.size > _MAX_SIZE:
+            continue
+        numbers = array.numpy()
+        huge = max(int(numbers.max(initial=0)), -int(numbers.min(initial=0))) > _MAX_SIZE
+        if huge and any(use.node.op_type != "Slice" for use in value.uses()):
+            return True
+    return False
+
+
 def _evaluated(node: ir.Node, known: Mapping[ir.Value, Array | None]) -> dict[ir.Value, Array | None]:
     given = {value: known.get(value) for value in node.inputs if value is not None}
     names = {value: f"i{number}" for number, value in enumerate(given)}
     arrays = {value: array for value, array in given.items() if array is not None}
-    if len(arrays) < len(given):
+    if len(arrays) < len(given) or node.op_type in UNBOUNDED or not _bounded(node):
         return dict.fromkeys(node.outputs)
     inputs = {
         value: ir.val(names[value], ir.DataType.from_numpy(array.dtype), array.shape)

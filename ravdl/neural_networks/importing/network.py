@@ -80,7 +80,7 @@ def imported(
     sources = {
         port.name: Input(shapes[port.name], _kind(port, name), _proper(port.name)) for port in model.inputs
     }
-    found: dict[str | None, Symbol] = {**sources}
+    found: dict[str | None, Symbol] = {port: symbol for port, symbol in sources.items()}  # noqa: C416 - its keys' type is wider
     body = None
     if names:
         part = cut(proto, {each or "": int(kinds[each] or 0) for each in names})

@@ -46,7 +46,8 @@ def exported(module: Any, example_inputs: Any, exporter: str = "auto") -> onnx.M
     size = sum(each.numel() * each.element_size() for each in module.state_dict().values())
     if size > _TOO_LARGE:
         raise InvalidModelError(
-            "the module is too large for one ONNX file", expected=f"at most {_TOO_LARGE:,} bytes of weights", received=f"{size:,}",
+            "the module is too large for one ONNX file", expected=f"at most {_TOO_LARGE:,} bytes of weights",
+            received=f"{size:,}",
             hint="train it in parts, or with weights of half the precision",
         )  # fmt: skip
     names, inputs = _inputs(torch, module, example_inputs)
@@ -167,11 +168,12 @@ def _by_trace(
 ) -> onnx.ModelProto:
     """`second`: after the other exporter failed, so that a branch that the trace took is taken for the reason."""
     given = _output_names(outputs)
+    dynamic = {name: {0: "batch"} for name in (*names, *given)}
     buffer = io.BytesIO()
     with _quiet() as told:
         torch.onnx.export(
             module, inputs, buffer, dynamo=False, training=torch.onnx.TrainingMode.TRAINING, do_constant_folding=False,
-            opset_version=OPSET, input_names=names, output_names=given, dynamic_axes=dict.fromkeys((*names, *given), {0: "batch"}),
+            opset_version=OPSET, input_names=names, output_names=given, dynamic_axes=dynamic,
         )  # fmt: skip
     branches = [str(each.message) for each in told if "to a Python boolean" in str(each.message)]
     if branches and (second or not find_spec("onnxscript")):
