@@ -1,11 +1,10 @@
-"""Train a PyTorch module on providers, and put the trained weights back into it.
+"""Bring a PyTorch module, have volunteers train it, and take the weights back into the module.
 
-    pip install "ravenverse[torch]"
-    python examples/torch_finetune.py
-
-The body of the network is frozen first, so that only its head is trained; then all of it is.
+PyTorch makes the module, and uses it in the end; in between it is a graph like any other. Batch normalization and dropout
+train as in PyTorch.
 """
 
+import numpy as np
 import torch
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
@@ -16,63 +15,57 @@ from ravdl.neural_networks import from_torch
 from ravdl.neural_networks.loss_functions import SparseCategoricalCrossEntropy
 from ravdl.neural_networks.optimizers import Adam
 
+digits = load_digits()
+images = (digits.images[:, None] / 16).astype(np.float32)
+X, X_test, y, y_test = train_test_split(
+    images, digits.target, test_size=0.3, random_state=1, stratify=digits.target
+)
 
-class Residual(nn.Module):
-    """A convolution with a way around it."""
+
+class Block(nn.Module):
+    """Two convolutions with a shortcut around them."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
-        self.norm = nn.BatchNorm2d(channels)
+        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        self.norm1 = nn.BatchNorm2d(channels)
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        self.norm2 = nn.BatchNorm2d(channels)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return torch.relu(x + self.norm(self.conv(x)))
+        inner = self.norm2(self.conv2(torch.relu(self.norm1(self.conv1(x)))))
+        return torch.relu(x + inner)
 
 
-class Digits(nn.Module):
-    """Images of shape (1, 8, 8) to ten logits."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.features = nn.Sequential(
-            nn.Conv2d(1, 16, 3, padding=1), Residual(16), nn.MaxPool2d(2), Residual(16)
-        )
-        self.drop = nn.Dropout(0.2)
-        self.fc = nn.Linear(16 * 16, 10)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.fc(self.drop(torch.flatten(self.features(x), 1)))
+def network() -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(1, 16, 3, padding=1), Block(16), nn.MaxPool2d(2), Block(16), nn.Flatten(), nn.Dropout(0.2),
+        nn.Linear(16 * 16, 10),
+    )  # fmt: skip
 
 
 def accuracy(module: nn.Module) -> float:
     """On the test images, in PyTorch."""
+    module.eval()
     with torch.no_grad():
-        found = module.eval()(torch.from_numpy(X_test)).argmax(1).numpy()
-    return float((found == labels_test).mean())
+        return float((module(torch.from_numpy(X_test)).argmax(dim=1).numpy() == y_test).mean())
 
 
-digits = load_digits()
-images = (digits.images[:, None] / 16).astype("float32")
-X, X_test, labels, labels_test = train_test_split(
-    images, digits.target, test_size=0.3, random_state=1, stratify=digits.target
-)
-torch.manual_seed(0)
-module = Digits()
+torch.manual_seed(1)
+module = network()
 before = accuracy(module)
 
 R.initialize()
-R.Graph(name="digits from PyTorch", algorithm="convolutional_neural_network", approach="distributed")
-
-model = from_torch(module, X[:2], Adam(learning_rate=0.003), SparseCategoricalCrossEntropy(from_logits=True))
+R.Graph(name="a module of PyTorch", algorithm="residual_network", approach="distributed", seed=1)
+loss = SparseCategoricalCrossEntropy(from_logits=True)  # what nn.CrossEntropyLoss is
+model = from_torch(module, torch.from_numpy(X[:2]), optimizer=Adam(learning_rate=0.002), loss=loss)
 model.summary()
-model.set_trainable(False, names=["features.*"])
-model.fit(X, labels, n_epochs=2, batch_size=64, shuffle=True)
-model.set_trainable(True)
-model.fit(X, labels, n_epochs=6, batch_size=64, shuffle=True, save_model=True)
+history = model.fit(X, y, n_epochs=6, batch_size=32, shuffle=True, save_model=True)
 
 R.activate()
 R.execute()
 R.track_progress()
 
 module.load_state_dict(model.to_torch_state_dict())
-print(f"test accuracy: {before:.1%} before, {accuracy(module):.1%} after")
+print("losses by epoch:", *(f"{value:.3f}" for value in history["loss"]))
+print(f"accuracy of the module in PyTorch: {before:.1%} before, {accuracy(module):.1%} after")
