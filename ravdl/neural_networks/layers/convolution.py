@@ -14,8 +14,8 @@ from ravop.errors import ArgumentError
 from ravop.graph import Op
 
 
-class Convolution(Activated):
-    """What Conv1D, Conv2D and Conv3D have in common: all but the number of spatial axes."""
+class FilterBank(Activated):
+    """What convolutions and transposed convolutions have in common: all but how the filters are laid over the input."""
 
     rank: ClassVar[int]
 
@@ -38,20 +38,6 @@ class Convolution(Activated):
         self.groups = positive(groups, "groups")
         check_filters(self.n_filters, self.groups)
 
-    @property
-    def use_bias(self) -> bool:
-        return self.kernel.use_bias
-
-    def shape_after(self, input_shape: Shape) -> Shape:
-        channels, lengths = spatial(input_shape, type(self).__name__, self.rank)
-        check_channels(channels, self.groups)
-        return formed(self.n_filters, self.window.positions(*lengths))
-
-    def weights(self) -> tuple[WeightSpec, ...]:
-        channels, _ = self._input()
-        kernel = self.kernel.kernel((self.n_filters, channels // self.groups, *self.window.size))
-        return (kernel, *self.kernel.bias((self.n_filters,)))
-
     def parameters(self) -> dict[str, Any]:
         return {
             "n_filters": self.n_filters,
@@ -63,13 +49,33 @@ class Convolution(Activated):
             **self.kernel.parameters(),
         }
 
-    def call_raw(self, x: Op, weights: Mapping[str, Op]) -> Op:
-        _, lengths = self._input()
-        inputs = [x, weights["W"], *([weights["w0"]] if self.use_bias else [])]
-        return apply("Conv", inputs, {**self.window.attributes(*lengths), "group": self.groups})
+    def operands(self, x: Op, weights: Mapping[str, Op]) -> list[Op]:
+        """What the ONNX operator takes: x, the filters and, where there is one, the bias."""
+        return [x, weights["W"], *([weights["w0"]] if self.kernel.use_bias else [])]
 
-    def _input(self) -> tuple[int, Shape]:
-        return spatial(self.input_shape, type(self).__name__, self.rank)
+    def sample(self, shape: Shape) -> tuple[int, Shape]:
+        """(channels, spatial sizes) of a sample of this shape. Raises `ShapeError`, `ArgumentError` where it does not fit."""
+        channels, lengths = spatial(shape, type(self).__name__, self.rank)
+        check_channels(channels, self.groups)
+        return channels, lengths
+
+
+class Convolution(FilterBank):
+    """What Conv1D, Conv2D and Conv3D have in common: all but the number of spatial axes."""
+
+    def shape_after(self, input_shape: Shape) -> Shape:
+        _, lengths = self.sample(input_shape)
+        return formed(self.n_filters, self.window.positions(*lengths))
+
+    def weights(self) -> tuple[WeightSpec, ...]:
+        channels, _ = self.sample(self.input_shape)
+        kernel = self.kernel.kernel((self.n_filters, channels // self.groups, *self.window.size))
+        return (kernel, *self.kernel.bias((self.n_filters,)))
+
+    def call_raw(self, x: Op, weights: Mapping[str, Op]) -> Op:
+        _, lengths = self.sample(self.input_shape)
+        attributes = {**self.window.attributes(*lengths), "group": self.groups}
+        return apply("Conv", self.operands(x, weights), attributes)
 
 
 class Conv1D(Convolution):

@@ -1,4 +1,4 @@
-"""Every layer by its class name: the one place where a new layer is entered."""
+"""Every layer by its class name. A new layer is entered here, and among the names of the package."""
 
 from __future__ import annotations
 

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Unpack
+from typing import Any, Unpack
 
-from ravdl.neural_networks.layers.arguments import Shape, each, positive
-from ravdl.neural_networks.layers.convolution import check_channels, check_filters, output_activation
+from ravdl.neural_networks.layers.arguments import Shape, each
+from ravdl.neural_networks.layers.convolution import FilterBank
 from ravdl.neural_networks.layers.layer import WeightSpec
-from ravdl.neural_networks.layers.options import Activated, KernelOptions, kernel_from
-from ravdl.neural_networks.layers.windows import Padding, Sides, apply, formed, spatial, window
+from ravdl.neural_networks.layers.options import KernelOptions
+from ravdl.neural_networks.layers.windows import Padding, Sides, apply, formed
 from ravop.errors import ArgumentError, ShapeError
 from ravop.graph import Op
 
 
-class TransposedConvolution(Activated):
+class TransposedConvolution(FilterBank):
     """What Conv1DTranspose, Conv2DTranspose and Conv3DTranspose have in common: all but the number of spatial axes."""
-
-    rank: ClassVar[int]
 
     def __init__(
         self,
@@ -32,13 +30,8 @@ class TransposedConvolution(Activated):
         **options: Unpack[KernelOptions],
     ) -> None:
         kind = type(self).__name__
-        self.kernel = kernel_from(kind, **options)
-        super().__init__(output_activation(self.kernel.activation, kind, self.rank), input_shape)
-        self.n_filters = positive(n_filters, "n_filters")
-        self.window = window(filter_shape, stride, padding, "filter_shape", self.rank, dilation)
-        self.groups = positive(groups, "groups")
+        super().__init__(n_filters, filter_shape, padding, stride, input_shape, groups, dilation, **options)
         self.output_padding = each(output_padding, "output_padding", self.rank, least=0)
-        check_filters(self.n_filters, self.groups)
         if self.window.padding == "causal":
             raise ArgumentError(
                 f"{kind} cannot be causal", expected="'same', 'valid' or sizes", received=padding
@@ -55,9 +48,7 @@ class TransposedConvolution(Activated):
             )
 
     def shape_after(self, input_shape: Shape) -> Shape:
-        kind = type(self).__name__
-        channels, lengths = spatial(input_shape, kind, self.rank)
-        check_channels(channels, self.groups)
+        _, lengths = self.sample(input_shape)
         pads, more = self._margins()
         found = tuple(
             (length - 1) * stride + extent + extra - sum(cut)
@@ -67,7 +58,7 @@ class TransposedConvolution(Activated):
         )
         if min(found) < 1:
             raise ShapeError(
-                f"the padding leaves nothing of {kind}'s output",
+                f"the padding leaves nothing of {type(self).__name__}'s output",
                 expected="sizes of at least 1",
                 received=found,
                 hint="pad less, or use padding='same'",
@@ -86,21 +77,12 @@ class TransposedConvolution(Activated):
         return cut, tuple(max(-n, 0) for n in spare)
 
     def weights(self) -> tuple[WeightSpec, ...]:
-        channels, _ = spatial(self.input_shape, type(self).__name__, self.rank)
+        channels, _ = self.sample(self.input_shape)
         kernel = self.kernel.kernel((channels, self.n_filters // self.groups, *self.window.size))
         return (kernel, *self.kernel.bias((self.n_filters,)))
 
     def parameters(self) -> dict[str, Any]:
-        return {
-            "n_filters": self.n_filters,
-            "filter_shape": self.window.size,
-            "padding": self.window.padding,
-            "stride": self.window.stride,
-            "groups": self.groups,
-            "dilation": self.window.dilation,
-            "output_padding": self.output_padding,
-            **self.kernel.parameters(),
-        }
+        return {**super().parameters(), "output_padding": self.output_padding}
 
     def call_raw(self, x: Op, weights: Mapping[str, Op]) -> Op:
         pads, more = self._margins()
@@ -112,8 +94,7 @@ class TransposedConvolution(Activated):
             "output_padding": list(more),
             "group": self.groups,
         }
-        inputs = [x, weights["W"], *([weights["w0"]] if self.kernel.use_bias else [])]
-        return apply("ConvTranspose", inputs, attributes)
+        return apply("ConvTranspose", self.operands(x, weights), attributes)
 
 
 class Conv1DTranspose(TransposedConvolution):
