@@ -15,6 +15,7 @@ SUITES = {
     "graphs": "Graphs",
     "training": "Training steps in the engine, against PyTorch eager",
     "networks": "A gradient step of networks that PyTorch exported, against PyTorch eager",
+    "precision": "Steps in narrow floats, against float32",
     "overhead": "The same training through a coordinator and a provider",
     "tasks": "Trivial durable tasks, beside Dask distributed and Ray",
     "parallel": "One training on two providers, against one and against PyTorch DDP",
