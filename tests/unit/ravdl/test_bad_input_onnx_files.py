@@ -122,3 +122,29 @@ def test_nan_in_weights_is_data(tmp_path: Path) -> None:
     weights[0, 0], weights[1, 1] = np.nan, np.inf
     (tmp_path / "m.onnx").write_bytes(model(numpy_helper.from_array(weights, "w")).SerializeToString())
     np.testing.assert_array_equal(load(tmp_path / "m.onnx").get_weights()[0], weights)
+
+
+BOMBS = {
+    "a pad": "p = Constant <value_ints = [1099511627700, 0]> ()  v = Constant <value_floats = [1.0, 2.0]> ()  a = Pad (v, p)"
+    "  s = Constant <value_ints = [0]> ()  e = Constant <value_ints = [1]> ()  b = Slice (a, s, e)  y = Mul (x, b)",
+    "weights": "p = Constant <value_ints = [6, 1099511627700]> ()  w = ConstantOfShape (p)"
+    "  s = Constant <value_ints = [0]> ()  e = Constant <value_ints = [3]> ()  a = Constant <value_ints = [1]> ()"
+    "  m = MatMul (x, w)  y = Slice (m, s, e, a)",
+}
+
+
+@pytest.mark.parametrize("case", BOMBS)
+def test_what_would_fill_the_memory_is_not_computed(case: str, tmp_path: Path) -> None:
+    text = f'<ir_version: 8, opset_import: ["" : 17]> m (float[N, 6] x) => (float[] y) {{ {BOMBS[case]} }}'
+    path = tmp_path / "bomb.onnx"
+    path.write_bytes(onnx.parser.parse_model(text).SerializeToString())
+    assert load(path).network.output_shapes == ((6 if case == "a pad" else 3,),)
+
+
+def test_negative_sizes_are_refused(tmp_path: Path) -> None:
+    made = model(INSIDE)
+    made.graph.initializer[0].dims[:] = [-6, -3]
+    path = tmp_path / "malformed.onnx"
+    path.write_bytes(made.SerializeToString())
+    with pytest.raises(InvalidModelError):
+        load(path)
