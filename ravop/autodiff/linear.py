@@ -88,7 +88,7 @@ def einsum(n: NodeView, g: Op) -> Grads:
     sizes: dict[str, int] = {}
     for i, term in enumerate(terms):
         for letter, dim in zip(term, n.input(i).static_shape, strict=True):
-            sizes[letter] = max(sizes.get(letter, 1), dim)
+            sizes[letter] = dim if dim != 1 else sizes.get(letter, 1)
     return [_einsum_back(n, g, terms, out, i, sizes) if n.wanted(i) else None for i in range(len(terms))]
 
 

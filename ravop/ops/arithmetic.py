@@ -18,15 +18,21 @@ __all__ = [
 ]  # fmt: skip
 
 
+_OF_BOOLEANS = {"Add": "Or", "Mul": "And"}
+"""NumPy's sums and products of booleans."""
+
+
 def _calculating(op_type: str, a: Operand, b: Operand) -> Op:
-    """A binary operator; two booleans are calculated with as int64."""
+    """A binary operator; two booleans stay booleans where `_OF_BOOLEANS` knows how, and are calculated with as int8 otherwise."""
     x, y = common(a, b)
+    if x.dtype == BOOL and op_type in _OF_BOOLEANS:
+        return node(_OF_BOOLEANS[op_type], [x, y])
     return node(op_type, [numbers(x), numbers(y)])
 
 
 @operator
 def add(a: Operand, b: Operand) -> Op:
-    """a + b.
+    """a + b; of two booleans, whether one is true.
 
     Example:
         >>> R.add([1, 2, 3], 0.5)
@@ -51,7 +57,7 @@ subtract = also("subtract", sub)
 
 @operator
 def mul(a: Operand, b: Operand) -> Op:
-    """a · b, element by element.
+    """a · b, element by element; of two booleans, whether both are true.
 
     Example:
         >>> R.mul([1, 2, 3], [[2], [3]])
@@ -217,7 +223,8 @@ def abs(x: Operand) -> Op:
         >>> R.abs([-1.5, 2])
         [1.5, 2.0]
     """
-    return node("Abs", [numbers(x)])
+    op = as_op(x)
+    return op if op.dtype == BOOL else node("Abs", [op])
 
 
 absolute = also("absolute", abs)

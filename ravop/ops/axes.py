@@ -74,7 +74,8 @@ def rollaxis(x: Operand, axis: int, start: int = 0) -> Op:
         [[1], [2], [3]]
     """
     op = as_op(x)
-    origin, place = axis_of(op, axis), axis_of(op, start, op.ndim + 1)
+    count = whole(start, "start")
+    origin, place = axis_of(op, axis), axis_of(op, count + op.ndim if count < 0 else count, op.ndim + 1)
     return moveaxis(op, origin, place - (origin < place))
 
 
@@ -97,40 +98,51 @@ def broadcast_arrays(*tensors: Operand) -> tuple[Op, ...]:
     return tuple(broadcast_to(op, shape) for op in ops)
 
 
+def at_least(op: Op, ndim: int) -> Op:
+    """`op` with at least so many axes, up to three, where NumPy puts the new ones."""
+    if not op.ndim and ndim:
+        op = expand_dims(op, 0)
+    if op.ndim == 1 and ndim > 1:
+        op = expand_dims(op, 0)
+    return expand_dims(op, 2) if op.ndim == 2 and ndim > 2 else op
+
+
+def _all_at_least(tensors: tuple[Operand, ...], ndim: int) -> Op | tuple[Op, ...]:
+    made = tuple(at_least(as_op(tensor), ndim) for tensor in tensors)
+    return made[0] if len(made) == 1 else made
+
+
 @operator
-def atleast_1d(x: Operand) -> Op:
-    """x, a vector of one element where it is a scalar.
+def atleast_1d(*tensors: Operand) -> Op | tuple[Op, ...]:
+    """x, a vector of one element where it is a scalar; a tuple for several.
 
     Example:
         >>> R.atleast_1d(1)
         [1]
     """
-    op = as_op(x)
-    return op if op.ndim else expand_dims(op, 0)
+    return _all_at_least(tensors, 1)
 
 
 @operator
-def atleast_2d(x: Operand) -> Op:
-    """x, a matrix of one row where it is a vector or scalar.
+def atleast_2d(*tensors: Operand) -> Op | tuple[Op, ...]:
+    """x, a matrix of one row where it is a vector or scalar; a tuple for several.
 
     Example:
         >>> R.atleast_2d([1, 2])
         [[1, 2]]
     """
-    op = atleast_1d(x)
-    return op if op.ndim > 1 else expand_dims(op, 0)
+    return _all_at_least(tensors, 2)
 
 
 @operator
-def atleast_3d(x: Operand) -> Op:
-    """x with at least three axes; a matrix gets a last one, a vector one on either side.
+def atleast_3d(*tensors: Operand) -> Op | tuple[Op, ...]:
+    """x with at least three axes; a matrix gets a last one, a vector one on either side; a tuple for several.
 
     Example:
         >>> R.atleast_3d([1, 2])
         [[[1], [2]]]
     """
-    op = as_op(x)
-    return op if op.ndim > 2 else expand_dims(atleast_2d(op), 2)
+    return _all_at_least(tensors, 3)
 
 
 @operator
@@ -208,12 +220,12 @@ def roll(x: Operand, shift: int | Sequence[int], axis: Axes = None) -> Op:
         return reshape(_rolled(flatten(op), sum(wholes(shift, "shift")), 0), op.static_shape)
     axes = [axis_of(op, a) for a in wholes(axis, "axis")]
     shifts = wholes(shift, "shift")
-    if len(shifts) not in (1, len(axes)):
+    if len(shifts) != len(axes) and 1 not in (len(shifts), len(axes)):
         raise ArgumentError(
             "a shift for each axis is needed", expected=f"1 or {len(axes)} shifts", received=list(shifts)
         )
-    for a, by in zip(axes, shifts * len(axes) if len(shifts) == 1 else shifts, strict=True):
-        op = _rolled(op, by, a)
+    for a, by in np.broadcast(axes, shifts):
+        op = _rolled(op, int(by), int(a))
     return op
 
 

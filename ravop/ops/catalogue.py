@@ -230,15 +230,27 @@ def floats(value: Operand) -> Op:
 
 
 def numbers(value: Operand) -> Op:
-    """`value` as an op to calculate with: booleans become int64."""
+    """`value` as an op to calculate with: booleans become int8, as in NumPy."""
     op = as_op(value)
-    return op if op.dtype != BOOL else cast(op, INT)
+    return op if op.dtype != BOOL else cast(op, _INT8)
+
+
+_INT8 = np.dtype(np.int8)
+_UINT64 = np.dtype(np.uint64)
 
 
 def summands(value: Operand) -> Op:
-    """`value` as an op to add many elements of: integers and booleans become int64, as in NumPy."""
+    """`value` as an op to add many elements of: integers and booleans become int64."""
     op = as_op(value)
     return op if is_float(op.dtype) else cast(op, INT)
+
+
+def total(made: Op, of: Op) -> Op:
+    """A sum or product of the `summands` of `of`, which for unsigned integers is uint64, as in NumPy.
+
+    Engines have no kernels for those, and int64 holds the same bits.
+    """
+    return cast(made, _UINT64) if of.dtype.kind == "u" else made
 
 
 def booleans(value: Operand) -> Op:

@@ -11,7 +11,19 @@ from ravop.errors import ArgumentError, DTypeError, ShapeError
 from ravop.graph.dtypes import FLOAT, INT, as_dtype, is_integer
 from ravop.graph.op import Op, Operand
 from ravop.ops.arguments import Axes, length_of, whole
-from ravop.ops.catalogue import also, as_op, booleans, cast, floats, integers, node, numbers, operator, scalar
+from ravop.ops.catalogue import (
+    also,
+    as_op,
+    booleans,
+    cast,
+    floats,
+    integers,
+    node,
+    numbers,
+    operator,
+    scalar,
+    summands,
+)
 from ravop.ops.reduction import max, min, sum
 from ravop.ops.shaping import expand_dims, expand_like, flatten
 from ravop.ops.sorting import searchsorted
@@ -40,7 +52,7 @@ def bincount(x: Operand, weights: Operand | None = None, minlength: int = 0, len
         >>> R.bincount([1, 3, 1])
         [0, 2, 0, 1]
     """
-    op = as_op(x)
+    op = numbers(x)
     if op.ndim != 1 or not is_integer(op.dtype):
         raise ShapeError(
             "bincount counts a vector of integers",
@@ -48,7 +60,7 @@ def bincount(x: Operand, weights: Operand | None = None, minlength: int = 0, len
             received=f"{op.dtype}{list(op.shape)}",
         )
     values = cast(op, INT)
-    added = expand_like(op.graph.tensor(1) if weights is None else numbers(weights), op)
+    added = expand_like(op.graph.tensor(1) if weights is None else summands(weights), op)
     if length is not None:
         bins = integers(op, [whole(length, "length")])
     else:
@@ -130,6 +142,8 @@ def histogram_bin_edges(
         if low == high:
             low, high = low - 0.5, high + 0.5
         return op.graph.tensor(np.linspace(low, high, count + 1), op.dtype)
+    if 0 in op.shape:
+        return op.graph.tensor(np.linspace(0, 1, count + 1), op.dtype)
     lower, upper = min(op), max(op)
     flat = node("Equal", [lower, upper])
     half = node("Where", [flat, scalar(op, 0.5), scalar(op, 0)])

@@ -17,7 +17,7 @@ from ravop.graph.op import STOP_GRADIENT, Op, Operand
 from ravop.ops.arguments import make_dtype, whole, wholes
 from ravop.ops.catalogue import also, as_op, creator, node, operator
 from ravop.ops.catalogue import cast as to_dtype
-from ravop.ops.shaping import expand_like, is_static
+from ravop.ops.shaping import broadcast_to, expand_like, is_static
 
 __all__ = [
     "Scalar", "Tensor", "astype", "cast", "constant", "copy", "empty", "empty_like", "epsilon", "eye", "full", "full_like",
@@ -99,14 +99,17 @@ def stop_gradient(x: Operand) -> Op:
 
 
 @creator
-def full(shape: int | Sequence[int], value: float | bool, dtype: DTypeLike | None = None) -> Op:
-    """A tensor of this shape, all elements `value`; float32 for a float, int64 for an int, bool for a bool.
+def full(shape: int | Sequence[int], value: Operand, dtype: DTypeLike | None = None) -> Op:
+    """A tensor of this shape, all elements `value`; float32 for a float, int64 for an int, bool for a bool. A tensor as value
+    is broadcast to the shape.
 
     Example:
         >>> R.full((2, 2), 7)
         [[7, 7], [7, 7]]
     """
-    return filled(current_graph(), shape, value, dtype)
+    if isinstance(value, int | float):
+        return filled(current_graph(), shape, value, dtype)
+    return broadcast_to(t(value, dtype), sizes_of(shape))
 
 
 def filled(

@@ -9,7 +9,7 @@ import math
 
 from ravop.graph.dtypes import FLOAT, is_float
 from ravop.graph.op import Op, Operand
-from ravop.ops.catalogue import also, as_op, cast, common, floats, node, numbers, operator, scalar, unary
+from ravop.ops.catalogue import also, as_op, cast, common, floats, node, operator, scalar, unary
 
 __all__ = [
     "around", "cbrt", "ceil", "cube_root", "erf", "erfc", "exp", "exp2", "expm1", "fix", "floor", "log", "log1p", "log2",
@@ -232,7 +232,7 @@ def trunc(x: Operand) -> Op:
     """
     op = as_op(x)
     if not is_float(op.dtype):
-        return numbers(op)
+        return op
     below = node("Less", [op, scalar(op, 0)])
     return node("Where", [below, node("Ceil", [op]), node("Floor", [op])])
 
@@ -248,7 +248,7 @@ def round(x: Operand, decimals: int = 0) -> Op:
         >>> R.round([0.5, 1.5, -2.675])
         [0.0, 2.0, -3.0]
     """
-    op = numbers(as_op(x))
+    op = as_op(x)
     if not decimals or (decimals > 0 and not is_float(op.dtype)):
         return _rounded("Round", op)
     scale = scalar(floats(op), 10.0 ** (decimals if decimals > 0 else -decimals))
@@ -273,4 +273,4 @@ def rint(x: Operand) -> Op:
 
 def _rounded(op_type: str, x: Operand) -> Op:
     op = as_op(x)
-    return node(op_type, [op]) if is_float(op.dtype) else numbers(op)
+    return node(op_type, [op]) if is_float(op.dtype) else op

@@ -50,7 +50,7 @@ def index(x: Operand, key: Any) -> Op:
     parts = _parts(op, key if isinstance(key, tuple) else (key,))
     if any(isinstance(part.item, np.ndarray | Op) for part in parts):
         return _advanced(op, parts)
-    return _basic(op, parts)
+    return _basic(op, [part for part in parts if part.item is not Ellipsis])
 
 
 def _parts(op: Op, key: tuple[Any, ...]) -> list[_Part]:
@@ -63,14 +63,16 @@ def _parts(op: Op, key: tuple[Any, ...]) -> list[_Part]:
     dots = [position for position, item in enumerate(items) if item is Ellipsis]
     if len(dots) > 1:
         raise ArgumentError("only one ... can be in an index", received=f"{len(dots)}")
-    rest = [builtin_slice(None)] * (op.ndim - used)
+    rest: list[Any] = [builtin_slice(None)] * (op.ndim - used)
+    if dots and not rest:
+        rest = [Ellipsis]  # it stands for no axis, and still parts the arrays before it from those behind it
     place = dots[0] if dots else len(items)
     items = items[:place] + rest + items[place + 1 :]
     parts: list[_Part] = []
     axis = 0
     for item in items:
         parts.append(_Part(axis, item))
-        axis += item is not None
+        axis += item is not None and item is not Ellipsis
     _check_masks(op, key, parts)
     return [_Part(part.axis, _checked(op, part)) for part in parts]
 
@@ -201,6 +203,7 @@ def _advanced(op: Op, parts: list[_Part]) -> Op:
     arrays = [part for part in parts if isinstance(part.item, int | np.ndarray | Op)]
     places = [position for position, part in enumerate(parts) if part in arrays]
     together = places == list(range(places[0], places[-1] + 1))
+    parts = [part for part in parts if part.item is not Ellipsis]
     op = _basic(op, [part for part in parts if not isinstance(part.item, int | np.ndarray | Op | None)])
     if len(arrays) == 1:
         op = node("Gather", [op, op.graph.tensor(arrays[0].item)], axis=arrays[0].axis)
@@ -209,7 +212,7 @@ def _advanced(op: Op, parts: list[_Part]) -> Op:
     else:
         op, width = _gather_nd(op, [part.axis for part in arrays], [part.item for part in arrays])
         first = 0
-    return _arrange(op, parts, arrays, first, width, places[0] if together else 0)
+    return _arrange(op, parts, arrays, first, width, parts.index(arrays[0]) if together else 0)
 
 
 def _ndim(item: Any) -> int:
@@ -237,7 +240,10 @@ def _gather_nd(op: Op, axes: list[int], items: list[Any]) -> tuple[Op, int]:
         ]  # adding them broadcasts axes of unknown length, too
         together = functools.reduce(lambda a, b: node("Add", [a, b]), zeros)
         ops = [node("Add", [item, together]) for item in ops]
-    return node("GatherND", [op, concat([expand_dims(item, -1) for item in ops], axis=-1)]), width
+    rows = concat([expand_dims(item, -1) for item in ops], axis=-1)
+    if len(items) == op.ndim and not width:  # a scalar, whose shape ONNX does not infer
+        return op.graph.apply("GatherND", [op, rows], outputs=[(op.dtype, ())])[0], 0
+    return node("GatherND", [op, rows]), width
 
 
 def _arrange(op: Op, parts: list[_Part], arrays: list[_Part], first: int, width: int, place: int) -> Op:

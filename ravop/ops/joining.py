@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 
 from ravop.errors import ArgumentError, ShapeError
+from ravop.graph.dtypes import BOOL
 from ravop.graph.op import Op, Operand
 from ravop.ops.arguments import axis_of, length_of, whole, wholes
-from ravop.ops.axes import atleast_1d, atleast_2d, atleast_3d
+from ravop.ops.axes import at_least, moveaxis
 from ravop.ops.catalogue import as_op, cast, integers, node, operator
+from ravop.ops.indexing import index
 from ravop.ops.shaping import axis_or_flat, broadcast_to, concat, expand_dims, reshape, several
 
 __all__ = [
@@ -44,12 +46,10 @@ def split(x: Operand, sections: Sizes, axis: int = 0) -> tuple[Op, ...]:
                 "the axis cannot be cut into equal parts", expected=f"a divisor of {length}", received=count
             )
         sizes = [length // count] * count
-    if sum(sizes) != length:
-        raise ArgumentError(
-            "positions must grow", expected="positions in rising order", received=list(cuts[1:-1])
-        )
     if len(sizes) == 1:
         return (op,)
+    if sum(sizes) != length:  # falling positions: as NumPy, each part from one to the next, if any
+        return tuple(index(op, (np.s_[:],) * a + (np.s_[i:j],)) for i, j in itertools.pairwise(cuts))
     return op.graph.apply("Split", [op, integers(op, sizes)], {"axis": a})
 
 
@@ -57,9 +57,13 @@ def _within(position: int, length: int) -> int:
     return min(max(position + length if position < 0 else position, 0), length)
 
 
+_PARTS = 1024
+"""What an axis may be cut into when it has not so many elements."""
+
+
 @operator
 def array_split(x: Operand, sections: Sizes, axis: int = 0) -> tuple[Op, ...]:
-    """As `split`; where equal parts are not possible, the first ones are longer by one.
+    """As `split`; where equal parts are not possible, the first ones are longer by one. Parts may be empty.
 
     Example:
         >>> R.array_split([1, 2, 3, 4, 5], 2)
@@ -69,9 +73,11 @@ def array_split(x: Operand, sections: Sizes, axis: int = 0) -> tuple[Op, ...]:
     if isinstance(sections, Sequence | np.ndarray):
         return split(op, sections, axis)
     count, length = whole(sections, "sections"), length_of(op, axis_of(op, axis))
-    if not 1 <= count <= max(length, 1):
+    if not 1 <= count <= max(length, _PARTS):
         raise ArgumentError(
-            "the axis cannot be cut into so many", expected=f"1 to {length} parts", received=count
+            "the axis cannot be cut into so many",
+            expected=f"1 to {max(length, _PARTS)} parts",
+            received=count,
         )
     short, more = divmod(length, count)
     return split(op, [short * n + min(n, more) for n in range(1, count)], axis)
@@ -119,7 +125,7 @@ def vstack(*tensors: Any) -> Op:
         >>> R.vstack([1, 2], [3, 4])
         [[1, 2], [3, 4]]
     """
-    return concat([atleast_2d(tensor) for tensor in several(tensors)], axis=0)
+    return concat([at_least(as_op(tensor), 2) for tensor in several(tensors)], axis=0)
 
 
 @operator
@@ -130,7 +136,7 @@ def hstack(*tensors: Any) -> Op:
         >>> R.hstack([[1], [2]], [[3], [4]])
         [[1, 3], [2, 4]]
     """
-    ops = [atleast_1d(tensor) for tensor in several(tensors)]
+    ops = [at_least(as_op(tensor), 1) for tensor in several(tensors)]
     return concat(ops, axis=0 if ops[0].ndim == 1 else 1)
 
 
@@ -142,7 +148,7 @@ def dstack(*tensors: Any) -> Op:
         >>> R.dstack([1, 2], [3, 4])
         [[[1, 3], [2, 4]]]
     """
-    return concat([atleast_3d(tensor) for tensor in several(tensors)], axis=2)
+    return concat([at_least(as_op(tensor), 3) for tensor in several(tensors)], axis=2)
 
 
 @operator
@@ -169,7 +175,7 @@ def append(x: Operand, values: Operand, axis: int | None = None) -> Op:
 
 
 @operator
-def insert(x: Operand, positions: Sizes, values: Operand, axis: int | None = None) -> Op:
+def insert(x: Operand, positions: Sizes | slice, values: Operand, axis: int | None = None) -> Op:
     """x with `values` before the elements at `positions` along `axis`, as `numpy.insert`; of the flattened x for None.
 
     Example:
@@ -182,8 +188,9 @@ def insert(x: Operand, positions: Sizes, values: Operand, axis: int | None = Non
     new = as_op(values)
     if new.ndim < op.ndim:
         new = expand_dims(new, list(range(op.ndim - new.ndim)))
-    several_values = isinstance(positions, int)
-    count = length_of(new, a) if several_values and as_op(values).ndim == op.ndim else len(places)
+    if isinstance(positions, int | np.integer):
+        new = moveaxis(new, 0, a)  # as NumPy: values for one position have its axis in front
+    count = length_of(new, a) if len(places) == 1 else len(places)
     places = np.repeat(places, count) if len(places) == 1 else places
     new = broadcast_to(new, [count if axis_ == a else size for axis_, size in enumerate(op.static_shape)])
     order = np.argsort(np.concatenate([np.arange(length) + 0.5, places]), kind="stable")
@@ -191,8 +198,8 @@ def insert(x: Operand, positions: Sizes, values: Operand, axis: int | None = Non
 
 
 @operator
-def delete(x: Operand, positions: Sizes, axis: int | None = None) -> Op:
-    """x without the elements at `positions` along `axis`; of the flattened x for None.
+def delete(x: Operand, positions: Sizes | slice, axis: int | None = None) -> Op:
+    """x without the elements at `positions` (whole numbers, a slice, or a mask) along `axis`; of the flattened x for None.
 
     Example:
         >>> R.delete([1, 2, 3], 1)
@@ -200,13 +207,18 @@ def delete(x: Operand, positions: Sizes, axis: int | None = None) -> Op:
     """
     op, a = axis_or_flat(x, axis)
     length = length_of(op, a)
+    mask = np.asarray(positions) if isinstance(positions, list | np.ndarray) else None
+    if mask is not None and mask.dtype == BOOL and mask.shape == (length,):
+        positions = np.flatnonzero(mask).tolist()
     kept = np.delete(np.arange(length), _positions(op, positions, a, length))
     return node("Gather", [op, op.graph.tensor(kept)], axis=a)
 
 
-def _positions(op: Op, positions: Sizes, axis: int, end: int) -> list[int]:
+def _positions(op: Op, positions: Sizes | slice, axis: int, end: int) -> list[int]:
     """The positions counted from the front. Raises `ArgumentError` for one that is not below `end`."""
     length = length_of(op, axis)
+    if isinstance(positions, slice):
+        return list(range(*positions.indices(length)))
     given = wholes(positions, "a position")
     if any(not -length <= place < end for place in given):
         raise ArgumentError(

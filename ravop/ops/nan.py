@@ -103,7 +103,7 @@ def nanvar(x: Operand, axis: Axes = None, keepdims: bool = False, ddof: int = 0)
     """
     op = floats(x)
     away = node("Sub", [op, nanmean(op, axis, keepdims=True)])
-    squares = _filled(node("Mul", [away, away]), 0)
+    squares = where(isnan(op), scalar(op, 0), node("Mul", [away, away]))
     count = node("Sub", [_count(op, axis, keepdims), scalar(op, ddof)])
     spread = node("Div", [reduction.sum(squares, axis, keepdims), count])
     return where(node("Greater", [count, scalar(op, 0)]), spread, scalar(op, np.nan))

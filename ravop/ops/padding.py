@@ -35,6 +35,8 @@ def pad(
     op = as_op(x)
     if mode not in get_args(Mode):
         raise ArgumentError("unknown padding mode", expected=", ".join(get_args(Mode)), received=repr(mode))
+    if not op.ndim:
+        return op
     try:
         widths = np.broadcast_to(np.array(pad_width), (op.ndim, 2))
     except ValueError:

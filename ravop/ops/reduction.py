@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from ravop.errors import ArgumentError, ShapeError
+from ravop.graph.dtypes import is_float
 from ravop.graph.op import Op, Operand
 from ravop.ops.arguments import Axes, axes_of, axis_of, lengths_of
 from ravop.ops.catalogue import (
@@ -20,7 +23,9 @@ from ravop.ops.catalogue import (
     operator,
     scalar,
     summands,
+    total,
 )
+from ravop.ops.create import filled
 from ravop.ops.shaping import expand_like
 
 __all__ = [
@@ -38,40 +43,45 @@ def _reduce(op_type: str, op: Op, axis: Axes, keepdims: bool) -> Op:
 
 @operator
 def sum(x: Operand, axis: Axes = None, keepdims: bool = False) -> Op:
-    """The sum over `axis`.
+    """The sum over `axis`; of booleans and integers int64, of unsigned ones uint64.
 
     Example:
         >>> R.sum([[1, 2], [3, 4]], axis=0)
         [4, 6]
     """
-    return _reduce("ReduceSum", summands(x), axis, keepdims)
+    op = as_op(x)
+    return total(_reduce("ReduceSum", summands(op), axis, keepdims), op)
 
 
 @operator
 def prod(x: Operand, axis: Axes = None, keepdims: bool = False) -> Op:
-    """The product over `axis`.
+    """The product over `axis`, of the dtype that `sum` gives.
 
     Example:
         >>> R.prod([1, 2, 3])
         6
     """
-    return _reduce("ReduceProd", summands(x), axis, keepdims)
+    op = as_op(x)
+    return total(_reduce("ReduceProd", summands(op), axis, keepdims), op)
 
 
 @operator
 def mean(x: Operand, axis: Axes = None, keepdims: bool = False) -> Op:
-    """The arithmetic mean over `axis`, a float.
+    """The arithmetic mean over `axis`, a float; NaN of nothing.
 
     Example:
         >>> R.mean([[1, 2], [3, 4]], axis=1)
         [1.5, 3.5]
     """
-    return _reduce("ReduceMean", floats(x), axis, keepdims)
+    op = floats(x)
+    if any_empty(op, axis):
+        return _of_nothing(op, axis, keepdims, math.nan)
+    return _reduce("ReduceMean", op, axis, keepdims)
 
 
 @operator
 def max(x: Operand, axis: Axes = None, keepdims: bool = False) -> Op:
-    """The largest element along `axis`.
+    """The largest element along `axis`; NaN where one is NaN.
 
     Example:
         >>> R.max([[1, 2], [3, 4]], axis=0)
@@ -82,7 +92,7 @@ def max(x: Operand, axis: Axes = None, keepdims: bool = False) -> Op:
 
 @operator
 def min(x: Operand, axis: Axes = None, keepdims: bool = False) -> Op:
-    """The smallest element along `axis`.
+    """The smallest element along `axis`; NaN where one is NaN.
 
     Example:
         >>> R.min([[1, 2], [3, 4]], axis=0)
@@ -95,7 +105,14 @@ def _extreme(op_type: str, op: Op, axis: Axes, keepdims: bool) -> Op:
     if any_empty(op, axis):
         raise ShapeError("nothing has no largest or smallest element", received=list(op.shape))
     axes = axes_of(op, axis)
-    return exact(op_type, [op], after=[integers(op, axes)], keepdims=int(keepdims)) if axes else op
+    if not axes:
+        return op
+    found = exact(op_type, [op], after=[integers(op, axes)], keepdims=int(keepdims))
+    if not is_float(op.dtype):
+        return found
+    # Engines differ in whether they see NaNs.
+    lost = node("ReduceMax", [node("IsNaN", [op]), integers(op, axes)], keepdims=int(keepdims))
+    return node("Where", [lost, scalar(op, math.nan), found])
 
 
 def any_empty(op: Op, axis: Axes) -> bool:
@@ -111,7 +128,7 @@ def all(x: Operand, axis: Axes = None, keepdims: bool = False) -> Op:
         >>> R.all([True, False])
         False
     """
-    return _reduce("ReduceMin", booleans(x), axis, keepdims)
+    return _asked("ReduceMin", booleans(x), axis, keepdims)
 
 
 @operator
@@ -122,7 +139,20 @@ def any(x: Operand, axis: Axes = None, keepdims: bool = False) -> Op:
         >>> R.any([True, False])
         True
     """
-    return _reduce("ReduceMax", booleans(x), axis, keepdims)
+    return _asked("ReduceMax", booleans(x), axis, keepdims)
+
+
+def _asked(op_type: str, op: Op, axis: Axes, keepdims: bool) -> Op:
+    if any_empty(op, axis):
+        return _of_nothing(op, axis, keepdims, op_type == "ReduceMin")
+    return _reduce(op_type, op, axis, keepdims)
+
+
+def _of_nothing(op: Op, axis: Axes, keepdims: bool, value: float | bool) -> Op:
+    """What a reduction over no elements gives, in its shape: engines give nothing, or something else."""
+    axes = axes_of(op, axis)
+    sizes = [1 if a in axes else size for a, size in enumerate(op.static_shape) if keepdims or a not in axes]
+    return filled(op.graph, sizes, value, op.dtype)
 
 
 @operator
@@ -157,7 +187,7 @@ def std(x: Operand, axis: Axes = None, keepdims: bool = False, ddof: int = 0) ->
 
 @operator
 def average(x: Operand, axis: Axes = None, weights: Operand | None = None, keepdims: bool = False) -> Op:
-    """The mean weighted by `weights`: of the shape of x, or one for each element along a single axis.
+    """The mean weighted by `weights`: of the shape of x, or of the shape that x has along `axis`.
 
     Example:
         >>> R.average([1, 2, 3], weights=[3, 1, 0])
@@ -168,11 +198,12 @@ def average(x: Operand, axis: Axes = None, weights: Operand | None = None, keepd
     op, weight = common(floats(x), weights)
     if weight.shape != op.shape:
         axes = axes_of(op, axis)
-        if axis is None or len(axes) != 1 or weight.shape != (op.shape[axes[0]],):
+        if axis is None or weight.shape != tuple(op.shape[a] for a in axes):
             raise ShapeError("these weights do not fit",
-                expected=f"{list(op.shape)}, or one weight for each element along one axis",
+                expected=f"{list(op.shape)}, or its lengths along the axes given",
                              received=list(weight.shape))  # fmt: skip
-        others = [a for a in range(op.ndim) if a != axes[0]]
+        weight = node("Transpose", [weight], perm=np.argsort(axes).tolist()) if len(axes) > 1 else weight
+        others = [a for a in range(op.ndim) if a not in axes]
         weight = node("Unsqueeze", [weight, integers(op, others)]) if others else weight
         weight = expand_like(weight, op)
     return node("Div", [sum(node("Mul", [op, weight]), axis, keepdims), sum(weight, axis, keepdims)])

@@ -43,7 +43,11 @@ def argwhere(x: Operand) -> Op:
         >>> R.argwhere([[3, 0], [0, 4]])
         [[0, 0], [1, 1]]
     """
-    return transpose(node("NonZero", [booleans(x)]))
+    test = booleans(x)
+    if not test.ndim:  # no axis, so rows of no index
+        rows = node("NonZero", [reshape(test, (1,))])
+        return transpose(node("Slice", [rows, *(integers(rows, [n]) for n in (0, 0, 0))]))
+    return transpose(node("NonZero", [test]))
 
 
 @operator
@@ -115,6 +119,7 @@ def _along(x: Operand, indices: Operand, axis: int | None) -> tuple[Op, Op, int]
 @operator
 def compress(condition: Operand, x: Operand, axis: int | None = None) -> Op:
     """The elements of x along `axis` where the vector `condition` holds; of the flattened x for None. As many as there are.
+    Elements behind the end of a shorter condition are left out.
 
     Example:
         >>> R.compress([True, False, True], [1, 2, 3])
@@ -125,6 +130,9 @@ def compress(condition: Operand, x: Operand, axis: int | None = None) -> Op:
         raise ShapeError(
             "one truth value for each element is needed", expected="1 axis", received=list(test.shape)
         )
+    length, count = op.shape[a], test.shape[0]
+    if isinstance(length, int) and isinstance(count, int) and count < length:  # the rest is left out
+        op = index(op, (np.s_[:],) * a + (np.s_[:count],))
     return index(op, (np.s_[:],) * a + (test,))
 
 
@@ -167,7 +175,7 @@ def choose(x: Operand, choices: Sequence[Operand]) -> Op:
         >>> R.choose([0, 1, 0], [[1, 2, 3], [4, 5, 6]])
         [1, 5, 3]
     """
-    return select([equal(x, number) for number in range(len(choices))], choices)
+    return select([equal(x, number) for number in range(len(choices))], choices, default=False)
 
 
 @operator

@@ -12,8 +12,8 @@ from ravop.graph.control import scan
 from ravop.graph.dtypes import BOOL, FLOAT
 from ravop.graph.op import Op, Operand
 from ravop.ops.arguments import axis_of, length_of, whole
-from ravop.ops.axes import moveaxis, reverse
-from ravop.ops.catalogue import as_op, cast, common, floats, integers, node, operator, scalar, summands
+from ravop.ops.axes import at_least, moveaxis, reverse
+from ravop.ops.catalogue import as_op, cast, common, floats, integers, node, operator, scalar, summands, total
 from ravop.ops.compare import maximum, minimum, not_equal
 from ravop.ops.create import ones_like
 from ravop.ops.shaping import axis_or_flat, flatten, reshape
@@ -26,14 +26,15 @@ Reach = Literal["full", "same", "valid"]
 
 @operator
 def cumsum(x: Operand, axis: int | None = None) -> Op:
-    """The running sum along `axis`; of the flattened x for None.
+    """The running sum along `axis`; of the flattened x for None. Its dtype is that of `sum`.
 
     Example:
         >>> R.cumsum([1, 2, 3])
         [1, 3, 6]
     """
-    op, a = axis_or_flat(summands(x), axis)
-    return node("CumSum", [op, op.graph.tensor(a)])
+    given = as_op(x)
+    op, a = axis_or_flat(summands(given), axis)
+    return total(node("CumSum", [op, op.graph.tensor(a)]), given)
 
 
 @operator
@@ -44,9 +45,10 @@ def cumprod(x: Operand, axis: int | None = None) -> Op:
         >>> R.cumprod([1, 2, 3, 4])
         [1, 2, 6, 24]
     """
-    op, a = axis_or_flat(summands(x), axis)
+    given = as_op(x)
+    op, a = axis_or_flat(summands(given), axis)
     if op.shape[a] == 0:
-        return op
+        return total(op, given)
     steps = moveaxis(op, a, 0)
     first = ones_like(steps[0])
 
@@ -54,7 +56,7 @@ def cumprod(x: Operand, axis: int | None = None) -> Op:
         product = node("Mul", [product, value])
         return product, product
 
-    return moveaxis(scan(multiply, first, steps)[1], 0, a)
+    return total(moveaxis(scan(multiply, first, steps)[1], 0, a), given)
 
 
 @operator
@@ -137,7 +139,7 @@ def correlate(x: Operand, v: Operand, mode: Reach = "valid") -> Op:
 
 def _slid(x: Operand, v: Operand, mode: str, turned: bool) -> Op:
     """By ONNX's Conv, which correlates."""
-    a, b = common(x, v)
+    a, b = (at_least(op, 1) for op in common(x, v))
     out = a.dtype
     if a.ndim != 1 or b.ndim != 1 or 0 in (*a.shape, *b.shape):
         raise ShapeError("two vectors are needed", expected="1 axis each, not empty",

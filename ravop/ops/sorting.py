@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal
+
+import numpy as np
 
 from ravop.errors import ArgumentError, ShapeError
 from ravop.graph.dtypes import FLOAT, INT, is_float
 from ravop.graph.op import Op, Operand
 from ravop.ops.arguments import axis_of, length_of, whole
-from ravop.ops.catalogue import also, as_op, cast, common, integers, node, numbers, operator
+from ravop.ops.catalogue import also, as_op, cast, common, integers, node, numbers, operator, scalar
 from ravop.ops.shaping import axis_or_flat, expand_dims, reshape
 
 __all__ = ["argsort", "digitize", "searchsorted", "sort", "top_k", "topk", "unique"]
@@ -41,7 +44,7 @@ topk = also("topk", top_k)
 
 @operator
 def sort(x: Operand, axis: int | None = -1, descending: bool = False) -> Op:
-    """The elements in rising order along `axis`; of the flattened x for None.
+    """The elements in rising order along `axis`; of the flattened x for None. NaNs come last.
 
     Example:
         >>> R.sort([3, 1, 2])
@@ -49,12 +52,27 @@ def sort(x: Operand, axis: int | None = -1, descending: bool = False) -> Op:
     """
     op, a = axis_or_flat(x, axis)
     length = length_of(op, a)
-    return top_k(op, length, a, descending)[0] if length else op
+    if not length:
+        return op
+    lost = node("IsNaN", [op]) if is_float(op.dtype) else None
+    ordered = top_k(_without_nans(op, lost, descending), length, a, descending)[0]
+    if lost is None:
+        return ordered
+    count = node("ReduceSum", [cast(lost, INT), integers(op, [a])], keepdims=1)
+    place = reshape(integers(op, range(length, 0, -1)), [length if n == a else 1 for n in range(op.ndim)])
+    return node("Where", [node("LessOrEqual", [place, count]), scalar(op, math.nan), ordered])
+
+
+def _without_nans(op: Op, lost: Op | None, descending: bool) -> Op:
+    """`op` with what comes last in place of its NaNs, which engines cannot order."""
+    if lost is None:
+        return op
+    return node("Where", [lost, scalar(op, -math.inf if descending else math.inf), op])
 
 
 @operator
 def argsort(x: Operand, axis: int | None = -1, descending: bool = False) -> Op:
-    """int64 indices that would sort x along `axis`; equal elements keep their order.
+    """int64 indices that would sort x along `axis`; equal elements keep their order, and NaNs are as infinity.
 
     Example:
         >>> R.argsort([3, 1, 2])
@@ -62,7 +80,10 @@ def argsort(x: Operand, axis: int | None = -1, descending: bool = False) -> Op:
     """
     op, a = axis_or_flat(x, axis)
     length = length_of(op, a)
-    return top_k(op, length, a, descending)[1] if length else cast(op, INT)
+    if not length:
+        return cast(op, INT)
+    lost = node("IsNaN", [op]) if is_float(op.dtype) else None
+    return top_k(_without_nans(op, lost, descending), length, a, descending)[1]
 
 
 @operator
@@ -126,16 +147,21 @@ def searchsorted(x: Operand, values: Operand, side: Literal["left", "right"] = "
     if ordered.ndim != 1:
         raise ShapeError("a sorted vector is needed", expected="1 axis", received=list(ordered.shape))
     before = node("Less" if side == "left" else "LessOrEqual", [ordered, expand_dims(wanted, -1)])
-    return node("ReduceSum", [cast(before, INT), integers(before, [-1])], keepdims=0)
+    return node("ReduceSum", [cast(before, INT), integers(before, [before.ndim - 1])], keepdims=0)
 
 
 @operator
 def digitize(x: Operand, bins: Operand, right: bool = False) -> Op:
-    """Into which of the bins between rising edges each x falls, int64: 0 is below all; edges belong to the bin above, or with
-    `right` to the one below.
+    """Into which of the bins between rising edges (or falling ones that are known) each x falls, int64: 0 is below all; edges
+    belong to the bin above, or with `right` to the one below.
 
     Example:
         >>> R.digitize([0.5, 1.5, 3], [1, 2, 3])
         [0, 1, 3]
     """
-    return searchsorted(bins, x, "left" if right else "right")
+    edges = as_op(bins)
+    known = edges.constant
+    if known is not None and known.ndim == 1 and known.size > 1 and known[0] > known[-1]:  # falling
+        place = searchsorted(np.flip(known), x, "right" if right else "left")
+        return node("Sub", [scalar(place, known.size), place])
+    return searchsorted(edges, x, "left" if right else "right")

@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Literal
+
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ravop.errors import ArgumentError, ShapeError
 from ravop.graph.control import scan
 from ravop.graph.dtypes import INT
 from ravop.graph.op import Op, Operand
 from ravop.ops.arguments import Axes, axes_of, length_of
-from ravop.ops.catalogue import as_op, floats, node, operator
+from ravop.ops.catalogue import as_op, floats, node, operator, scalar
 from ravop.ops.compare import where
-from ravop.ops.create import full_like
+from ravop.ops.create import filled, full_like
+from ravop.ops.logic import isnan
 from ravop.ops.shaping import expand_dims, flatten, folded, reshape, squeeze, transpose
 from ravop.ops.sorting import sort
+from ravop.protocol.tensors import Array
 
 __all__ = ["corrcoef", "cov", "median", "mode", "percentile", "quantile"]
 
 
+Method = Literal["linear", "lower", "higher", "nearest", "midpoint"]
+
+
 @operator
 def median(x: Operand, axis: Axes = None, keepdims: bool = False) -> Op:
-    """The middle element along `axis`, or the mean of the two in the middle; a float.
+    """The middle element along `axis`, or the mean of the two in the middle; a float, NaN where one is NaN.
 
     Example:
         >>> R.median([1, 2, 4, 9])
@@ -30,49 +39,76 @@ def median(x: Operand, axis: Axes = None, keepdims: bool = False) -> Op:
 
 
 @operator
-def percentile(x: Operand, q: float | list[float], axis: Axes = None, keepdims: bool = False) -> Op:
-    """The value below which q per cent of the elements along `axis` lie, interpolated linearly; a new
-    first axis for a list of q.
+def percentile(
+    x: Operand, q: ArrayLike, axis: Axes = None, keepdims: bool = False, method: Method = "linear"
+) -> Op:
+    """The value below which q per cent of the elements along `axis` lie; the axes of q come in front.
+
+    Where that is between two elements, `method` tells what: "linear" between them, their "midpoint", the "lower", the "higher",
+    or the "nearest" of them. NaN where one is NaN.
 
     Example:
         >>> R.percentile([1, 2, 3, 4], [25, 50])
         [1.75, 2.5]
     """
-    return quantile(x, (np.asarray(q, dtype=np.float64) / 100).tolist(), axis, keepdims)
+    return quantile(x, np.asarray(q, dtype=np.float64) / 100, axis, keepdims, method)
 
 
 @operator
-def quantile(x: Operand, q: float | list[float], axis: Axes = None, keepdims: bool = False) -> Op:
+def quantile(
+    x: Operand, q: ArrayLike, axis: Axes = None, keepdims: bool = False, method: Method = "linear"
+) -> Op:
     """As `percentile`, with q from 0 to 1.
 
     Example:
-        >>> R.quantile([1, 2, 3, 4], 0.25)
-        1.75
+        >>> R.quantile([1, 2, 3, 4], 0.25, method="lower")
+        1.0
     """
     wanted = np.asarray(q, dtype=np.float64)
-    if wanted.ndim > 1 or not wanted.size or not ((wanted >= 0) & (wanted <= 1)).all():
+    if not wanted.size or not ((wanted >= 0) & (wanted <= 1)).all():
         raise ArgumentError(
             "q is out of range", expected="a number from 0 to 100 per cent, or a list of them", received=q
         )
+    if method not in _PARTS:
+        raise ArgumentError("unknown method", expected=", ".join(_PARTS), received=repr(method))
     op = floats(x)
     axes = axes_of(op, axis)
-    ordered = sort(_last(op, axes), -1)
-    count = length_of(ordered, -1)
+    found = _quantile(_last(op, axes), wanted, method)
+    return expand_dims(found, [a + wanted.ndim for a in axes]) if keepdims and axes else found
+
+
+_PARTS: dict[str, Callable[[Array], Array]] = {
+    "linear": lambda part: part,
+    "lower": np.zeros_like,
+    "higher": np.ceil,
+    "nearest": np.round,
+    "midpoint": lambda part: np.where(part > 0, 0.5, 0.0),
+}
+"""How far to go from the element below to the one above, by how far the place is between them."""
+
+
+def _quantile(op: Op, wanted: Array, method: str) -> Op:
+    """Along the last axis; the axes of `wanted` come in front."""
+    count = length_of(op, -1)
     if not count:
-        raise ArgumentError(
-            "nothing has no quantile", expected="at least one element", received=list(op.shape)
-        )
+        return filled(op.graph, (*wanted.shape, *op.static_shape[:-1]), np.nan, op.dtype)
     place = wanted * (count - 1)
+    if method == "nearest":  # of two that are as near, the one with an even index
+        place = np.round(place)
     below = np.floor(place).astype(np.int64)
+    part = _PARTS[method](place - below)
+    ordered = sort(op, -1)
     low, high = (
         node("Gather", [ordered, op.graph.tensor(i)], axis=ordered.ndim - 1)
         for i in (below, np.minimum(below + 1, count - 1))
     )
-    part = op.graph.tensor(place - below, op.dtype)
-    found = low + (high - low) * part if (place != below).any() else low
-    if wanted.ndim:
-        found = transpose(found, [found.ndim - 1, *range(found.ndim - 1)])
-    return expand_dims(found, [a + wanted.ndim for a in axes]) if keepdims and axes else found
+    found = low + (high - low) * op.graph.tensor(part, op.dtype) if part.any() else low
+    last = node(
+        "Gather", [ordered, op.graph.tensor(np.full([1] * wanted.ndim, count - 1))], axis=ordered.ndim - 1
+    )
+    found = where(isnan(last), scalar(op, np.nan), found)  # sorting puts NaNs there
+    first = found.ndim - wanted.ndim
+    return transpose(found, [*range(first, found.ndim), *range(first)]) if wanted.ndim else found
 
 
 @operator

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import math
-import re
 import string
 from collections.abc import Sequence
 from typing import Any
 
-from ravop.errors import ArgumentError, DTypeError, ShapeError
+from ravop.errors import ArgumentError, ShapeError
 from ravop.graph.infer import Dim
 from ravop.graph.op import Op, Operand
 from ravop.ops.arguments import axis_of, length_of, lengths_of, whole, wholes
+from ravop.ops.arithmetic import mul
 from ravop.ops.catalogue import as_op, common, exact, integers, node, numbers, operator
 from ravop.ops.linalg.matrices import formed
 
 __all__ = [
-    "cross", "dot", "einsum", "inner", "kron", "matmul", "multi_dot", "outer", "tensordot", "vdot",
+    "cross", "dot", "inner", "kron", "matmul", "multi_dot", "outer", "tensordot", "vdot",
 ]  # fmt: skip
 
 
@@ -28,7 +28,7 @@ def matmul(a: Operand, b: Operand) -> Op:
         >>> R.matmul([[1, 2], [3, 4]], [[0, 1], [1, 0]])
         [[2, 1], [4, 3]]
     """
-    x, y = (numbers(op) for op in common(a, b))
+    x, y = common(a, b)
     if not x.ndim or not y.ndim:
         raise ShapeError("matmul needs matrices or vectors", expected="at least 1 axis",
             received=f"{list(x.shape)} and {list(y.shape)}",
@@ -55,9 +55,9 @@ def dot(a: Operand, b: Operand) -> Op:
         >>> R.dot([1, 2, 3], [4, 5, 6])
         32
     """
-    x, y = (numbers(op) for op in common(a, b))
+    x, y = common(a, b)
     if not x.ndim or not y.ndim:
-        return node("Mul", [x, y])
+        return mul(x, y)
     if (x.ndim <= 2 and y.ndim <= 2) or y.ndim == 1:
         return _product(x, y)
     if x.shape[-1] != y.shape[-2]:
@@ -77,7 +77,7 @@ def vdot(a: Operand, b: Operand) -> Op:
         >>> R.vdot([[1, 2], [3, 4]], [[1, 0], [0, 1]])
         5
     """
-    x, y = (_row(numbers(op)) for op in common(a, b))
+    x, y = (_row(op) for op in common(a, b))
     return exact("MatMul", [x, y])
 
 
@@ -89,8 +89,8 @@ def inner(a: Operand, b: Operand) -> Op:
         >>> R.inner([[1, 2], [3, 4]], [1, 1])
         [3, 7]
     """
-    x, y = (numbers(op) for op in common(a, b))
-    return tensordot(x, y, ((-1,), (-1,))) if x.ndim and y.ndim else node("Mul", [x, y])
+    x, y = common(a, b)
+    return tensordot(x, y, ((-1,), (-1,))) if x.ndim and y.ndim else mul(x, y)
 
 
 @operator
@@ -101,8 +101,8 @@ def outer(a: Operand, b: Operand) -> Op:
         >>> R.outer([1, 2], [3, 4, 5])
         [[3, 4, 5], [6, 8, 10]]
     """
-    x, y = (_row(numbers(op)) for op in common(a, b))
-    return node("Mul", [node("Unsqueeze", [x, integers(x, [1])]), node("Unsqueeze", [y, integers(y, [0])])])
+    x, y = (_row(op) for op in common(a, b))
+    return mul(node("Unsqueeze", [x, integers(x, [1])]), node("Unsqueeze", [y, integers(y, [0])]))
 
 
 @operator
@@ -115,7 +115,7 @@ def tensordot(a: Operand, b: Operand, axes: int | Sequence[Any] = 2) -> Op:
         >>> R.tensordot([[1, 2], [3, 4]], [[1, 0], [0, 1]])
         5
     """
-    x, y = (numbers(op) for op in common(a, b))
+    x, y = common(a, b)
     left, right = _axis_pairs(x, y, axes)
     pairs = list(zip(lengths_of(x, left), lengths_of(y, right), strict=True))
     if any(one != other for one, other in pairs):
@@ -169,13 +169,13 @@ def kron(a: Operand, b: Operand) -> Op:
         >>> R.kron([1, 10], [[1, 2], [3, 4]])
         [[1, 2, 10, 20], [3, 4, 30, 40]]
     """
-    x, y = (numbers(op) for op in common(a, b))
+    x, y = common(a, b)
     ndim = max(x.ndim, y.ndim)
     left, right = ([1] * (ndim - op.ndim) + list(op.static_shape) for op in (x, y))
-    spread = node("Mul", [
+    spread = mul(
         formed(x, [size for dim in left for size in (dim, 1)]),
         formed(y, [size for dim in right for size in (1, dim)]),
-    ])  # fmt: skip
+    )
     return formed(spread, [one * other for one, other in zip(left, right, strict=True)])
 
 
@@ -198,78 +198,6 @@ def cross(a: Operand, b: Operand, axis: int = -1) -> Op:
 
 def _rolled(op: Op, order: list[int], axis: int) -> Op:
     return node("Gather", [op, integers(op, order)], axis=axis_of(op, axis))
-
-
-@operator
-def einsum(equation: str, *operands: Operand) -> Op:
-    """Einstein's summation, as `numpy.einsum` with an explicit or implicit output.
-
-    Example:
-        >>> R.einsum("ij,j->i", [[1, 2], [3, 4]], [1, 10])
-        [21, 43]
-    """
-    ops = [numbers(op) for op in common(*operands)]
-    _check_equation(equation, ops)
-    return exact("Einsum", ops, equation=equation)
-
-
-def _check_equation(equation: str, ops: Sequence[Op]) -> None:
-    """Raises what ONNX would only tell when it is computed."""
-    if not isinstance(equation, str):
-        raise DTypeError(
-            "einsum's first argument is its equation", expected="a text", received=repr(equation)
-        )
-    if not _EQUATION.fullmatch(equation.replace(" ", "")):
-        raise ArgumentError(
-            "this is no equation of einsum",
-            expected="letters, at most one ... in each term, and at most one ->, as 'ij,jk->ik'",
-            received=repr(equation),
-        )
-    left, arrow, result = equation.replace(" ", "").partition("->")
-    if arrow:
-        _check_output(result, left)
-    terms = left.split(",")
-    if len(terms) != len(ops):
-        raise ArgumentError(
-            "einsum needs an operand for each term",
-            expected=f"{len(terms)} for {equation!r}",
-            received=len(ops),
-        )
-    sizes: dict[str, int | str | None] = {}
-    for term, op in zip(terms, ops, strict=True):
-        letters = term.replace("...", "")
-        if len(letters) > op.ndim or ("..." not in term and len(letters) != op.ndim):
-            raise ShapeError(f"the term {term!r} does not fit its operand", expected=f"{len(letters)} axes",
-                             received=list(op.shape))  # fmt: skip
-        front, _, back = term.partition("...")
-        named = [
-            *zip(front, op.shape, strict=False),
-            *zip(back, op.shape[op.ndim - len(back) :], strict=True),
-        ]
-        for letter, size in named:
-            known = sizes.setdefault(letter, size)
-            if isinstance(size, int) and isinstance(known, int) and size != known and 1 not in (size, known):
-                raise ShapeError(f"the index {letter!r} has different lengths", expected=known, received=size)
-
-
-_EQUATION = re.compile(r"{0}(,{0})*(->{0})?".format(r"[a-zA-Z]*(\.\.\.)?[a-zA-Z]*"))
-
-
-def _check_output(result: str, left: str) -> None:
-    """The output's letters are different ones of the operands; what `...` stands for is never summed."""
-    letters = result.replace("...", "")
-    if len(set(letters)) < len(letters) or not set(letters) <= set(left):
-        raise ArgumentError(
-            "einsum's output has each index once, of those that its operands have",
-            expected=f"different letters of {left!r}",
-            received=repr(result),
-        )
-    if "..." in left and "..." not in result:
-        raise ArgumentError(
-            "einsum does not sum over what ... stands for",
-            expected="... in the output too",
-            received=repr(result),
-        )
 
 
 @operator
