@@ -116,12 +116,14 @@ def made_loss(loss: object) -> Loss:
         return loss()
     if isinstance(loss, Loss):
         return loss
-    if callable(loss) and not isinstance(loss, type):
+    foreign = str(getattr(loss, "__module__", "")).partition(".")[0] in ("torch", "keras", "tensorflow")
+    if callable(loss) and not isinstance(loss, type) and not foreign:
         return FunctionLoss(loss)
     raise ArgumentError(
         "this is no loss",
         expected="such as CrossEntropy, Huber(delta=2.0), or a function loss(y_true, y_pred) of ops",
         received=repr(loss),
+        hint="take one of loss_functions: what computes arrays cannot be traced" if foreign else "",
     )
 
 

@@ -348,6 +348,7 @@ REFUSED: dict[str, tuple[type[Exception], str, Callable[[], object]]] = {
     "axis": (ArgumentError, "axis", lambda: CategoricalCrossEntropy(axis=0)),
     "delta": (ArgumentError, "delta", lambda: Huber(0)),
     "a loss that is none": (ArgumentError, "no loss", lambda: NeuralNetwork(Adam(), 3)),
+    "a loss of PyTorch": (ArgumentError, "take one of loss_functions", lambda: NeuralNetwork(Adam(), torch.nn.MSELoss())),
     "a function that gives no op": (ArgumentError, "gives an op", lambda: fitted(lambda y, p: 3.0, np.ones((4, 3)))),
     "one weight too few": (ShapeError, "sample_weight", lambda: fitted(CrossEntropy, SOME, sample_weight=[1, 2, 3])),
     "weights of steps that are not there": (
