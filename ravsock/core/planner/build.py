@@ -163,7 +163,10 @@ class ModelBuilder:
             name="subgraph",
         )
         model = ir.Model(
-            graph, ir_version=self._model.ir_version, producer_name=PRODUCER, functions=tuple(self._functions.values())
+            graph,
+            ir_version=self._model.ir_version,
+            producer_name=PRODUCER,
+            functions=tuple(self._functions.values()),
         )
         data = to_bytes(model)
         onnx.checker.check_model(data)
