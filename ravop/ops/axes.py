@@ -285,7 +285,7 @@ def tri(rows: int, columns: int | None = None, k: int = 0, dtype: DTypeLike | No
     """Ones on the diagonal k places right of the main one and left of it, in a (rows, columns) matrix of zeros.
 
     Example:
-        >>> R.tri(3, dtype='int64')
+        >>> R.tri(3, dtype="int64")
         [[1, 0, 0], [1, 1, 0], [1, 1, 1]]
     """
     return tril(ones((rows, rows if columns is None else columns), dtype), k)
