@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ravdl.neural_networks.data import Samples, Values
-from ravdl.neural_networks.layers.arguments import Shape
+from ravdl.neural_networks.layers.arguments import Shape, not_negative
 from ravdl.neural_networks.network import Network, Port
 from ravdl.neural_networks.symbols import FLOAT
 from ravdl.neural_networks.training import Head
@@ -208,7 +208,7 @@ def _of_classes(targets: tuple[Values, ...], rows: bool, class_weight: Mapping[i
         raise ArgumentError("class_weight is a dict", expected="{class: weight}", received=repr(class_weight))
     found = np.ones(len(labels), np.float32)
     for label, weight in class_weight.items():
-        found[labels[:, 0] == label] = weight
+        found[labels[:, 0] == label] = not_negative(weight, f"the weight of class {label!r}")
     return found
 
 

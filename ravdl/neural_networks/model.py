@@ -29,7 +29,7 @@ from ravdl.neural_networks.training import Measures, Recipe, State
 from ravdl.neural_networks.weights import Fetch
 from ravdl.strategies.kinds import AUTO, Strategy, checked_strategy
 from ravdl.strategies.run import Finished, Start, decided, prepared
-from ravop.errors import RavenError
+from ravop.errors import ArgumentError, RavenError
 from ravop.graph import Op
 from ravop.graph.graph import Graph, current_graph
 from ravop.graph.source import located
@@ -182,6 +182,10 @@ class NeuralNetwork(Architecture):
 
     def _steering(self, callbacks: Sequence[Callback], n_epochs: int) -> tuple[Steering, ...]:
         """The callbacks that are part of the run, ready for it."""
+        if not isinstance(callbacks, list | tuple):
+            raise ArgumentError(
+                "callbacks are a list", expected="[EarlyStopping()]", received=repr(callbacks)
+            )
         for each in callbacks:
             checked(each, Callback, "callback", "EarlyStopping()")
         found = tuple(each for each in callbacks if isinstance(each, Steering))

@@ -56,6 +56,11 @@ class LambdaCallback(Callback):
         on_epoch_end: Callable[[int, Mapping[str, float]], Any] | None = None,
         on_train_end: Callable[[History], Any] | None = None,
     ) -> None:
+        for given in (on_train_begin, on_epoch_end, on_train_end):
+            if given is not None and not callable(given):
+                raise ArgumentError(
+                    "this is no function", expected="functions, or None", received=repr(given)
+                )
         self._begin, self._epoch, self._end = on_train_begin, on_epoch_end, on_train_end
 
     def on_train_begin(self, model: NeuralNetwork, history: History) -> None:

@@ -312,6 +312,8 @@ BAD: dict[str, tuple[str, Callable[[], Any]]] = {
         "validation_data",
         lambda: run(model(), [C.ModelCheckpoint("m")], validation_data=None),
     ),
+    "no list": ("a list", lambda: run(model(), None)),  # type: ignore[arg-type]
+    "no function": ("no function", lambda: C.LambdaCallback(3)),  # type: ignore[arg-type]
     "no callback": ("callback", lambda: run(model(), [lambda: None])),  # type: ignore[list-item]
     "mode": ("unknown mode", lambda: C.EarlyStopping(mode="up")),
     "patience": ("patience", lambda: C.EarlyStopping(patience=-1)),
