@@ -12,7 +12,7 @@ from torch import nn
 
 import ravop as R
 from ravdl.neural_networks import from_torch
-from ravdl.neural_networks.loss_functions import SparseCategoricalCrossEntropy
+from ravdl.neural_networks.loss_functions import CrossEntropy
 from ravdl.neural_networks.optimizers import Adam
 
 digits = load_digits()
@@ -57,8 +57,7 @@ before = accuracy(module)
 
 R.initialize()
 R.Graph(name="a module of PyTorch", algorithm="residual_network", approach="distributed", seed=1)
-loss = SparseCategoricalCrossEntropy(from_logits=True)  # what nn.CrossEntropyLoss is
-model = from_torch(module, torch.from_numpy(X[:2]), optimizer=Adam(learning_rate=0.002), loss=loss)
+model = from_torch(module, torch.from_numpy(X[:2]), optimizer=Adam(learning_rate=0.002), loss=CrossEntropy)
 model.summary()
 history = model.fit(X, y, n_epochs=6, batch_size=32, shuffle=True, save_model=True)
 
