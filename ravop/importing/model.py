@@ -17,7 +17,7 @@ from ravop.importing.binding import bound_sizes
 from ravop.importing.reading import Source, read
 from ravop.importing.types import types_in
 from ravop.importing.values import STANDARD, Frame, Value
-from ravop.importing.vet import Contents
+from ravop.importing.vet import Contents, all_nodes, bodies
 from ravop.importing.walk import Walk
 from ravop.protocol.tensors import Array
 
@@ -84,7 +84,7 @@ class OnnxModel:
         self.constants = {name: array for name, array in initializers.items() if name not in self.parameters}
         self.statistics = frozenset(_statistics(contents) & self.parameters.keys())
         nodes = [graph.node, *(function.node for function in contents.functions.values())]
-        self.operators = frozenset(node.op_type for of_one in nodes for node in _all(of_one))
+        self.operators = frozenset(node.op_type for of_one in nodes for node in all_nodes(of_one))
 
     def apply(
         self,
@@ -182,18 +182,8 @@ def _dim(dim: onnx.TensorShapeProto.Dimension) -> int | str | None:
 
 
 def _bodies(nodes: Iterable[onnx.NodeProto]) -> Iterable[onnx.GraphProto]:
-    for node in nodes:
-        for attribute in node.attribute:
-            if attribute.HasField("g"):
-                yield attribute.g
-                yield from _bodies(attribute.g.node)
-
-
-def _all(nodes: Iterable[onnx.NodeProto]) -> Iterable[onnx.NodeProto]:
-    nodes = list(nodes)
-    yield from nodes
-    for body in _bodies(nodes):
-        yield from body.node
+    """The graphs in these nodes, and those within them."""
+    return (body for node in all_nodes(nodes) for body in bodies(node))
 
 
 def _settings(nodes: Iterable[onnx.NodeProto]) -> set[str]:

@@ -114,7 +114,7 @@ def _check_nodes(proto: onnx.ModelProto, functions: dict[tuple[str, str, str], o
                 expected=f"opset {OLDEST} to {NEWEST}", received=f"opset {version}",
                 hint=f"export the model for opset {NEWEST}, or convert it with onnx.version_converter",
             )  # fmt: skip
-        for node in _all_nodes(nodes):
+        for node in all_nodes(nodes):
             count += 1
             if count > _LIMITS.nodes:
                 raise InvalidModelError("the model has too many nodes", expected=f"at most {_LIMITS.nodes:,}")
@@ -158,7 +158,8 @@ def _named(node: NodeProto) -> str:
     return f"{node.name or '(no name)'} ({kind})"
 
 
-def _bodies(node: NodeProto) -> Iterator[GraphProto]:
+def bodies(node: NodeProto) -> Iterator[GraphProto]:
+    """The graphs in the node's attributes: of a loop, a scan or a branch."""
     for attribute in node.attribute:
         if attribute.type == AttributeProto.GRAPH:
             yield attribute.g
@@ -166,30 +167,28 @@ def _bodies(node: NodeProto) -> Iterator[GraphProto]:
             yield from attribute.graphs
 
 
-def _all_nodes(nodes: Iterable[NodeProto]) -> Iterator[NodeProto]:
-    """The nodes, and those of the bodies in them."""
-    pending = [(nodes, 0)]
-    while pending:
-        current, depth = pending.pop()
-        if depth > _LIMITS.depth:
-            raise InvalidModelError("loops are nested too deeply", expected=f"at most {_LIMITS.depth} levels")
-        for node in current:
-            yield node
-            pending += [(body.node, depth + 1) for body in _bodies(node)]
+def all_nodes(nodes: Iterable[NodeProto], depth: int = 0) -> Iterator[NodeProto]:
+    """The nodes, each followed by those of the bodies in it. Raises `InvalidModelError` where these are nested too deeply."""
+    if depth > _LIMITS.depth:
+        raise InvalidModelError("loops are nested too deeply", expected=f"at most {_LIMITS.depth} levels")
+    for node in nodes:
+        yield node
+        for body in bodies(node):
+            yield from all_nodes(body.node, depth + 1)
 
 
 # ── tensors ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 def _check_tensors(proto: onnx.ModelProto) -> None:
     for graph in (
         proto.graph,
-        *(body for f in (proto.graph, *proto.functions) for n in _all_nodes(f.node) for body in _bodies(n)),
+        *(body for f in (proto.graph, *proto.functions) for n in all_nodes(f.node) for body in bodies(n)),
     ):
         for tensor in graph.initializer:
             _check_tensor(tensor)
         for sparse in graph.sparse_initializer:
             _check_sparse(sparse)
     for function in (proto.graph, *proto.functions):
-        for node in _all_nodes(function.node):
+        for node in all_nodes(function.node):
             for attribute in node.attribute:
                 if attribute.type == AttributeProto.TENSOR:
                     _check_tensor(attribute.t, _named(node))
