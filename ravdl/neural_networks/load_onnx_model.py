@@ -11,7 +11,7 @@ from ravdl.neural_networks.importing.network import Imported, imported
 from ravdl.neural_networks.loss_functions import Loss
 from ravdl.neural_networks.model import NeuralNetwork
 from ravdl.neural_networks.optimizers import Optimizer
-from ravop.errors import RavenError
+from ravop.errors import ArgumentError, RavenError
 from ravop.graph.source import located
 from ravop.importing.reading import load_proto
 
@@ -43,8 +43,14 @@ def load_onnx(
         ArgumentError, ShapeError: `input_shapes` that do not fit; outputs whose first axis is not the batch.
         FileNotFoundError: there is no such file.
     """
-    path = Path(model_file_path)
-    path.stat()
+    try:
+        path = Path(model_file_path)
+        path.stat()
+    except (TypeError, ValueError) as error:
+        wrong = ArgumentError(
+            "this is no path of a file", expected="'model.onnx'", received=repr(model_file_path)
+        )
+        raise located(wrong, "load_onnx") from error
     try:
         proto = load_proto(path)
         return network_of(imported(proto, path.name, input_shapes), optimizer, loss, options)

@@ -231,7 +231,10 @@ def _batch_normalization(step: Step) -> Part:
 
 
 def _dropout(step: Step) -> Part:
-    return Part(Dropout, {"p": float(step.constant(1) if step.has(1) else step.attribute("ratio", 0.5))})
+    ratio = np.ravel(step.constant(1) if step.has(1) else step.attribute("ratio", 0.5))
+    if ratio.size != 1 or not 0 <= ratio[0] < 1:
+        raise _NoLayer
+    return Part(Dropout, {"p": float(ratio[0])})
 
 
 def _softmax(step: Step) -> Part:

@@ -15,7 +15,7 @@ from ravdl.neural_networks import NeuralNetwork
 from ravdl.neural_networks.load_onnx_model import load_onnx
 from ravdl.neural_networks.loss_functions import SquareLoss
 from ravdl.neural_networks.optimizers import Adam
-from ravop.errors import InvalidModelError, RavenError, ShapeError, UnsupportedOnnxError
+from ravop.errors import ArgumentError, InvalidModelError, RavenError, ShapeError, UnsupportedOnnxError
 
 WEIGHTS = np.arange(18, dtype=np.float32).reshape(6, 3)
 X = np.eye(6, dtype=np.float32)
@@ -139,6 +139,12 @@ def test_what_would_fill_the_memory_is_not_computed(case: str, tmp_path: Path) -
     path = tmp_path / "bomb.onnx"
     path.write_bytes(onnx.parser.parse_model(text).SerializeToString())
     assert load(path).network.output_shapes == ((6 if case == "a pad" else 3,),)
+
+
+@pytest.mark.parametrize("path", [None, 3, b"model", "a\x00b"])
+def test_what_is_no_path_is_refused(path: Any) -> None:
+    with pytest.raises(ArgumentError, match="no path"):
+        load(path)
 
 
 def test_negative_sizes_are_refused(tmp_path: Path) -> None:
