@@ -13,6 +13,7 @@ from ravop.errors import (
     ArgumentError,
     DTypeError,
     DuplicateNameError,
+    GradientError,
     GraphStateError,
     RavenError,
     ShapeError,
@@ -111,6 +112,18 @@ def test_a_graph_refuses_what_it_could_not_send(arguments):
     assert caught.value.problem.expected
     assert caught.value.problem.source.startswith(THIS)
     assert R.t(1.0).graph is before
+
+
+def test_no_gradient_of_what_is_no_op_and_no_ranks_or_sizes_beyond_all_bounds():
+    R.Graph()
+    x = R.t(np.ones((2, 3), np.float32))
+    for wrong in (None, 3, "x", [None]):
+        with pytest.raises(GradientError, match="only ops"):
+            R.grad(R.sum(x), wrong)
+    for make in (lambda: R.repeat(x, 2**62), lambda: R.broadcast_arrays(np.ones((1,) * 40), x)):
+        with pytest.raises(RavenError) as caught:
+            make()
+        assert caught.value.problem.source.startswith(THIS)
 
 
 def test_any_whole_number_is_a_seed():
