@@ -126,7 +126,7 @@ def histogram_bin_edges(
     """
     op = floats(x)
     if isinstance(bins, Sequence | np.ndarray | Op):
-        edges = cast(as_op(bins), op.dtype)
+        edges = cast(op.graph.tensor(bins), op.dtype)
         if edges.ndim != 1 or length_of(edges, 0) < 2:
             raise ShapeError(
                 "these are no edges", expected="a vector of two or more", received=list(edges.shape)

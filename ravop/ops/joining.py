@@ -185,7 +185,7 @@ def insert(x: Operand, positions: Sizes | slice, values: Operand, axis: int | No
     op, a = axis_or_flat(x, axis)
     length = length_of(op, a)
     places = np.array(_positions(op, positions, a, length + 1), dtype=np.int64)
-    new = as_op(values)
+    new = op.graph.tensor(values)
     if new.ndim < op.ndim:
         new = expand_dims(new, list(range(op.ndim - new.ndim)))
     if isinstance(positions, int | np.integer):

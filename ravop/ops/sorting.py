@@ -9,6 +9,7 @@ import numpy as np
 
 from ravop.errors import ArgumentError, ShapeError
 from ravop.graph.dtypes import FLOAT, INT, is_float
+from ravop.graph.graph import graph_of
 from ravop.graph.op import Op, Operand
 from ravop.ops.arguments import axis_of, length_of, whole
 from ravop.ops.catalogue import also, as_op, cast, common, integers, node, numbers, operator, scalar
@@ -159,7 +160,7 @@ def digitize(x: Operand, bins: Operand, right: bool = False) -> Op:
         >>> R.digitize([0.5, 1.5, 3], [1, 2, 3])
         [0, 1, 3]
     """
-    edges = as_op(bins)
+    edges = graph_of(bins, x).tensor(bins)
     known = edges.constant
     if known is not None and known.ndim == 1 and known.size > 1 and known[0] > known[-1]:  # falling
         place = searchsorted(np.flip(known), x, "right" if right else "left")
