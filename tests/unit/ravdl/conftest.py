@@ -36,7 +36,7 @@ TORCH: dict[str, Callable[[Any], nn.Module]] = {
         layer.window.size,
         layer.window.stride,
         layer.window.padding,
-        bias=layer.use_bias,
+        bias=layer.kernel.use_bias,
     ),
     "BatchNormalization": lambda layer: (nn.BatchNorm1d if len(layer.input_shape) == 1 else nn.BatchNorm2d)(
         layer.input_shape[0], eps=layer.epsilon, momentum=1 - layer.momentum
