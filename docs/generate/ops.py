@@ -39,10 +39,16 @@ class Entry(NamedTuple):
     example: Example | None
 
 
+_CONTROL: dict[str, Callable[..., Any]] = {
+    function.__name__: function for function in (R.scan, R.while_loop, R.fori_loop, R.map, R.cond, R.function)
+}
+"""What takes functions of ops."""
+
+
 def entries() -> list[Entry]:
     """Every operator once, in the order of families and names."""
     found: dict[Callable[..., Any], list[str]] = {}
-    for name, function in [*CATALOGUE.items(), *CREATORS.items()]:
+    for name, function in [*CATALOGUE.items(), *CREATORS.items(), *_CONTROL.items()]:
         names = found.setdefault(function, [])
         if name not in names:
             names.append(name)
@@ -91,11 +97,12 @@ def _calls(entry: Entry) -> Iterator[ast.Call]:
     """The calls of the operator by its function in its example."""
     assert entry.example is not None
     for node in ast.walk(ast.parse(entry.example.code, mode="eval")):
-        if (
-            isinstance(node, ast.Call)
-            and isinstance(node.func, ast.Attribute)
-            and node.func.attr == entry.name
-        ):
+        if not isinstance(node, ast.Call):
+            continue
+        function = (
+            node.func.func if isinstance(node.func, ast.Call) else node.func
+        )  # or what it gives is called
+        if isinstance(function, ast.Attribute) and function.attr == entry.name:
             yield node
 
 
