@@ -66,11 +66,12 @@ def train(
     n_epochs: int,
     validate: Callable[[dict[str, Op]], Measures] | None,
     steering: Sequence[Steering] = (),
+    names: Sequence[str] = (),
     lazy: bool = False,
     learning_rate: float | None = None,
 ) -> Trained[S]:
-    """Pass over the data `n_epochs` times. `sizes`: samples in a full batch and in the smaller last one; the others: see
-    `steer`.
+    """Pass over the data `n_epochs` times. `sizes`: samples in a full batch and in the smaller last one; `names`: of what a
+    step measures; the others: see `steer`.
     """
 
     def epoch(state: S, _: None = None) -> tuple[S, tuple[Measures, Measures, Measures]]:
@@ -81,7 +82,8 @@ def train(
         return state, (measured, last, means)
 
     if steering:
-        ended = steer(epoch, state, steering, n_epochs, lazy, learning_rate)
+        names = [*names, *([] if validate is None else [f"val_{name}" for name in names])]
+        ended = steer(epoch, state, steering, n_epochs, names, lazy, learning_rate)
         ran = ended.ran if any(each.stops for each in steering) else None
         return Trained(ended.state, *ended.measured, ran, ended.memories)
     final, (measured, last, means) = R.scan(epoch, state, length=n_epochs)

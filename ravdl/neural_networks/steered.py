@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeVar
 
@@ -27,6 +26,10 @@ class Course(NamedTuple):
     stopped: Op
     """Boolean scalar."""
     memories: tuple[Tree, ...]
+    shown: dict[str, Op]
+    """What was measured last, float32 scalars by name: what is shown of epochs that were left out. NaN would look like a
+    training, or a machine, gone wrong.
+    """
 
 
 class Ended(NamedTuple):
@@ -45,11 +48,13 @@ def steer(
     state: S,
     steering: Sequence[Steering],
     n_epochs: int,
+    names: Sequence[str],
     lazy: bool,
     learning_rate: float | None,
 ) -> Ended:
     """Run epochs until one of `steering` says to stop.
 
+    `names`: of the means over an epoch.
     `lazy`: the steps after that are left out, by a branch around each epoch; else they are computed, and dropped.
     `learning_rate`: is measured with what it is multiplied by, where it is a number.
     """
@@ -73,12 +78,20 @@ def steer(
         stopped = course.stopped if stop is None else R.logical_or(course.stopped, stop)
         ys = (measured, last, means, R.t(np.array(1, np.float32)))
         forms.append(ys)
-        return (after, Course(number, stopped, tuple(v.memory for v in verdicts))), ys
+        shown = {name: means[name] for name in course.shown}
+        return (after, Course(number, stopped, tuple(v.memory for v in verdicts), shown)), ys
 
     def skip(carry: tuple[S, Course]) -> tuple[tuple[S, Course], Any]:
         *measured, _ = forms[-1]
-        nothing = [R.full(op.static_shape, math.nan, np.float32) for op in tree.leaves(tuple(measured))]
-        return carry, (*tree.rebuild(tuple(measured), iter(nothing)), R.t(np.array(0, np.float32)))
+        none = R.t(np.array(0, np.float32))
+        again = [
+            {
+                name: R.broadcast_to(carry[1].shown.get(name, none), op.static_shape)
+                for name, op in values.items()
+            }
+            for values in measured
+        ]
+        return carry, (*again, none)
 
     def body(carry: tuple[S, Course], _: None) -> tuple[tuple[S, Course], Any]:
         if not may_stop:
@@ -92,7 +105,8 @@ def steer(
         return kept
 
     memories = tuple(each.begin(state.weights) for each in steering)
-    course = Course(R.t(np.array(0, np.int64)), R.t(np.array(False)), memories)
+    nothing = {name: R.t(np.array(0, np.float32)) for name in names if may_stop}
+    course = Course(R.t(np.array(0, np.int64)), R.t(np.array(False)), memories, nothing)
     (state, course), (measured, last, means, ran) = R.scan(body, (state, course), length=n_epochs)
     for each, memory in zip(steering, course.memories, strict=True):
         state = state._replace(weights=each.final(memory, state.weights))

@@ -176,11 +176,18 @@ class Recipe:
         losses = self.losses(predictions, batch)
         return self.measures(predictions, batch, losses, self.total(losses, weights))
 
+    @property
+    def measured(self) -> list[str]:
+        """The names of what is measured: the loss; of several outputs each one's own; the metrics."""
+        own = [f"{head.prefix}loss" for head in self.heads] if len(self.heads) > 1 else []
+        return ["loss", *own, *(head.prefix + metric.name for head in self.heads for metric in head.metrics)]
+
     def measures(self, predictions: Predictions, batch: Batch, losses: Sequence[Op], total: Op) -> Measures:
-        """The loss and what is measured beside it; of several outputs also each one's own loss."""
-        found = {"loss": total}
-        if len(self.heads) > 1:
-            found |= {f"{head.prefix}loss": loss for head, loss in zip(self.heads, losses, strict=True)}
-        for head, prediction, y in zip(self.heads, predictions, batch.y, strict=True):
-            found |= {head.prefix + metric.name: metric.call(prediction, y) for metric in head.metrics}
-        return found
+        """The loss and what is measured beside it, see `measured`."""
+        own = losses if len(self.heads) > 1 else ()
+        metrics = [
+            metric.call(prediction, y)
+            for head, prediction, y in zip(self.heads, predictions, batch.y, strict=True)
+            for metric in head.metrics
+        ]
+        return dict(zip(self.measured, [total, *own, *metrics], strict=True))

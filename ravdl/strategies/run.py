@@ -66,7 +66,8 @@ def _train(
     """`lazy`: epochs after the end of a run are left out, for which each is one branch on one machine."""
     given = recipe.optimizer.learning_rate
     rate = None if callable(given) else given
-    return train(one_pass, state, sizes, start.n_epochs, start.validate, start.steering, lazy, rate)
+    names = recipe.measured
+    return train(one_pass, state, sizes, start.n_epochs, start.validate, start.steering, names, lazy, rate)
 
 
 def prepared(strategy: Strategy, recipe: Recipe, samples: Samples, batch_size: int, shuffle: bool) -> Run:

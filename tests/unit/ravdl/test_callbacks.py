@@ -141,6 +141,10 @@ def test_training_stops_early_as_a_loop_around_pytorch(
     history, fetch = run(made, callbacks, strategy=STRATEGIES[strategy])
     np.testing.assert_allclose(history.loss, losses, rtol=1e-4)
     np.testing.assert_allclose(history.val_loss, held, rtol=1e-4)
+    raw = fetch(
+        "val_loss_epoch_{}"
+    )  # epochs left out repeat the last: NaN would look like a training gone wrong
+    np.testing.assert_array_equal(raw[len(losses) :], raw[len(losses) - 1])
     assert history.stopped_epoch == len(losses)
     assert f"stopped after epoch {len(losses)}" in repr(history)
     assert history.by_batch().shape == (len(losses), 3)
