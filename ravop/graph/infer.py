@@ -14,6 +14,7 @@ from onnx import defs, shape_inference
 
 from ravop.errors import DTypeError, InvalidModelError, ShapeError
 from ravop.graph.dtypes import DType, from_elem_type, to_ir
+from ravop.graph.equations import is_equation
 from ravop.protocol.tensors import Array
 
 Dim = int | str | None
@@ -108,6 +109,9 @@ def _ask_onnx(
         raise InvalidModelError(
             f"ONNX has no operator {op_type}", expected=f"an operator of opset {OPSET}"
         ) from error
+    if op_type == "Einsum" and not is_equation(str(attributes.get("equation", "?"))):
+        raise ShapeError("this is no equation of Einsum", expected="letters, ... and ->, as in 'ij,jk->ik'",
+                         received=repr(attributes.get("equation")))  # fmt: skip
     names = [f"i{n}" if i is not None else "" for n, i in enumerate(inputs)]
     _check_types(schema, inputs)
     protos = {

@@ -16,6 +16,7 @@ from onnx import AttributeProto, GraphProto, NodeProto, TensorProto, ValueInfoPr
 
 from ravop.errors import DTypeError
 from ravop.graph.dtypes import from_elem_type, itemsize
+from ravop.graph.equations import is_equation
 from ravop.graph.infer import OPSET
 from ravop.graph.limits import MAX_DIM, MAX_STRING, OLDEST_OPSET, RANDOM, REFUSED, TENSORS, Limits, refuse
 
@@ -229,6 +230,11 @@ class _Walk:
         if node.op_type == "GatherND" and "batch_dims" in attributes and attributes["batch_dims"].i < 0:
             raise refuse(
                 "GatherND needs batch_dims of 0 or more", received=attributes["batch_dims"].i, op=label
+            )
+        equation = attributes["equation"].s.decode(errors="replace") if "equation" in attributes else None
+        if node.op_type == "Einsum" and (equation is None or not is_equation(equation)):
+            raise refuse(
+                "Einsum has no proper equation", expected="letters, ... and ->, as in 'ij,jk->ik'", op=label
             )
         if (
             node.op_type == "Split"

@@ -14,6 +14,7 @@ import onnx_ir as ir
 from onnx import AttributeProto, GraphProto, NodeProto, TensorProto, defs
 
 from ravop.errors import InvalidModelError, UnsupportedOnnxError
+from ravop.graph.equations import is_equation
 from ravop.graph.limits import MAX_DIM, Limits
 from ravop.importing.order import in_order
 from ravop.importing.values import NEWEST, STANDARD, array_of, sparse_array
@@ -142,6 +143,9 @@ def _reason(node: NodeProto, version: int | None) -> str:
         return "is of the standard domain, of which the model imports no version"
     if not defs.has(node.op_type, version, ""):
         return f"is no operator of opset {version}"
+    equations = [a.s.decode(errors="replace") for a in node.attribute if a.name == "equation"]
+    if node.op_type == "Einsum" and not (equations and is_equation(equations[0])):
+        return "has no proper equation"
     if version < OLDEST and not _unchanged(node.op_type, version):
         return f"has the form of opset {version}, which is older than {OLDEST}"
     return ""

@@ -6,14 +6,13 @@ import re
 from collections.abc import Sequence
 
 from ravop.errors import ArgumentError, DTypeError, ShapeError
+from ravop.graph.equations import is_equation
 from ravop.graph.infer import Dim
 from ravop.graph.op import Op, Operand
 from ravop.ops.catalogue import common, exact, integers, node, operator
 from ravop.ops.shaping import broadcast_to
 
 __all__ = ["einsum"]
-
-_EQUATION = re.compile(r"{0}(,{0})*(->{0})?".format(r"[a-zA-Z]*(\.\.\.)?[a-zA-Z]*"))
 
 
 @operator
@@ -50,7 +49,7 @@ def einsum(equation: str, *operands: Operand) -> Op:
 def _parsed(equation: str) -> tuple[list[str], str]:
     """The terms, and the output, which is made where the equation has none."""
     text = re.sub(r"\s", "", equation)
-    if not _EQUATION.fullmatch(text):
+    if not is_equation(text):
         raise ArgumentError(
             "this is no equation of einsum",
             expected="letters, at most one ... in each term, and at most one ->, as 'ij,jk->ik'",

@@ -258,6 +258,10 @@ REFUSED = {
         lambda: model([node("GatherND", ["x", "i"], ["y"], batch_dims=-1)], initializers=[ints("i")]),
         "batch_dims",
     ),
+    "an equation that ONNX never returns from": (
+        lambda: model([node("Einsum", ["x"], ["y"], equation="....i->i")]),
+        "equation",
+    ),
     "a crash in Split": (lambda: model([node("Split", ["x"], ["y", "z"], num_outputs=1)]), "outputs"),
     "a stride of nothing": (
         lambda: model(

@@ -87,6 +87,9 @@ MODELS: dict[str, tuple[Callable[[], Any], type[RavenError], str]] = {
     "nothing": (lambda: b"", InvalidModelError, "nothing of a model"),
     "no such file": (lambda: "/no/such/model.onnx", InvalidModelError, "model.onnx"),
     "all unknown nodes are named": (several, UnsupportedOnnxError, r"3 nodes(.|\n)*first_one.*second_one.*third_one"),
+    "an equation that ONNX never returns from": (
+        lambda: one("Einsum", equation="....i->i"), UnsupportedOnnxError, "the_node.*equation",
+    ),
     "an unknown domain": (lambda: one("FusedGemm", domain="com.microsoft"), UnsupportedOnnxError, "the_node.*com.microsoft"),
     "an operator of a later opset": (lambda: one("Gelu", opset=19), UnsupportedOnnxError, "the_node.*opset 19"),
     "the form of an opset that is too old": (lambda: one("Add", "x", "x", opset=6, broadcast=1),
