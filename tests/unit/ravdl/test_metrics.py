@@ -90,7 +90,7 @@ def gives_no_op(y: R.Op, p: R.Op) -> float:
 
 
 @pytest.mark.parametrize(
-    "wrong", ["accuracy", ["speed"], [3], ["mae", "mae"], [lambda y, p: y, lambda y, p: p], 5], ids=repr
+    "wrong", ["accuracy", ["speed"], [3], ["mae", "mae"], [lambda y, p: y, lambda y, p: p], 5]
 )
 def test_metrics_that_are_none_are_refused(wrong: Any) -> None:
     with pytest.raises(ArgumentError, match="metric"):
