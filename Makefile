@@ -17,8 +17,14 @@ run: $(STAMPS)/examples
 	@mkdir -p out
 	cd out && ../$(BIN)/python ../examples/cnn_digits.py
 
+# Tests of functions share the cores; those of processes, which are killed and waited for, have them to themselves.
 test: $(STAMPS)/development
+ifdef TESTS
 	$(BIN)/python -m pytest $(TESTS)
+else
+	$(BIN)/python -m pytest -n 2 tests/unit tests/contract
+	$(BIN)/python -m pytest tests/integration tests/e2e
+endif
 
 bench: $(STAMPS)/benchmarks
 	$(BIN)/python -m benchmarks

@@ -9,6 +9,7 @@ TESTS = [
     "pytest-asyncio>=1.0",
     "pytest-randomly>=3.15",
     "pytest-timeout>=2.3",
+    "pytest-xdist>=3.6",
     "hypothesis>=6.100",
     "scikit-learn>=1.5",
     "torch==2.13.0",
