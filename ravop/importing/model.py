@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 import onnx
 
 from ravop.errors import InvalidModelError, UnsupportedOnnxError
@@ -66,12 +67,15 @@ class OnnxModel:
     constants: dict[str, Array]
     statistics: frozenset[str]
     operators: frozenset[str]
+    size: int
+    """How many nodes there are, those of functions counted at every call."""
 
     def __init__(self, contents: Contents) -> None:
         graph = contents.model.graph
         self.inputs = tuple(_port(info) for info in contents.inputs)
         self.outputs = tuple(_port(info) for info in graph.output)
         self._contents = contents
+        self.size = contents.size
         initializers = dict(contents.initializers)
         for body in _bodies(graph.node):
             initializers |= {t.name: onnx.numpy_helper.to_array(t) for t in body.initializer}
@@ -108,7 +112,7 @@ class OnnxModel:
             ArgumentError, DTypeError, ShapeError: inputs that do not fit, or whose sizes contradict each other.
             UnsupportedOnnxError, InvalidModelError: a node that cannot be imported with them, by name.
         """
-        values, walk = self._walked(inputs, parameters or {}, training, key, still)
+        values, walk, _ = self._walked(inputs, parameters or {}, training, key, still)
         outputs = []
         for port, value in zip(self.outputs, values, strict=True):
             if value is None or isinstance(value, list):
@@ -123,6 +127,15 @@ class OnnxModel:
         """As `apply` without `training`, for outputs of any kind: lists of ops for sequences, None for optionals without."""
         return self._walked(inputs, parameters, None, None)[0]
 
+    def types(self, inputs: Sequence[Value], parameters: Mapping[str, Op]) -> dict[str, tuple[DType, Shape]]:
+        """Dtypes and shapes of all tensors of the model's main graph for these inputs, by their names; see `apply`."""
+        frame = self._walked(inputs, parameters, False, None)[2]
+        return {
+            name: (value.dtype, value.shape)
+            for name, value in frame.values.items()
+            if isinstance(value, Op | np.ndarray)
+        }
+
     def _walked(
         self,
         inputs: Sequence[Value],
@@ -130,7 +143,7 @@ class OnnxModel:
         training: bool | None,
         key: Callable[[str], Op] | None,
         still: Collection[str] = (),
-    ) -> tuple[tuple[Any, ...], Walk]:
+    ) -> tuple[tuple[Any, ...], Walk, Frame]:
         sizes = bound_sizes(self.inputs, inputs)
         graph = graph_of(*_flat(inputs), *parameters.values())
         functions = self._contents.functions
@@ -143,7 +156,7 @@ class OnnxModel:
         local = {entry.domain: entry.version for entry in self._contents.model.opset_import}
         frame = Frame(values, self._contents.opset, None, {}, types_in(main), local)
         walk.run(main.node, frame)
-        return tuple(walk.as_ops(frame.get(info.name)) for info in main.output), walk
+        return tuple(walk.as_ops(frame.get(info.name)) for info in main.output), walk, frame
 
 
 def read_model(source: Source) -> OnnxModel:

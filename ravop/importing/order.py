@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, MutableSequence
 from typing import Any
 
@@ -42,10 +43,10 @@ def _sorted(needs: list[list[int]]) -> list[int]:
     for position, made in enumerate(needs):
         for maker in made:
             users[maker].append(position)
-    ready = [position for position, count in enumerate(waiting) if not count]
+    ready = deque(position for position, count in enumerate(waiting) if not count)
     order: list[int] = []
     while ready:
-        position = ready.pop(0)
+        position = ready.popleft()
         order.append(position)
         for user in users[position]:
             waiting[user] -= 1

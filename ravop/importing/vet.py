@@ -16,6 +16,7 @@ from onnx import AttributeProto, GraphProto, NodeProto, TensorProto, defs
 from ravop.errors import InvalidModelError, UnsupportedOnnxError
 from ravop.graph.equations import is_equation
 from ravop.graph.limits import MAX_DIM, Limits
+from ravop.importing.calls import Calls
 from ravop.importing.order import in_order
 from ravop.importing.values import NEWEST, STANDARD, array_of, sparse_array
 from ravop.protocol.tensors import Array
@@ -55,6 +56,8 @@ class Contents:
     """What the model takes: its graph's inputs without an initializer."""
     opset: int
     functions: dict[tuple[str, str, str], onnx.FunctionProto] = field(default_factory=dict)
+    size: int = 0
+    """How many nodes there are, those of functions counted at every call."""
 
 
 def vetted(proto: onnx.ModelProto) -> Contents:
@@ -69,7 +72,7 @@ def vetted(proto: onnx.ModelProto) -> Contents:
         )
     _check_tensors(proto)
     functions = {(f.domain, f.name, f.overload): f for f in proto.functions}
-    _check_nodes(proto, functions)
+    size = _check_nodes(proto, functions)
     light = onnx.ModelProto(ir_version=proto.ir_version, producer_name=proto.producer_name)
     used = STANDARD | {function.domain for function in proto.functions}
     light.opset_import.extend(
@@ -96,16 +99,17 @@ def vetted(proto: onnx.ModelProto) -> Contents:
             graph.input.append(onnx.helper.make_tensor_value_info(name, kind, array.shape))
     version = next((entry.version for entry in proto.opset_import if entry.domain in STANDARD), NEWEST)
     copies = {(f.domain, f.name, f.overload): f for f in light.functions}
-    return Contents(light, initializers, inputs, version, copies)
+    return Contents(light, initializers, inputs, version, copies, size)
 
 
 # ── nodes ────────────────────────────────────────────────────────────────────────────────────────────────────────────
-def _check_nodes(proto: onnx.ModelProto, functions: dict[tuple[str, str, str], onnx.FunctionProto]) -> None:
+def _check_nodes(proto: onnx.ModelProto, functions: dict[tuple[str, str, str], onnx.FunctionProto]) -> int:
+    """How many nodes there are, those of functions counted at every call."""
     problems: list[str] = []
-    count = 0
-    for nodes, imports, place in (
-        (proto.graph.node, proto.opset_import, ""),
-        *((f.node, f.opset_import, f"{f.name}/") for f in proto.functions),
+    calls = Calls()
+    for caller, nodes, imports, place in (
+        (None, proto.graph.node, proto.opset_import, ""),
+        *((name, f.node, f.opset_import, f"{f.name}/") for name, f in functions.items()),
     ):
         versions = {entry.domain: entry.version for entry in imports}
         version = next((versions[name] for name in STANDARD if name in versions), None)
@@ -116,13 +120,13 @@ def _check_nodes(proto: onnx.ModelProto, functions: dict[tuple[str, str, str], o
                 hint=f"export the model for opset {NEWEST}, or convert it with onnx.version_converter",
             )  # fmt: skip
         for node in all_nodes(nodes):
-            count += 1
-            if count > _LIMITS.nodes:
-                raise InvalidModelError("the model has too many nodes", expected=f"at most {_LIMITS.nodes:,}")
-            if (node.domain, node.op_type, node.overload) not in functions:
+            called = (node.domain, node.op_type, node.overload)
+            calls.count(caller, called if called in functions else None)
+            if called not in functions:
                 reason = _reason(node, version)
                 if reason:
                     problems.append(f"{place}{_named(node)} {reason}")
+    size = calls.check()
     if problems:
         more = [f"and {len(problems) - _SHOWN} more"] if len(problems) > _SHOWN else []
         raise UnsupportedOnnxError(
@@ -131,6 +135,7 @@ def _check_nodes(proto: onnx.ModelProto, functions: dict[tuple[str, str, str], o
             received="; ".join([*problems[:_SHOWN], *more]),
             hint="export the model with standard operators only",
         )  # fmt: skip
+    return size
 
 
 def _reason(node: NodeProto, version: int | None) -> str:

@@ -23,6 +23,7 @@ from ravop.graph.infer import OPSET, infer
 from ravop.graph.limits import Limits
 from ravop.graph.op import Op
 from ravop.graph.ranks import SHAPE_OPERAND
+from ravop.importing.calls import MAX_LEVELS
 from ravop.importing.fold import STATIC, Known, evaluate, small
 from ravop.importing.types import at_node, at_opset, check_declared, label_of, merged, type_of, types_in
 from ravop.importing.values import (
@@ -52,8 +53,6 @@ _MALFORMED = (
     ValueError,
 )
 """What Python, NumPy and ONNX raise for a node that is not made as its operator asks."""
-_MAX_LEVELS = 100
-"""Of functions in functions, bodies counted as well."""
 
 
 class Walk:
@@ -89,9 +88,9 @@ class Walk:
     def run(self, nodes: Iterable[NodeProto], frame: Frame) -> None:
         """Import `nodes`, which are in order, into the current scope; their outputs join `frame`."""
         self._levels += 1
-        if self._levels > _MAX_LEVELS:
+        if self._levels > MAX_LEVELS:
             raise InvalidModelError("functions or loops are nested too deeply, or functions call themselves",
-                                    expected=f"at most {_MAX_LEVELS} levels")  # fmt: skip
+                                    expected=f"at most {MAX_LEVELS} levels")  # fmt: skip
         for proto in nodes:
             self._nodes += 1
             if self._nodes > _LIMITS.nodes:

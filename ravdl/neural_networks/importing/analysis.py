@@ -10,13 +10,17 @@ from typing import Any, NamedTuple
 
 import onnx
 import onnx_ir as ir
-from onnx_ir.passes.common import InlinePass, LiftConstantsToInitializersPass, ShapeInferencePass
+from onnx_ir.passes.common import InlinePass, LiftConstantsToInitializersPass
 from onnx_ir.serde import SerdeError
 
 from ravdl.neural_networks.layers.arguments import Shape
 from ravop.engine import Session
-from ravop.errors import ComputeError, InvalidModelError, UnsupportedOnnxError
+from ravop.errors import ComputeError, InvalidModelError, RavenError, UnsupportedOnnxError
+from ravop.graph import Graph
+from ravop.graph.dtypes import to_ir
+from ravop.graph.graph import current_graph_or_none, set_current_graph
 from ravop.graph.serde import to_bytes
+from ravop.importing import OnnxModel, read_model
 from ravop.importing.fold import UNBOUNDED
 from ravop.protocol.tensors import Array
 
@@ -32,9 +36,9 @@ class Parameter(NamedTuple):
 
 
 class Analysis:
-    """Of a sound model. `shapes`: of one sample of each input, by name."""
+    """Of a sound model, and what was read of it. `shapes`: of one sample of each input, by name."""
 
-    def __init__(self, proto: onnx.ModelProto, shapes: Mapping[str, Shape]) -> None:
+    def __init__(self, proto: onnx.ModelProto, read: OnnxModel, shapes: Mapping[str, Shape]) -> None:
         self.names = {name for node in proto.graph.node for name in node.output}
         """Of the values that the model itself has; in the copy functions are written out."""
         try:
@@ -43,21 +47,19 @@ class Analysis:
             raise InvalidModelError(
                 "this model is malformed", expected="a sound ONNX model", received=str(error)
             ) from error
-        graph = model.graph
-        for value in graph.inputs:
-            if value.name and value.name in shapes:
-                dims = tuple(value.shape or (None,))
-                batch = dims[0] if isinstance(dims[0], int) else _BATCH
-                value.shape = ir.Shape((batch, *shapes[value.name]))
-        for value in graph.outputs:
-            value.shape = None
-        InlinePass()(model)
+        if model.functions and read.size <= _MAX_INLINED:
+            InlinePass()(model)
+            read = read_model(ir.to_proto(model))
+        self.graph = graph = model.graph
+        graph.sort()
         LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
-        ShapeInferencePass(data_prop=not _enlarges(graph))(model)
-        self.graph = graph
+        self.sound = _tell_types(graph, read, shapes)
+        """Whether the types of all values are known, so that layers can be found."""
         self.outputs = tuple(graph.outputs)
         self.opset = int(graph.opset_imports.get("", 1))
+        self._places = {node: place for place, node in enumerate(graph)}
         self._values: dict[ir.Value, Array | None] = {}
+        self._left = _MAX_COMPUTED
 
     @cached_property
     def _constant(self) -> set[ir.Value]:
@@ -84,9 +86,17 @@ class Analysis:
         for each in needed:
             if each.producer() is None and each.const_value is not None and each not in self._values:
                 self._values[each] = each.const_value.numpy()
-        for node in self.graph:
+        makers = {maker for each in needed if (maker := each.producer()) is not None}
+        for node in sorted(makers, key=self._places.__getitem__):
             if any(output in needed and output not in self._values for output in node.outputs):
-                self._values |= _evaluated(node, self._values)
+                elements = _elements(node)
+                found = (
+                    dict.fromkeys(node.outputs)
+                    if elements is None or elements > self._left
+                    else _evaluated(node, self._values)
+                )
+                self._left -= sum(array.size for array in found.values() if array is not None)
+                self._values |= found
         return self._values.get(value)
 
     def parameter(self, value: ir.Value) -> Parameter | None:
@@ -113,40 +123,49 @@ def _swaps(node: ir.Node) -> bool:
 
 
 _MAX_COMPUTED = 2**26
-"""Elements of a constant that is computed from others here."""
-_MAX_SIZE = 2**20
-"""What a constant may ask for before ONNX's inference is kept from following it: that takes memory for each element of shapes."""
+"""Elements of all constants that are computed from others here."""
+_MAX_INLINED = 20_000
+"""Nodes of a model whose functions are looked into for layers."""
 
 
-def _bounded(node: ir.Node) -> bool:
-    """Whether all outputs are known to be of bearable size."""
+def _elements(node: ir.Node) -> int | None:
+    """Of all its outputs; None where it is not known."""
     dims = [tuple(output.shape) if output.shape is not None else (None,) for output in node.outputs]
-    known = all(isinstance(dim, int) for shape in dims for dim in shape)
-    return (
-        known
-        and sum(math.prod(int(dim) for dim in shape if isinstance(dim, int)) for shape in dims)
-        <= _MAX_COMPUTED
-    )
+    if not all(isinstance(dim, int) for shape in dims for dim in shape):
+        return None
+    return sum(math.prod(int(dim) for dim in shape if isinstance(dim, int)) for shape in dims)
 
 
-def _enlarges(graph: ir.Graph) -> bool:
-    """Whether constants may ask for huge tensors. The ends of slices do not: they are often the largest integer."""
-    for value in graph.initializers.values():
-        array = value.const_value
-        if array is None or array.dtype != ir.DataType.INT64 or array.size > _MAX_SIZE:
-            continue
-        numbers = array.numpy()
-        huge = max(int(numbers.max(initial=0)), -int(numbers.min(initial=0))) > _MAX_SIZE
-        if huge and any(use.node.op_type != "Slice" for use in value.uses()):
-            return True
-    return False
+def _tell_types(graph: ir.Graph, read: OnnxModel, shapes: Mapping[str, Shape]) -> bool:
+    """Give the values their types, from an import of the model for a batch. → whether the model can be imported so.
+
+    The import bounds what it computes; ONNX's own inference of the whole model does not.
+    """
+    batches = {value.name: value.shape[0] for value in graph.inputs if value.shape}
+    given = {name: batch if isinstance(batch, int) else _BATCH for name, batch in batches.items()}
+    outer = current_graph_or_none()
+    try:
+        scratch = Graph(name="types")
+        xs = [scratch.placeholder(p.dtype, (given.get(p.name, _BATCH), *shapes[p.name])) for p in read.inputs]
+        parameters = {name: scratch.placeholder(a.dtype, a.shape) for name, a in read.parameters.items()}
+        types = read.types(xs, parameters)
+    except RavenError:
+        return False  # the layer made of the whole model tells what is wrong
+    finally:
+        set_current_graph(outer)
+    values = [*graph.inputs, *(output for node in graph for output in node.outputs)]
+    for value in values:
+        if value.name in types:
+            dtype, shape = types[value.name]
+            value.dtype, value.shape = ir.DataType(int(to_ir(dtype))), ir.Shape(shape)
+    return True
 
 
 def _evaluated(node: ir.Node, known: Mapping[ir.Value, Array | None]) -> dict[ir.Value, Array | None]:
     given = {value: known.get(value) for value in node.inputs if value is not None}
     names = {value: f"i{number}" for number, value in enumerate(given)}
     arrays = {value: array for value, array in given.items() if array is not None}
-    if len(arrays) < len(given) or node.op_type in UNBOUNDED or not _bounded(node):
+    if len(arrays) < len(given) or node.op_type in UNBOUNDED:
         return dict.fromkeys(node.outputs)
     inputs = {
         value: ir.val(names[value], ir.DataType.from_numpy(array.dtype), array.shape)

@@ -66,6 +66,8 @@ class _NoLayer(Exception):  # noqa: N818 - an answer
 def tail(model: Analysis, output: ir.Value, named: bool) -> Tail:
     """As many layers as there are before this output. `named`: only those whose weights are parameters as they stand."""
     value, cut = output, output
+    if not model.sound:
+        return Tail(output, ())
     parts: list[Part] = []
     found: list[Part] = []
     uses = 1 if sum(other is output for other in model.outputs) == 1 else 2

@@ -71,7 +71,7 @@ def imported(
     """
     model = read_model(proto)
     shapes = _shapes(model, name, input_shapes)
-    analysis = Analysis(proto, shapes)
+    analysis = Analysis(proto, model, shapes)
     tails = [tail(analysis, output, named) for output in analysis.outputs]
     _check_outputs(model, name, tails)
     ports = {port.name: port for port in model.inputs}

@@ -59,7 +59,7 @@ REFUSED: dict[str, tuple[onnx.ModelProto, type[RavenError], str]] = {
     "bytes that do not fit": (model(LIE), InvalidModelError, "'w'"),
     "a foreign domain": (model(INSIDE, op_type="FusedGemm", domain="com.microsoft"), UnsupportedOnnxError, "the_node"),
     "operators of the future": (model(INSIDE, opset=99), UnsupportedOnnxError, "99"),
-    "weights of another shape": (model(numpy_helper.from_array(WEIGHTS[:5], "w")), ShapeError, "(5, 3)"),
+    "weights of another shape": (model(numpy_helper.from_array(WEIGHTS[:5], "w")), ShapeError, "[5, 3]"),
     "no weights": (model(None), InvalidModelError, "the_node"),
 }  # fmt: skip
 
