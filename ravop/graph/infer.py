@@ -13,6 +13,7 @@ import onnx
 from onnx import defs, shape_inference
 
 from ravop.errors import DTypeError, InvalidModelError, ShapeError
+from ravop.graph.choices import unfit
 from ravop.graph.dtypes import DType, from_elem_type, to_ir
 from ravop.graph.equations import is_equation
 from ravop.protocol.tensors import Array
@@ -112,6 +113,10 @@ def _ask_onnx(
     if op_type == "Einsum" and not is_equation(str(attributes.get("equation", "?"))):
         raise ShapeError("this is no equation of Einsum", expected="letters, ... and ->, as in 'ij,jk->ik'",
                          received=repr(attributes.get("equation")))  # fmt: skip
+    contradiction = unfit(op_type, [None if i is None else i.shape for i in inputs], attributes)
+    if contradiction:
+        raise ShapeError(f"{op_type} cannot take these inputs", expected="shapes that fit its attributes", received=contradiction,
+                         hint="check the shapes of the operands")  # fmt: skip
     names = [f"i{n}" if i is not None else "" for n, i in enumerate(inputs)]
     _check_types(schema, inputs)
     protos = {

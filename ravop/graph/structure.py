@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import numpy as np
 import onnx
 from onnx import AttributeProto, GraphProto, NodeProto, TensorProto, ValueInfoProto, defs
 
 from ravop.errors import DTypeError
+from ravop.graph.choices import wrong_attribute
 from ravop.graph.dtypes import from_elem_type, itemsize
 from ravop.graph.equations import is_equation
 from ravop.graph.infer import OPSET
@@ -22,11 +24,6 @@ from ravop.graph.limits import MAX_DIM, MAX_STRING, OLDEST_OPSET, RANDOM, REFUSE
 
 FunctionId = tuple[str, str, str]
 
-_POSITIVE = frozenset(
-    {"blocksize", "dilations", "group", "hidden_size", "kernel_shape", "num_groups", "num_outputs"}
-    | {"num_scan_inputs", "output_height", "output_width", "strides"}
-)
-"""Attributes by which ONNX's shape inference divides."""
 _FIELDS = {
     getattr(AttributeProto, kind): field
     for kind, field in (
@@ -236,6 +233,10 @@ class _Walk:
             raise refuse(
                 "Einsum has no proper equation", expected="letters, ... and ->, as in 'ij,jk->ik'", op=label
             )
+        values = {name: _value(attribute) for name, attribute in attributes.items()}
+        wrong = wrong_attribute(node.op_type, values, min(self.opset, OPSET))
+        if wrong is not None:
+            raise refuse(wrong.message, expected=wrong.expected, received=wrong.received, op=label)
         if (
             node.op_type == "Split"
             and "num_outputs" in attributes
@@ -261,13 +262,12 @@ class _Walk:
                     expected=f"at most {MAX_STRING} bytes",
                     op=label,
                 )
-        lowest = 1 if attribute.name in _POSITIVE else -MAX_DIM
         if field in ("i", "ints") and not attribute.name.startswith("value"):
             numbers = [attribute.i] if field == "i" else attribute.ints
-            if any(not lowest <= number <= MAX_DIM for number in numbers):
+            if any(not -MAX_DIM <= number <= MAX_DIM for number in numbers):
                 raise refuse(
                     f"the attribute {attribute.name[:80]!r} is out of range",
-                    expected=f"{lowest} to {MAX_DIM}",
+                    expected=f"{-MAX_DIM} to {MAX_DIM}",
                     op=label,
                 )
 
@@ -310,6 +310,14 @@ class _Walk:
             if info.type.tensor_type.elem_type:
                 _dtype(info.type.tensor_type.elem_type, info.name)
             self._count((dim.dim_value for dim in info.type.tensor_type.shape.dim), info.name)
+
+
+def _value(attribute: AttributeProto) -> Any:
+    """Of an attribute of numbers or text; of graphs and tensors nothing."""
+    field = _FIELDS.get(attribute.type)
+    if field in ("ints", "strings"):
+        return list(getattr(attribute, field))
+    return getattr(attribute, field) if field in ("i", "s") else None
 
 
 def _dtype(elem_type: int, label: str) -> np.dtype[np.generic]:

@@ -17,6 +17,7 @@ from onnx import NodeProto
 
 from ravop.errors import DTypeError, InvalidModelError, RavenError, UnsupportedOnnxError
 from ravop.graph.bodies import function_body, has_body
+from ravop.graph.choices import wrong_attribute
 from ravop.graph.dtypes import FLOAT, is_float, to_ir
 from ravop.graph.graph import Graph
 from ravop.graph.infer import OPSET, infer
@@ -153,6 +154,10 @@ class Walk:
     # ── making nodes ─────────────────────────────────────────────────────────────────────────────────────────────────
     def made(self, node: Node) -> Sequence[Value]:
         """The outputs of a node of the standard domain, of any version."""
+        wrong = wrong_attribute(node.op_type, node.attributes, node.version) if node.attributes else None
+        if wrong is not None:
+            raise InvalidModelError(wrong.message, expected=wrong.expected, received=wrong.received,
+                                    hint="export the model again")  # fmt: skip
         for entry in HANDLERS.get(node.op_type, ()):
             if entry.first <= node.version <= entry.last:
                 found = entry.handler(self, node)

@@ -268,7 +268,18 @@ REFUSED = {
             [node("MaxPool", ["x"], ["y"], kernel_shape=[1, 1], strides=[0, 0])],
             inputs=[info("x", (1, 1, 4, 4))],
         ),
-        "out of range",
+        "strides",
+    ),
+    "an axis that 32 bits cut to 0": (
+        lambda: model([node("Softmax", ["x"], ["y"], axis=2**32)]),
+        "-32 to 32",
+    ),
+    "a padding that there is not": (
+        lambda: model(
+            [node("MaxPool", ["x"], ["y"], kernel_shape=[1, 1], auto_pad="SOME")],
+            inputs=[info("x", (1, 1, 4, 4))],
+        ),
+        "SAME_UPPER",
     ),
     "too many dims by an attribute": (
         lambda: model([node("Expand", ["x", "s"], ["y"])], initializers=[ints("s", *[1] * 1000)]),

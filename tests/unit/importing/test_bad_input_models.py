@@ -63,6 +63,19 @@ def several() -> onnx.ModelProto:
     return model(nodes, {"x": X}, {"y": X}, opset_imports=[helper.make_opsetid("ai.onnx.ml", 3)])
 
 
+def doubling(levels: int, times: int = 2) -> onnx.ModelProto:
+    """A function of one node, one that calls it so many times, and so on."""
+    opsets = [helper.make_opsetid("", 21), helper.make_opsetid("own", 1)]
+    functions = [helper.make_function("own", "f0", ["a"], ["b"], [NODE("Neg", ["a"], ["b"])], opsets)]
+    for level in range(1, levels):
+        names = ["a", *(f"c{number}" for number in range(times - 1)), "b"]
+        calls = [NODE(f"f{level - 1}", [names[n]], [names[n + 1]], domain="own") for n in range(times)]
+        functions.append(helper.make_function("own", f"f{level}", ["a"], ["b"], calls, opsets))
+    made = one(f"f{levels - 1}", domain="own")
+    made.functions.extend(functions)
+    return made
+
+
 def lying(dims: list[int], kind: int = TensorProto.FLOAT) -> onnx.ModelProto:
     nodes = [NODE("MatMul", ["x", "w"], ["middle"], name="product"), NODE("Relu", ["middle"], ["y"])]
     made = model(nodes, {"x": X}, {"y": ("float32", None)}, {"w": np.ones((3, 4), np.float32)})
@@ -143,10 +156,54 @@ MODELS: dict[str, tuple[Callable[[], Any], type[RavenError], str]] = {
     "settings for more than is there": (
         lambda: parsed("m (float[2, 3] x) => (float[2, 3] y) { y = Scan <num_scan_inputs = 1, scan_input_axes = [0, 0, 0],"
                        " body = b (float[3] a) => (float[3] r) { r = Relu (a) }> (x) }"), InvalidModelError, "Scan"),
+    "functions that double at each level": (lambda: doubling(24), InvalidModelError, "too many nodes(.|\\n)*every call"),
+    "functions in functions without end": (lambda: doubling(120, 1), InvalidModelError, "too deeply"),
     "a shape that lies": (lambda: lying([2, 5]), InvalidModelError, "'middle'"),
     "a rank that lies": (lambda: lying([2, 4, 1]), InvalidModelError, "'middle'"),
     "a dtype that lies": (lambda: lying([2, 4], TensorProto.INT64), InvalidModelError, "'middle'"),
 }  # fmt: skip
+
+ONES = np.ones((8, 8), np.float32)
+RECURRENT = {"x": ONES.reshape(2, 4, 8)}
+ATTRIBUTES: dict[str, tuple[str, dict[str, Any], dict[str, Any], list[tuple[int, ...]], str]] = {
+    "no groups": ("Conv", {"group": 0}, {"x": ONES.reshape(1, 4, 4, 4)}, [(4, 4, 2, 2)], "1 or more"),
+    "groups that do not divide": ("Conv", {"group": 3}, {"x": ONES.reshape(1, 4, 4, 4)}, [(4, 4, 2, 2)], "4 channels"),
+    "an unknown padding": ("Conv", {"auto_pad": "SAME"}, {"x": ONES.reshape(1, 4, 4, 4)}, [(4, 4, 2, 2)], "SAME_UPPER"),
+    "an axis beyond numbers": ("Concat", {"axis": 2**40}, {"x": X}, [(2, 3)], "-32 to 32"),
+    "an axis that 32 bits cut to 0": ("Softmax", {"axis": 2**32}, {"x": X}, [], "-32 to 32"),
+    "an axis beyond the rank": ("LpNormalization", {"axis": 5}, {"x": X}, [], "axis 5 of 2"),
+    "a norm that there is not": ("LpNormalization", {"p": 3}, {"x": X}, [], "1 to 2"),
+    "an unknown activation": ("LSTM", {"hidden_size": 4, "activations": ["Foo", "Tanh", "Tanh"]}, RECURRENT,
+                              [(1, 16, 8), (1, 16, 4)], "Sigmoid"),
+    "too few activations": ("GRU", {"hidden_size": 4, "activations": ["Tanh"]}, RECURRENT, [(1, 12, 8), (1, 12, 4)],
+                            "2 activations"),
+    "another number of hidden units": ("LSTM", {"hidden_size": 5}, RECURRENT, [(1, 16, 8), (1, 16, 4)], "16 rows in W"),
+    "an unknown interpolation": ("GridSample", {"mode": "sharp"}, {"x": ONES.reshape(1, 1, 8, 8)}, [(1, 2, 2, 2)], "cubic"),
+    "an unknown form": ("Gelu", {"approximate": "erf"}, {"x": X}, [], "tanh"),
+    "an unknown order": ("DepthToSpace", {"blocksize": 2, "mode": "RCD"}, {"x": ONES.reshape(1, 4, 4, 4)}, [], "DCR"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", ATTRIBUTES)
+def test_values_that_an_attribute_cannot_have_are_refused_at_import(case: str) -> None:
+    op_type, attributes, given, shapes, text = ATTRIBUTES[case]
+    held = {f"w{number}": np.ones(shape, np.float32) for number, shape in enumerate(shapes)}
+    nodes = [NODE(op_type, [*given, *held], ["y"], name="the_node", **attributes)]
+    R.Graph("bad")
+    with pytest.raises((InvalidModelError, ShapeError), match=text) as caught:
+        R.import_onnx(model(nodes, given, {"y": ("float32", None)}, held), *given.values())
+    assert "the_node" in caught.value.problem.op
+
+
+def test_interpolations_have_the_names_of_their_version() -> None:
+    nodes = [NODE("GridSample", ["x", "w"], ["y"], name="the_node", mode="bilinear")]
+    x, w = ONES.reshape(1, 1, 8, 8), np.zeros((1, 2, 2, 2), np.float32)
+    R.Graph("versions")
+    found = R.import_onnx(model(nodes, {"x": x}, {"y": ("float32", None)}, {"w": w}, opset=16), x)
+    assert found.shape == (1, 1, 2, 2)
+    with pytest.raises(InvalidModelError, match="linear, nearest, cubic"):
+        R.import_onnx(model(nodes, {"x": x}, {"y": ("float32", None)}, {"w": w}, opset=21), x)
+
 
 Give = Callable[[R.Graph], tuple[tuple[Any, ...], dict[str, Any]]]
 INPUTS: dict[str, tuple[onnx.ModelProto, Give, type[RavenError], str]] = {

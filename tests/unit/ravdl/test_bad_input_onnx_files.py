@@ -16,6 +16,7 @@ from ravdl.neural_networks.load_onnx_model import load_onnx
 from ravdl.neural_networks.loss_functions import SquareLoss
 from ravdl.neural_networks.optimizers import Adam
 from ravop.errors import ArgumentError, InvalidModelError, RavenError, ShapeError, UnsupportedOnnxError
+from ravop.importing import read_model
 
 WEIGHTS = np.arange(18, dtype=np.float32).reshape(6, 3)
 X = np.eye(6, dtype=np.float32)
@@ -130,15 +131,20 @@ BOMBS = {
     "weights": "p = Constant <value_ints = [6, 1099511627700]> ()  w = ConstantOfShape (p)"
     "  s = Constant <value_ints = [0]> ()  e = Constant <value_ints = [3]> ()  a = Constant <value_ints = [1]> ()"
     "  m = MatMul (x, w)  y = Slice (m, s, e, a)",
-}
+    "a product of small numbers": "b = Constant <value_ints = [100000]> ()  p = Mul (b, b)  r = ConstantOfShape (p)"
+    "  s = Constant <value_ints = [0]> ()  e = Constant <value_ints = [1]> ()  t = Slice (r, s, e)  y = Add (x, t)",
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("case", BOMBS)
-def test_what_would_fill_the_memory_is_not_computed(case: str, tmp_path: Path) -> None:
+def test_what_would_fill_the_memory_is_not_computed(
+    case: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     text = f'<ir_version: 8, opset_import: ["" : 17]> m (float[N, 6] x) => (float[] y) {{ {BOMBS[case]} }}'
     path = tmp_path / "bomb.onnx"
     path.write_bytes(onnx.parser.parse_model(text).SerializeToString())
-    assert load(path).network.output_shapes == ((6 if case == "a pad" else 3,),)
+    assert load(path).network.output_shapes == ((3 if case == "weights" else 6,),)
+    assert not caplog.records
 
 
 @pytest.mark.parametrize("path", [None, 3, b"model", "a\x00b"])
@@ -154,3 +160,29 @@ def test_negative_sizes_are_refused(tmp_path: Path) -> None:
     path.write_bytes(made.SerializeToString())
     with pytest.raises(InvalidModelError):
         load(path)
+
+
+def test_nodes_in_any_order_become_layers(tmp_path: Path) -> None:
+    text = "h = MatMul (x, w)  y = Relu (h)"
+    made = onnx.parser.parse_model(
+        f'<ir_version: 8, opset_import: ["" : 17]> m (float[N, 6] x) => (float[N, 3] y) {{ {text} }}'
+    )
+    made.graph.initializer.append(INSIDE)
+    made.graph.node.reverse()
+    path = tmp_path / "reversed.onnx"
+    path.write_bytes(made.SerializeToString())
+    assert [type(call.layer).__name__ for call in load(path).network.calls] == ["Dense", "Activation"]
+
+
+def test_a_file_beyond_what_protobuf_holds_is_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file is sparse: it takes no space, and reading it would take 2 GiB of memory."""
+    path = tmp_path / "huge.onnx"
+    with path.open("wb") as file:
+        file.truncate(2**31)
+    monkeypatch.setattr(Path, "read_bytes", lambda _: pytest.fail("it was read"))
+    for read in (load, read_model):
+        with pytest.raises(InvalidModelError, match="too large") as caught:
+            read(path)
+        assert "2,147,483,648" in caught.value.problem.received
