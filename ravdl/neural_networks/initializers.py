@@ -175,11 +175,11 @@ _WORDS = {
 
 INITIALIZERS: dict[str, Initializer] = {
     "glorot_uniform": VarianceScaling(1.0, "fan_avg", "uniform"),
-    "glorot_normal": VarianceScaling(1.0, "fan_avg", "untruncated_normal"),
+    "glorot_normal": VarianceScaling(1.0, "fan_avg", "truncated_normal"),
     "he_uniform": VarianceScaling(2.0, "fan_in", "uniform"),
-    "he_normal": VarianceScaling(2.0, "fan_in", "untruncated_normal"),
+    "he_normal": VarianceScaling(2.0, "fan_in", "truncated_normal"),
     "lecun_uniform": VarianceScaling(1.0, "fan_in", "uniform"),
-    "lecun_normal": VarianceScaling(1.0, "fan_in", "untruncated_normal"),
+    "lecun_normal": VarianceScaling(1.0, "fan_in", "truncated_normal"),
     "variance_scaling": VarianceScaling(),
     "orthogonal": Orthogonal(),
     "identity": IdentityMatrix(),

@@ -27,11 +27,11 @@ SHAPE, INTO, OUT = (300, 500), 300, 500
 
 MOMENTS: dict[str, tuple[float, float, float]] = {
     "glorot_uniform": (0, 2 / (INTO + OUT), math.sqrt(6 / (INTO + OUT))),
-    "glorot_normal": (0, 2 / (INTO + OUT), math.inf),
+    "glorot_normal": (0, 2 / (INTO + OUT), 2 * math.sqrt(2 / (INTO + OUT)) / 0.8796),
     "he_uniform": (0, 2 / INTO, math.sqrt(6 / INTO)),
-    "he_normal": (0, 2 / INTO, math.inf),
+    "he_normal": (0, 2 / INTO, 2 * math.sqrt(2 / INTO) / 0.8796),
     "lecun_uniform": (0, 1 / INTO, math.sqrt(3 / INTO)),
-    "lecun_normal": (0, 1 / INTO, math.inf),
+    "lecun_normal": (0, 1 / INTO, 2 / math.sqrt(INTO) / 0.8796),
     "variance_scaling": (0, 1 / INTO, 2 / math.sqrt(INTO) / 0.8796),
     "random_normal": (0, 0.05**2, math.inf),
     "random_uniform": (0, 0.05**2 / 3, 0.05),
