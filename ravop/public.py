@@ -26,4 +26,5 @@ from ravop.graph.control import function as function
 from ravop.graph.control import scan as scan
 from ravop.importing.api import import_onnx as import_onnx
 from ravop.importing.api import parameters as parameters
+from ravop.importing.model import read_model as read_model
 from ravop.ops import *  # noqa: F403

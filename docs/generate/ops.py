@@ -27,6 +27,8 @@ Made by `python -m docs.generate` from the operator catalogue: do not edit.
 shapes broadcast, negative axes count from the end, dtypes are promoted as in NumPy 2, with one exception: an integer that
 meets float32 gives float32, and Python's floats make float32, so that float32 stays the default. Nothing is computed
 while the script runs; what the examples show is there once the graph was computed.
+
+*gradient: yes* means that `R.grad` flows through the operator to a tensor of its example; where none can, it is said why.
 """
 
 
@@ -36,74 +38,101 @@ class Entry(NamedTuple):
     others: tuple[str, ...]
     """Other names of the same operator."""
     method: bool
-    example: Example | None
+    examples: tuple[Example, ...]
 
 
-_CONTROL: dict[str, Callable[..., Any]] = {
-    function.__name__: function for function in (R.scan, R.while_loop, R.fori_loop, R.map, R.cond, R.function)
+_OTHERS: dict[str, Callable[..., Any]] = {
+    function.__name__: function
+    for function in (R.scan, R.while_loop, R.fori_loop, R.map, R.cond, R.function, R.grad)
 }
-"""What takes functions of ops."""
+"""What is no operator of its own: it takes functions of ops, or differentiates."""
 
 
 def entries() -> list[Entry]:
     """Every operator once, in the order of families and names."""
     found: dict[Callable[..., Any], list[str]] = {}
-    for name, function in [*CATALOGUE.items(), *CREATORS.items(), *_CONTROL.items()]:
+    for name, function in [*CATALOGUE.items(), *CREATORS.items(), *_OTHERS.items()]:
         names = found.setdefault(function, [])
         if name not in names:
             names.append(name)
     made = []
     for function, names in found.items():
         own = function.__name__
-        example = next(iter(examples_of(function)), None)
         made.append(
             Entry(
                 own,
                 function,
                 tuple(sorted(n for n in names if n != own)),
                 any(n in CATALOGUE for n in names),
-                example,
+                tuple(examples_of(function)),
             )
         )
     return sorted(made, key=lambda entry: (entry.function.__module__, entry.name))
 
 
-def has_gradient(entry: Entry) -> bool:
-    """Whether a gradient flows from what the example gives to its first operand that can be a float."""
-    if entry.example is None:
-        return False
-    call = next(_calls(entry), None)
-    if call is None:
-        return False
-    for place in range(len(call.args)):
-        R.Graph()
-        try:
-            x = R.t(value_of(ast.unparse(call.args[place])), "float32")
-            if any(_flows(x, output) for output in _ops(_called(call, place, x))):
-                return True
-        except (RavenError, TypeError, ValueError):
-            continue  # this argument is no tensor, or must be one of integers
-    return False
+def gradient(entry: Entry) -> str:
+    """Whether a gradient flows from what an example gives to a tensor in it, and if none does, why."""
+    flowing = [_flows(x, output) for x, made in _differentiable(entry) for output in _ops(made)]
+    if any(flowing):
+        return "yes"
+    if entry.name in _BY_REASON:
+        return f"no ({_BY_REASON[entry.name]})"
+    if not entry.method:
+        return "no (made of no tensor)"
+    R.Graph()
+    outputs = [op for example in entry.examples for op in _ops(value_of(example.code))]
+    return "no (its slope is 0)" if any(is_float(op.dtype) for op in outputs) else "no (gives no floats)"
 
 
-def _called(call: ast.Call, place: int, x: R.Op) -> Any:
-    """What the call gives when its argument at `place` is x."""
-    arguments = [ast.unparse(argument) for argument in (*call.args, *call.keywords)]
-    arguments[place] = "x"
-    return value_of(f"{ast.unparse(call.func)}({', '.join(arguments)})", x=x)
+_SEARCH = "found by a loop of as many steps as it takes: see `while_loop`"
+_CLASSES = "gives classes"
+_BY_REASON = {
+    "kmeans": _SEARCH,
+    "logistic_regression": _CLASSES,
+    "one_hot": "takes integers",
+    "stop_gradient": "its purpose",
+    "svm_svc": _CLASSES,
+    "svm_svr": _SEARCH,
+    "unique": "nor has it in PyTorch",
+}
+"""Why there is none, where the example does not tell."""
 
 
-def _calls(entry: Entry) -> Iterator[ast.Call]:
-    """The calls of the operator by its function in its example."""
-    assert entry.example is not None
-    for node in ast.walk(ast.parse(entry.example.code, mode="eval")):
-        if not isinstance(node, ast.Call):
-            continue
-        function = (
-            node.func.func if isinstance(node.func, ast.Call) else node.func
-        )  # or what it gives is called
-        if isinstance(function, ast.Attribute) and function.attr == entry.name:
-            yield node
+def _differentiable(entry: Entry) -> Iterator[tuple[R.Op, Any]]:
+    """Each argument of the operator in its examples, and each tensor named there, as a float op, with what is made of it."""
+    for example in entry.examples:
+        for number in range(len(_places(entry.name, example.code))):
+            call, place = _places(entry.name, example.code)[number]
+            value = ast.unparse(place.value if isinstance(place, ast.NamedExpr) else place)
+            R.Graph()
+            try:
+                x = R.t(value_of(value), "float32")
+                yield x, value_of(ast.unparse(_Replaced(place).visit(call)), x=x)
+            except (NameError, RavenError, TypeError, ValueError):
+                continue  # this argument is no tensor, or must be one of integers
+
+
+def _places(name: str, code: str) -> list[tuple[ast.Call, ast.expr]]:
+    """The calls of operator `name`, or of what it gives, and each argument there."""
+    found: list[tuple[ast.Call, ast.expr]] = []
+    for node in ast.walk(ast.parse(code, mode="eval")):
+        if isinstance(node, ast.Call):
+            function = node.func.func if isinstance(node.func, ast.Call) else node.func
+            if isinstance(function, ast.Attribute) and function.attr == name:
+                named = [inner for inner in ast.walk(node) if isinstance(inner, ast.NamedExpr)]
+                values = [*node.args, *(keyword.value for keyword in node.keywords), *named]
+                found += [(node, value) for value in values]
+    return found
+
+
+class _Replaced(ast.NodeTransformer):
+    """x in place of one expression."""
+
+    def __init__(self, place: ast.expr) -> None:
+        self.place = place
+
+    def visit(self, node: ast.AST) -> ast.AST:
+        return ast.Name("x") if node is self.place else self.generic_visit(node)
 
 
 def _ops(made: Any) -> list[R.Op]:
@@ -124,7 +153,7 @@ def _flows(x: R.Op, output: R.Op) -> bool:
 
 def page() -> str:
     made = entries()
-    results = results_of(entry.example.code for entry in made if entry.example)
+    results = results_of(example.code for entry in made for example in entry.examples)
     parts = [HEAD]
     family = ""
     for entry in made:
@@ -143,7 +172,7 @@ def _family(module: str) -> str:
 
 def _text(entry: Entry, results: dict[str, str]) -> str:
     signature = _signature(entry.function)
-    facts = ["gradient: yes" if has_gradient(entry) else "gradient: no"]
+    facts = [f"gradient: {gradient(entry)}"]
     if entry.others:
         facts.append("also " + ", ".join(f"`{name}`" for name in entry.others))
     if not entry.method:
@@ -156,8 +185,9 @@ def _text(entry: Entry, results: dict[str, str]) -> str:
         _first_paragraph(inspect.getdoc(entry.function) or ""),
         "",
     ]
-    if entry.example:
-        lines += ["```pycon", f">>> {entry.example.code}", results[entry.example.code], "```", ""]
+    if entry.examples:
+        shown = [f">>> {example.code}\n{results[example.code]}" for example in entry.examples]
+        lines += ["```pycon", *shown, "```", ""]
     return "\n".join(lines)
 
 

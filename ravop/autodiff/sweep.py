@@ -33,6 +33,10 @@ def grad(loss: Op, wrt: Op | Sequence[Op]) -> Op | list[Op]:
     `loss` is a float scalar (one element). The gradients are ops of the current scope, and can be differentiated again.
     Raises `GradientError` where `loss` is no float scalar, where it does not depend on an op of `wrt` in a differentiable way,
     and where an operator on the way has no rule; it names the operator and the line that made it.
+
+    Example:
+        >>> R.grad(R.sum((x := R.t([1.0, 2.0])) ** 3), x)
+        [3.0, 12.0]
     """
     targets = [wrt] if isinstance(wrt, Op) or not isinstance(wrt, Iterable) else list(wrt)
     for op in (loss, *targets):

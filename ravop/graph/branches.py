@@ -143,6 +143,8 @@ def while_loop(
     Example:
         >>> R.while_loop(lambda x: x < 100, lambda x: x * 2, R.t(3))
         192
+        >>> R.while_loop(lambda x: x < 100, lambda x: x * 2, R.t(3.0), max_iterations=9, differentiable=True)
+        192.0
     """
     try:
         if differentiable and max_iterations is None:

@@ -12,6 +12,7 @@ from ravop.ops.axes import *  # noqa: F403
 from ravop.ops.bitwise import *  # noqa: F403
 from ravop.ops.clipped import *  # noqa: F403
 from ravop.ops.compare import *  # noqa: F403
+from ravop.ops.constants import *  # noqa: F403
 from ravop.ops.counting import *  # noqa: F403
 from ravop.ops.create import *  # noqa: F403
 from ravop.ops.elementary import *  # noqa: F403
@@ -22,7 +23,7 @@ from ravop.ops.learning import *  # noqa: F403
 from ravop.ops.linalg import *  # noqa: F403
 from ravop.ops.lists import *  # noqa: F403
 from ravop.ops.logic import *  # noqa: F403
-from ravop.ops.nan import *  # noqa: F403
+from ravop.ops.losses import *  # noqa: F403
 from ravop.ops.nn import *  # noqa: F403
 from ravop.ops.padding import *  # noqa: F403
 from ravop.ops.randomness import *  # noqa: F403
@@ -35,6 +36,7 @@ from ravop.ops.sorting import *  # noqa: F403
 from ravop.ops.statistics import *  # noqa: F403
 from ravop.ops.trigonometry import *  # noqa: F403
 from ravop.ops.windows import *  # noqa: F403
+from ravop.ops.without_nan import *  # noqa: F403
 
 if not TYPE_CHECKING:  # a type checker takes what the stars bring
     __all__ = [name for name, value in list(globals().items()) if callable(value)]

@@ -51,6 +51,8 @@ def bincount(x: Operand, weights: Operand | None = None, minlength: int = 0, len
     Example:
         >>> R.bincount([1, 3, 1])
         [0, 2, 0, 1]
+        >>> R.bincount([1, 3, 1], weights=[0.5, 2.0, 1.0])
+        [0.0, 1.5, 0.0, 2.0]
     """
     op = numbers(x)
     if op.ndim != 1 or not is_integer(op.dtype):

@@ -1,4 +1,5 @@
-"""Making ops from values, filled tensors, and ops of another dtype. Numbers at equal distances are in `ranges`."""
+"""Making ops from values, filled tensors, and ops of another dtype. Numbers at equal distances are in `ranges`, those
+with a name in `constants`."""
 
 from __future__ import annotations
 
@@ -20,8 +21,8 @@ from ravop.ops.catalogue import cast as to_dtype
 from ravop.ops.shaping import broadcast_to, expand_like, is_static
 
 __all__ = [
-    "Scalar", "Tensor", "astype", "cast", "constant", "copy", "empty", "empty_like", "epsilon", "eye", "full", "full_like",
-    "identity", "inf", "minus_one", "one", "ones", "ones_like", "pi", "stop_gradient", "t", "zeros", "zeros_like",
+    "Scalar", "Tensor", "astype", "cast", "constant", "copy", "empty", "empty_like", "eye", "full", "full_like",
+    "identity", "ones", "ones_like", "stop_gradient", "t", "zeros", "zeros_like",
 ]  # fmt: skip
 
 
@@ -154,15 +155,19 @@ def ones(shape: int | Sequence[int], dtype: DTypeLike | None = None) -> Op:
 
 
 @operator
-def full_like(x: Operand, value: float | bool, dtype: DTypeLike | None = None) -> Op:
-    """A tensor of the shape and dtype of x, all elements `value`.
+def full_like(x: Operand, value: Operand, dtype: DTypeLike | None = None) -> Op:
+    """A tensor of the shape and dtype of x, all elements `value`. A tensor as value is broadcast to the shape.
 
     Example:
         >>> R.full_like([1, 2, 3], 7)
         [7, 7, 7]
+        >>> R.full_like([[1.0, 2.0], [3.0, 4.0]], [7.0, 8.0])
+        [[7.0, 8.0], [7.0, 8.0]]
     """
     op = as_op(x)
     of = make_dtype(dtype, op.dtype)
+    if not isinstance(value, int | float):
+        return expand_like(to_dtype(as_op(value), of), op)
     if is_static(op):
         return filled(op.graph, op.static_shape, value, of)
     return expand_like(op.graph.tensor(value, of), op)
@@ -240,58 +245,3 @@ def sizes_of(shape: int | Sequence[int]) -> tuple[int, ...]:
     if any(size < 0 for size in sizes):
         raise ArgumentError("a size cannot be negative", expected="0 or more", received=list(sizes))
     return sizes
-
-
-@creator
-def epsilon(dtype: DTypeLike | None = None) -> Op:
-    """1e-12, Raven's smallest number to divide by.
-
-    Example:
-        >>> R.epsilon("float64") * 1e12
-        1.0
-    """
-    return t(1e-12, dtype)
-
-
-@creator
-def one() -> Op:
-    """1, int64.
-
-    Example:
-        >>> R.one()
-        1
-    """
-    return t(1)
-
-
-@creator
-def minus_one() -> Op:
-    """−1, int64.
-
-    Example:
-        >>> R.minus_one()
-        -1
-    """
-    return t(-1)
-
-
-@creator
-def inf() -> Op:
-    """Infinity, float32.
-
-    Example:
-        >>> R.inf()
-        inf
-    """
-    return t(math.inf)
-
-
-@creator
-def pi() -> Op:
-    """π, float32.
-
-    Example:
-        >>> R.pi()
-        3.1416
-    """
-    return t(math.pi)

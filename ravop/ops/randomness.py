@@ -83,6 +83,8 @@ def random_normal(mean: Operand = 0.0, std: Operand = 1.0, size: Sizes = (), key
     Example:
         >>> R.random_normal(size=3)
         [-1.1026, 1.4557, -1.7857]
+        >>> R.random_normal(mean=[0.0, 9.0, 0.0], std=2.0, size=3)
+        [-2.2053, 11.9113, -3.5715]
     """
     graph = graph_of(mean, std, key)
     sizes = _sizes(size)
