@@ -145,11 +145,12 @@ def checked_samples(
                 received=f"{each.shape[0]} targets",
             )
     rows = len(shapes[0]) == 1 and targets[0].ndim == 2
-    return Samples(inputs, targets, _weights(targets, rows, heads, sample_weight, class_weight))
+    return Samples(inputs, targets, _weights(targets, shapes[0], rows, heads, sample_weight, class_weight))
 
 
 def _weights(
     targets: tuple[Values, ...],
+    shape: Shape,
     rows: bool,
     heads: Sequence[Head],
     sample_weight: object,
@@ -182,11 +183,13 @@ def _weights(
         )
     if class_weight is None:
         return (weights,)
-    of_classes = _of_classes(targets, rows, class_weight)
+    of_classes = _of_classes(targets, shape, rows, class_weight)
     return (weights * of_classes.reshape(-1, *(1,) * (weights.ndim - 1)),)
 
 
-def _of_classes(targets: tuple[Values, ...], rows: bool, class_weight: Mapping[int, float]) -> Any:
+def _of_classes(
+    targets: tuple[Values, ...], shape: Shape, rows: bool, class_weight: Mapping[int, float]
+) -> Any:
     """The weight of each sample's class; 1 for a class that is not named."""
     labels = targets[0]
     if len(targets) != 1 or isinstance(labels, Op):
@@ -207,7 +210,14 @@ def _of_classes(targets: tuple[Values, ...], rows: bool, class_weight: Mapping[i
     if not isinstance(class_weight, Mapping):
         raise ArgumentError("class_weight is a dict", expected="{class: weight}", received=repr(class_weight))
     found = np.ones(len(labels), np.float32)
+    classes = range(shape[-1]) if shape and shape[-1] > 1 else {-1, 0, 1, *labels[:, 0].tolist()}
     for label, weight in class_weight.items():
+        if isinstance(label, bool) or label not in classes:
+            raise ArgumentError(
+                "class_weight names a class that there is not",
+                expected=f"labels of {min(classes):g} to {max(classes):g}",
+                received=repr(label),
+            )
         found[labels[:, 0] == label] = not_negative(weight, f"the weight of class {label!r}")
     return found
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 from os import PathLike
-from pathlib import Path
 from typing import Any
 
 from ravdl.neural_networks.importing.network import Imported, imported
+from ravdl.neural_networks.layers.arguments import file_path
 from ravdl.neural_networks.loss_functions import Loss
 from ravdl.neural_networks.model import NeuralNetwork
 from ravdl.neural_networks.optimizers import Optimizer
-from ravop.errors import ArgumentError, RavenError
+from ravop.errors import RavenError
 from ravop.graph.source import located
 from ravop.importing.reading import load_proto
 
@@ -44,14 +44,8 @@ def load_onnx(
         FileNotFoundError: there is no such file.
     """
     try:
-        path = Path(model_file_path)
+        path = file_path(model_file_path)
         path.stat()
-    except (TypeError, ValueError) as error:
-        wrong = ArgumentError(
-            "this is no path of a file", expected="'model.onnx'", received=repr(model_file_path)
-        )
-        raise located(wrong, "load_onnx") from error
-    try:
         proto = load_proto(path)
         return network_of(imported(proto, path.name, input_shapes), optimizer, loss, options)
     except RavenError as error:

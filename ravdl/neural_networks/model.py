@@ -16,7 +16,7 @@ from ravdl.neural_networks.data import Samples
 from ravdl.neural_networks.forward import predict
 from ravdl.neural_networks.heads import Heads
 from ravdl.neural_networks.history import History
-from ravdl.neural_networks.layers.arguments import positive
+from ravdl.neural_networks.layers.arguments import flag, positive
 from ravdl.neural_networks.loop import evaluation, infer
 from ravdl.neural_networks.loss import Loss
 from ravdl.neural_networks.network import Network
@@ -138,6 +138,7 @@ class NeuralNetwork(Architecture):
         """
         held_out = validation_data if validation_data is not None else self.validation_data
         try:
+            save_model, shuffle = flag(save_model, "save_model"), flag(shuffle, "shuffle")
             epochs, asked = positive(n_epochs, "n_epochs"), checked_strategy(strategy)
             samples = self._samples(X, y, sample_weight, class_weight)
             steering = self._steering(callbacks, epochs)

@@ -16,6 +16,7 @@ import onnx_ir as ir
 from ravdl.neural_networks.layers import Dropout, Layer
 from ravdl.neural_networks.network import Call, Network
 from ravdl.neural_networks.symbols import FLOAT
+from ravop.errors import InvalidModelError
 from ravop.graph import Graph, Op
 from ravop.graph.check import Limits, check_model
 from ravop.graph.graph import current_graph_or_none, set_current_graph
@@ -32,6 +33,12 @@ def export(network: Network, weights: Mapping[str, Array], path: Path) -> None:
 
     Raises `InvalidModelError` for a model of more than 2 GiB.
     """
+    size = sum(array.nbytes for array in weights.values())
+    if size > _LIMITS.bytes:
+        raise InvalidModelError(
+            "the model is too large for one ONNX file", expected=f"weights of at most {_LIMITS.bytes:,} bytes",
+            received=f"{size:,} bytes", hint="save it by model.save(path), which has no such limit",
+        )  # fmt: skip
     data = to_bytes(trace(network, weights))
     check_model(data, _LIMITS)
     path.write_bytes(data)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from os import PathLike
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import ravop as R
 from ravdl.neural_networks.callbacks.steering import Monitored, Seen, Verdict, Weights, chosen, dictionary
-from ravdl.neural_networks.layers.arguments import flag
+from ravdl.neural_networks.layers.arguments import file_path, flag
 from ravop.graph.tree import Tree
 
 if TYPE_CHECKING:
@@ -38,7 +37,7 @@ class ModelCheckpoint(Monitored):
         min_delta: float = 0.0,
     ) -> None:
         super().__init__(monitor, min_delta, mode)
-        self.path = Path(path)
+        self.path = file_path(path)
         self.save_best_only = flag(save_best_only, "save_best_only")
         self._model: NeuralNetwork | None = None
 

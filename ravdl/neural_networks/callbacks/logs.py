@@ -5,11 +5,10 @@ from __future__ import annotations
 import csv
 from collections.abc import Callable, Mapping
 from os import PathLike
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ravdl.neural_networks.callbacks.callback import Callback
-from ravdl.neural_networks.layers.arguments import flag
+from ravdl.neural_networks.layers.arguments import file_path, flag
 from ravop.errors import ArgumentError
 
 if TYPE_CHECKING:
@@ -29,7 +28,7 @@ class CSVLogger(Callback):
     def __init__(self, path: str | PathLike[str], separator: str = ",", append: bool = False) -> None:
         if not isinstance(separator, str) or len(separator) != 1:
             raise ArgumentError("separator is one character", expected="','", received=repr(separator))
-        self.path = Path(path)
+        self.path = file_path(path)
         self.separator = separator
         self.append = flag(append, "append")
         self._begun = False

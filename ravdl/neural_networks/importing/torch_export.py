@@ -115,7 +115,8 @@ def _listed(given: Any) -> tuple[Any, ...]:
 
 
 def _tensor(torch: Any, name: str, value: Any) -> Any:
-    found = torch.from_numpy(value) if isinstance(value, np.ndarray) else value
+    numbers = isinstance(value, np.ndarray) and value.dtype.kind in "biuf"
+    found = torch.from_numpy(value) if numbers else value
     if not isinstance(found, torch.Tensor) or not found.ndim:
         raise ArgumentError(
             f"the example for {name!r} is no tensor with a batch axis", expected="tensors or NumPy arrays of (batch, …)",

@@ -6,9 +6,11 @@ Only for the modules of this folder.
 from __future__ import annotations
 
 import operator
+import os
 import reprlib
 import sys
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -75,6 +77,16 @@ def flag(value: object, what: str) -> bool:
     if not isinstance(value, bool | np.bool_):
         raise ArgumentError(f"{what} must be true or false", expected="True or False", received=repr(value))
     return bool(value)
+
+
+def file_path(value: object) -> Path:
+    """A path of a file, which need not be there. Raises `ArgumentError`."""
+    text = os.fspath(value) if isinstance(value, str | os.PathLike) else None
+    if not isinstance(text, str) or not text or "\0" in text:
+        raise ArgumentError(
+            "this is no path of a file", expected="a path, such as 'model.onnx'", received=_short(value)
+        )
+    return Path(text)
 
 
 def choice(value: object, what: str, choices: Iterable[str]) -> str:
