@@ -16,6 +16,9 @@ V = RNG.normal(size=5).astype(np.float32)
 NONE = np.zeros((2, 0, 3), np.float32)
 HOLES = np.where(RNG.random((4, 5)) < 0.3, np.nan, RNG.normal(size=(4, 5))).astype(np.float32)
 ENDLESS = np.array([1, np.inf, np.nan, -np.inf], np.float32)
+LIMITS = np.array(
+    [[np.inf, -np.inf], [3e38, 3e38], [np.inf, np.nan], [-np.inf, -np.inf], [np.nan, -0.0]], np.float32
+)
 TRUTH = RNG.random((3, 4)) < 0.5
 BYTES = RNG.integers(1, 10, (3, 4)).astype(np.uint8)
 S = np.float32(2.5).reshape(())
@@ -25,6 +28,7 @@ CASES = [
     *[(name, NONE, *more) for name in ("mean", "var", "std", "sum", "prod", "all", "any", "median")
       for more in ((), (1,), (-2,), ((0, 1),))],
     *[(name, HOLES, *more) for name in ("max", "min", "ptp", "sort", "median", "sum", "nanvar") for more in ((), (0,), (1,))],
+    *[(name, LIMITS, 1) for name in ("max", "min")], ("max", LIMITS), ("max", LIMITS[:2]),
     ("nanvar", ENDLESS), ("nanstd", ENDLESS), ("sort", ENDLESS),
     *[(name, BYTES, *more) for name in ("sum", "prod", "cumsum", "cumprod") for more in ((), (1,))],
     *[(name, TRUTH, TRUTH[::-1]) for name in ("add", "multiply", "maximum", "outer", "inner", "kron", "tensordot")],
