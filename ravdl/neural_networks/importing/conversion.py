@@ -29,6 +29,9 @@ from ravdl.neural_networks.symbols import FLOAT
 from ravop.errors import RavenError
 from ravop.protocol.tensors import Array
 
+MAX_LAYERS = 256
+"""Of one output: what is before them stays nodes, so that a file of many nodes costs no more as layers."""
+
 
 @dataclass(frozen=True)
 class Weight:
@@ -74,7 +77,7 @@ def tail(model: Analysis, output: ir.Value, named: bool) -> Tail:
     while True:
         steps = _steps(model, value, uses)
         part = None if steps is None else _part(steps, named)
-        if steps is None or isinstance(part, bool):
+        if steps is None or isinstance(part, bool) or len(parts) == MAX_LAYERS:
             return Tail(cut, tuple(found[::-1]))
         if part is not None:
             parts.append(part)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 import ravop as R
 from ravdl.neural_networks import NeuralNetwork
+from ravdl.neural_networks.importing.conversion import MAX_LAYERS
 from ravdl.neural_networks.load_onnx_model import load_onnx
 from ravdl.neural_networks.loss_functions import SquareLoss
 from ravdl.neural_networks.optimizers import Adam
@@ -186,3 +188,15 @@ def test_a_file_beyond_what_protobuf_holds_is_not_read(
         with pytest.raises(InvalidModelError, match="too large") as caught:
             read(path)
         assert "2,147,483,648" in caught.value.problem.received
+
+
+def test_a_long_row_of_nodes_does_not_become_as_many_layers(tmp_path: Path) -> None:
+    names = ["x", *(f"v{number}" for number in range(2 * MAX_LAYERS - 1)), "y"]
+    made = model(None)
+    del made.graph.node[:]
+    made.graph.node.extend(helper.make_node("Relu", [a], [b]) for a, b in pairwise(names))
+    made.graph.output[0].type.tensor_type.shape.dim[1].dim_value = 6
+    path = tmp_path / "long.onnx"
+    path.write_bytes(made.SerializeToString())
+    kinds = [type(call.layer).__name__ for call in load(path).network.calls]
+    assert kinds == ["Onnx", *["Activation"] * MAX_LAYERS]
