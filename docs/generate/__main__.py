@@ -7,7 +7,13 @@ import importlib.util
 import sys
 from pathlib import Path
 
-PAGES = {"ops.md": "ops", "gradients.md": "gradients", "onnx.md": "backend", "layers.md": "layers"}
+PAGES = {
+    "ops.md": "ops",
+    "gradients.md": "gradients",
+    "onnx.md": "backend",
+    "layers.md": "layers",
+    "training.md": "training",
+}
 """Page → the module beside this one that makes it."""
 
 FOLDER = Path(__file__).resolve().parents[1]

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import inspect
-import re
 import sys
 from collections.abc import Callable
 from typing import Any
 
+from docs.generate.describe import arguments, entry
 from ravdl.neural_networks.activations import ACTIVATIONS
-from ravdl.neural_networks.layers import LAYERS, Layer
+from ravdl.neural_networks.layers import LAYERS
 from ravdl.neural_networks.layers.options import KernelOptions
 from ravdl.neural_networks.layers.recurrent import RecurrentOptions
 
@@ -31,7 +31,7 @@ def page() -> str:
     for module in sorted({layer.__module__ for layer in LAYERS.values()}):
         doc = inspect.getdoc(sys.modules[module]) or ""
         parts.append(f"## {module.rpartition('.')[2].replace('_', ' ').capitalize()}\n\n{doc}\n")
-        parts += [_entry(layer) for layer in LAYERS.values() if layer.__module__ == module]
+        parts += [entry(layer) for layer in LAYERS.values() if layer.__module__ == module]
     parts.append("## Arguments in common\n")
     parts += [
         _options(name, kind) for name, kind in (("Kernels", KernelOptions), ("Recurrence", RecurrentOptions))
@@ -41,44 +41,11 @@ def page() -> str:
     return "\n".join(parts)
 
 
-def _entry(layer: type[Layer]) -> str:
-    found = f"`{layer.__name__}{_signature(layer)}`"
-    return f"### {layer.__name__}\n\n{found}\n\n{_text(inspect.getdoc(layer) or '')}\n"
-
-
-def _signature(layer: type[Layer]) -> str:
-    given = list(inspect.signature(layer).parameters.values())
-    bare = [each.replace(annotation=inspect.Parameter.empty) for each in given]
-    return str(inspect.Signature(bare))
-
-
 def _options(title: str, kind: Any) -> str:
     head, *rest = (inspect.getdoc(kind) or "").split("\n\n")
     return (
-        f"### {title}\n\n`**options`: {head[0].lower()}{head[1:]}\n\n" + _arguments("\n\n".join(rest)) + "\n"
+        f"### {title}\n\n`**options`: {head[0].lower()}{head[1:]}\n\n" + arguments("\n\n".join(rest)) + "\n"
     )
-
-
-def _text(doc: str) -> str:
-    """The docstring, with its arguments as a list."""
-    paragraphs = []
-    for paragraph in doc.split("\n\n"):
-        head, _, rest = paragraph.partition("\n")
-        paragraphs.append(_arguments(inspect.cleandoc(rest)) if head == "Args:" else paragraph)
-    return "\n\n".join(paragraphs)
-
-
-def _arguments(text: str) -> str:
-    """`name: what it is`, one after another, as a list."""
-    lines: list[str] = []
-    for line in text.splitlines():
-        found = re.match(r"([a-zA-Z_0-9, ]+): (.*)", line)
-        if found and not line.startswith(" "):
-            names = ", ".join(f"`{name.strip()}`" for name in found[1].split(","))
-            lines.append(f"- {names}: {found[2]}")
-        else:
-            lines.append("  " + line.strip())
-    return "\n".join(lines)
 
 
 def _activation(name: str, function: Callable[..., Any]) -> str:
