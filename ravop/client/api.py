@@ -12,9 +12,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from ravop.client.display import say
+from ravop.client.display import say, still_executing
 from ravop.client.embedded import Cluster, start_or_join
 from ravop.client.endpoint import data_folder, named
+from ravop.client.graphs import GraphEntry
 from ravop.client.runs import Run
 from ravop.client.runs import activate as activate_graph
 from ravop.client.session import Session
@@ -30,7 +31,6 @@ from ravop.errors import (
 from ravop.graph.graph import Graph, GraphState, current_graph_or_none, set_current_graph
 from ravop.protocol.messages import (
     Flush,
-    GraphInfo,
     Graphs,
     ListGraphs,
     ListProviders,
@@ -81,6 +81,9 @@ def initialize(
         _connected = _Connected(session, cluster)
         verb = "started" if cluster.started else "joined"
         say(f"{verb} the embedded cluster: coordinator at {session.url}, data and logs in {cluster.folder}")
+        note = still_executing(session.call(ListGraphs(state="executing"), Graphs).graphs)
+        if note:
+            say(note)
     else:
         session = Session.open(*place)
         _connected = _Connected(session, None)
@@ -210,9 +213,10 @@ def fetch_persisting_op(op_name: str) -> Any:
     return fetch(op_name).tolist()
 
 
-def get_my_graphs() -> list[GraphInfo]:
-    """All graphs of this token, newest first."""
-    return list(session().call(ListGraphs(), Graphs).graphs)
+def get_my_graphs() -> list[GraphEntry]:
+    """All graphs of this token, newest first; printed as name, id, state and progress."""
+    asked = session()
+    return [GraphEntry(info, asked) for info in asked.call(ListGraphs(), Graphs).graphs]
 
 
 def _run(graph: Graph | str | None = None) -> Run:

@@ -30,6 +30,8 @@ PLAN_ROWS = 20
 LARGE_UPLOAD = 8_000_000
 """Bytes from which an upload is shown."""
 PLAIN_WIDTH = 140
+NAMED_GRAPHS = 3
+"""How many graphs a line names."""
 
 
 def console() -> Console:
@@ -135,6 +137,15 @@ def progress_line(info: GraphInfo) -> str:
 def elapsed(info: GraphInfo) -> float | None:
     """Seconds that a finished graph took."""
     return None if info.started is None or info.finished is None else info.finished - info.started
+
+
+def still_executing(graphs: Sequence[GraphInfo]) -> str:
+    """What a script is told that finds graphs of other scripts at work, which take their share of the machine."""
+    if not graphs:
+        return ""
+    named = [f"{info.name!r} ({info.graph_id}, {info.fraction:.0%})" for info in graphs[:NAMED_GRAPHS]]
+    more = [f"{len(graphs) - NAMED_GRAPHS} more"] if len(graphs) > NAMED_GRAPHS else []
+    return f"still executing, from other scripts: {', '.join(named + more)}; end one with: ravop cancel {graphs[0].graph_id}"
 
 
 class UploadDisplay:

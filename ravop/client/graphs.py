@@ -1,11 +1,16 @@
-"""`ravop.Graph`: the graph of the language, with what it can tell about itself once it was sent away."""
+"""`ravop.Graph`: the graph of the language, with what it can tell about itself once it was sent away; and `GraphEntry`, one
+of a list of graphs.
+"""
 
 from __future__ import annotations
 
+from typing import Any
+
 from ravop.client.runs import Run
+from ravop.client.session import Session
 from ravop.errors import GraphStateError
 from ravop.graph.graph import Graph as LocalGraph
-from ravop.protocol.messages import GraphInfo
+from ravop.protocol.messages import GraphInfo, PersistedInfo
 
 
 class Graph(LocalGraph):
@@ -48,3 +53,33 @@ class Graph(LocalGraph):
             "computed_ops": info.tasks_done,
             "failed_ops": failed,
         }
+
+
+class GraphEntry:
+    """One of `ravop.get_my_graphs()`: what `GraphInfo` tells (`graph_id`, `name`, `state`, `fraction`, `created`, …) as it was
+    when the list was made.
+    """
+
+    def __init__(self, info: GraphInfo, session: Session) -> None:
+        self._info = info
+        self._session = session
+
+    def __repr__(self) -> str:
+        return f"<graph {self._info.name!r} ({self._info.graph_id}): {self._info.state}, {self._info.fraction:.0%}>"
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):  # a copy in the making has no _info yet
+            raise AttributeError(name)
+        return getattr(self._info, name)
+
+    @property
+    def progress(self) -> float:
+        """How much of the estimated work is done, in percent."""
+        return 100 * self._info.fraction
+
+    @property
+    def persisted(self) -> tuple[PersistedInfo, ...]:
+        """What the graph persists and how much of it is there; asked when it is read, because a list of many graphs would be
+        long with it. Raises `UnknownGraphError` for a graph deleted meanwhile.
+        """
+        return Run(self._session, self._info.graph_id).info().persisted

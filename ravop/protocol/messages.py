@@ -77,8 +77,11 @@ class Flush(Message, frozen=True, kw_only=True):
     """Delete this requester's graphs that are not executing, with their results. → `Graphs` (those left)."""
 
 
-class ListGraphs(Message, frozen=True, kw_only=True):
+class ListGraphs(Message, frozen=True, kw_only=True, omit_defaults=True):
     """→ `Graphs`, newest first."""
+
+    state: Annotated[str, Meta(max_length=20)] = ""
+    """Those in this state alone; all without."""
 
 
 class GetGraph(Message, frozen=True, kw_only=True):

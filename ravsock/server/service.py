@@ -102,9 +102,9 @@ class Service:
             self._progress.touch(graph_id)
         return await self.graphs(who)
 
-    async def graphs(self, who: Identity) -> Graphs:
-        """Newest first."""
-        return Graphs(graphs=await self._progress.infos(_owner(who)))
+    async def graphs(self, who: Identity, state: str = "") -> Graphs:
+        """Newest first; those in one state, or all."""
+        return Graphs(graphs=await self._progress.infos(_owner(who), state or None))
 
     async def graph(self, who: Identity, graph_id: str) -> GraphInfo:
         return await self._progress.info(graph_id, _owner(who), detailed=True)

@@ -206,7 +206,7 @@ def _requester_handlers(service: Service) -> dict[type[Message], Handler]:
         m.Execute: execute,
         m.Cancel: cancel,
         m.Flush: lambda s, msg: service.flush(s.who),
-        m.ListGraphs: lambda s, msg: service.graphs(s.who),
+        m.ListGraphs: lambda s, msg: service.graphs(s.who, msg.state),
         m.GetGraph: lambda s, msg: service.graph(s.who, msg.graph_id),
         m.Watch: lambda s, msg: service.watch(s.who, msg.graph_id, s.sid),
         m.Fetch: lambda s, msg: service.fetch(s.who, msg.graph_id, msg.names),

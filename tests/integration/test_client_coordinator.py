@@ -4,6 +4,7 @@ line.
 
 from __future__ import annotations
 
+import copy
 import json
 import re
 from collections.abc import Callable, Iterator
@@ -161,6 +162,39 @@ def test_a_script_without_a_graph_means_the_newest_one(token: str) -> None:
     states = {info.name: info.state for info in R.get_my_graphs()}
     assert states == {"older": "active", "newest": "executing"}
     assert next(iter(R.get_my_graphs())).name == "newest"
+
+
+def test_the_list_of_graphs_reads_well_and_tells_what_is_persisted(token: str) -> None:
+    graph = define("iris")
+    R.activate()
+    (entry,) = R.get_my_graphs()
+    assert repr(entry) == f"<graph 'iris' ({graph.id}): active, 0%>"
+    assert [(each.name, each.done) for each in entry.persisted] == [("out", False)]
+    assert (entry.progress, entry.state, entry.algorithm) == (0.0, "active", "test")
+    assert repr(copy.copy(entry)) == repr(entry)
+
+
+def test_graphs_that_other_scripts_left_executing_are_named_at_the_start(
+    town: Lab, token: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def join(*_: object) -> tuple[Cluster, Session]:
+        return Cluster(tmp_path, stay=True), Session.open(town.url, token)
+
+    define("idle")
+    R.activate()
+    monkeypatch.delenv("RAVENVERSE_URL", raising=False)
+    monkeypatch.delenv("RAVENVERSE_TOKEN", raising=False)
+    monkeypatch.setattr("ravop.client.api.start_or_join", join)
+    R.initialize()
+    assert "still executing" not in capsys.readouterr().out
+    left = define("left")
+    R.activate()
+    R.execute()
+    R.initialize()
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-1] == (
+        f"still executing, from other scripts: 'left' ({left.id}, 0%); end one with: ravop cancel {left.id}"
+    )
 
 
 def test_flush_forgets_what_is_not_executing(token: str) -> None:

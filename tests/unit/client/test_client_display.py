@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from ravop.client.display import ProgressDisplay, duration, plan_line, progress_line, quantity, show_plan
+from ravop.client.display import (
+    ProgressDisplay,
+    duration,
+    plan_line,
+    progress_line,
+    quantity,
+    show_plan,
+    still_executing,
+)
 from ravop.protocol.messages import GraphInfo, PlanSummary, UnitSummary
 
 
@@ -100,3 +108,12 @@ def test_off_a_terminal_a_line_is_printed_when_the_state_changes_and_not_for_eve
     assert lines[0].startswith("digits:  25% step 0/6,000")
     assert "waiting for a provider" in lines[1]
     assert lines[2] == "digits: the coordinator does not answer"
+
+
+def test_of_many_graphs_left_executing_a_few_are_named() -> None:
+    graphs = [info(graph_id=f"g{number}", name=f"n{number}", fraction=0.25) for number in range(5)]
+    assert still_executing([]) == ""
+    assert still_executing(graphs) == (
+        "still executing, from other scripts: 'n0' (g0, 25%), 'n1' (g1, 25%), 'n2' (g2, 25%), 2 more; "
+        "end one with: ravop cancel g0"
+    )
