@@ -10,6 +10,7 @@ import onnx
 
 from ravdl.neural_networks.functional import Input
 from ravdl.neural_networks.importing.analysis import Analysis
+from ravdl.neural_networks.importing.batches import for_any_batch
 from ravdl.neural_networks.importing.conversion import Tail, Weight, tail
 from ravdl.neural_networks.importing.cut import MAX_BYTES, cut
 from ravdl.neural_networks.layers.arguments import Shape
@@ -71,6 +72,8 @@ def imported(
     """
     model = read_model(proto)
     shapes = _shapes(model, name, input_shapes)
+    free = for_any_batch(proto, model, name, shapes)
+    proto, model = free, model if free is proto else read_model(free)
     analysis = Analysis(proto, model, shapes)
     tails = [tail(analysis, output, named) for output in analysis.outputs]
     _check_outputs(model, name, tails)
