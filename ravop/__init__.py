@@ -17,12 +17,21 @@ if TYPE_CHECKING:
     from ravop.public import *  # noqa: F403
 
 
+_TENSORS = "use ravop.t for a tensor of numbers, lists or an array"
+_ELSEWHERE = dict.fromkeys(("array", "asarray", "constant", "tensor"), _TENSORS)
+"""What other libraries call what is here under another name."""
+
+
 def __getattr__(name: str) -> Any:
     if name.startswith("__"):
         raise AttributeError(name)
     public = importlib.import_module("ravop.public")
     if not hasattr(public, name):
-        hint = public.errors.did_you_mean(name, __dir__()) or "dir(ravop) lists what it has"
+        hint = (
+            _ELSEWHERE.get(name)
+            or public.errors.did_you_mean(name, __dir__())
+            or "dir(ravop) lists what it has"
+        )
         raise AttributeError(f"ravop has no {name!r}; {hint}")
     value = globals()[name] = getattr(public, name)
     return value

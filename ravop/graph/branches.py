@@ -13,7 +13,7 @@ import numpy as np
 
 from ravop.errors import ArgumentError, DTypeError, RavenError, ShapeError
 from ravop.graph import tree
-from ravop.graph.control import close, next_carry, scan
+from ravop.graph.control import check_function, close, next_carry, scan
 from ravop.graph.dtypes import BOOL, INT
 from ravop.graph.graph import Graph, graph_of
 from ravop.graph.infer import Shape
@@ -54,7 +54,7 @@ def _cond(
     predicate: Operand, then: Callable[..., Tree], otherwise: Callable[..., Tree], operands: tuple[Tree, ...]
 ) -> Tree:
     for branch in (then, otherwise):
-        _check_callable(branch, "a branch is a function", "then(*operands), otherwise(*operands)")
+        check_function(branch, "a branch", "then(*operands), otherwise(*operands)", len(operands))
     graph = graph_of(predicate, *tree.leaves(operands))
     condition = _condition(graph, predicate, "predicate")
     given = _as_ops(graph, operands)
@@ -158,8 +158,8 @@ def while_loop(
 
 
 def _checked(cond: Callable[..., Any], body: Callable[..., Any], init: Tree, limit: int | None) -> None:
-    _check_callable(cond, "a loop's condition is a function", "cond(carry)")
-    _check_callable(body, "a loop's body is a function", "body(carry)")
+    check_function(cond, "a loop's condition", "cond(carry)", 1)
+    check_function(body, "a loop's body", "body(carry)", 1)
     if not tree.leaves(init):
         raise ArgumentError("a loop needs a carry", expected="an op, or a tree of ops", received=repr(init))
     if limit is not None and (not isinstance(limit, int | np.integer) or limit < 1):
@@ -224,6 +224,10 @@ def fori_loop(lower: int, upper: int, body: Callable[[Op, Tree], Tree], init: Tr
         error = ArgumentError("the bounds of a loop are known", expected="two ints", received=f"{lower!r}, {upper!r}",
                               hint="use while_loop where an op decides how often")  # fmt: skip
         raise located(error, "fori_loop")
+    try:
+        check_function(body, "a loop's body", "body(i, carry)", 2)
+    except RavenError as error:
+        raise located(error, "fori_loop") from None
     if upper <= lower:
         return _as_ops(graph_of(*tree.leaves(init)), init)
     graph = graph_of(*tree.leaves(init))
@@ -248,7 +252,7 @@ def map(function: Callable[..., Tree], *xs: Tree) -> Tree:
         [5.0, 25.0]
     """
     try:
-        _check_callable(function, "map takes a function", "function(*xs)")
+        check_function(function, "what map calls", "function(*xs)", len(xs))
         graph = graph_of(*tree.leaves(xs))
         arrays = tuple(graph.tensor(x) if _is_numbers(x) else x for x in xs)
         return scan(lambda _, x: (None, function(*x)), None, arrays)[1]
@@ -263,11 +267,6 @@ def _is_numbers(x: Tree) -> bool:
 
 def _as_ops(graph: Graph, given: Tree) -> Tree:
     return tree.rebuild(given, iter([graph.tensor(leaf) for leaf in tree.leaves(given)]))
-
-
-def _check_callable(function: Any, message: str, expected: str) -> None:
-    if not callable(function):
-        raise ArgumentError(message, expected=expected, received=repr(function))
 
 
 def _condition(graph: Graph, value: Any, what: str) -> Op:

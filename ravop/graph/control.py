@@ -7,6 +7,7 @@ it as a value of the outer graph; a function, which cannot, gets it as one more 
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Any, ParamSpec, TypeVar
@@ -64,8 +65,7 @@ def scan(
 def _scan(
     body: Callable[[Tree, Tree], tuple[Tree, Tree]], init: Tree, xs: Tree, length: int | None
 ) -> tuple[Tree, Tree]:
-    if not callable(body):
-        raise ArgumentError("a scan's body is a function", expected="body(carry, x)", received=repr(body))
+    check_function(body, "a scan's body", "body(carry, x)", 2)
     graph = graph_of(*tree.leaves(init), *tree.leaves(xs))
     carries = [graph.tensor(leaf) for leaf in tree.leaves(init)]
     sliced = [graph.tensor(leaf) for leaf in tree.leaves(xs)]
@@ -96,6 +96,24 @@ def _scan(
         tree.rebuild(init, iter(outputs[: len(carries)])),
         tree.rebuild(given[1], iter(outputs[len(carries) :])),
     )
+
+
+def check_function(function: Any, what: str, expected: str, count: int) -> None:
+    """Raises `ArgumentError` where `function` is none, or cannot be called with `count` arguments."""
+    if not callable(function):
+        raise ArgumentError(f"{what} is a function", expected=expected, received=repr(function))
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):  # of a built-in function that does not tell
+        return
+    try:
+        signature.bind(*[None] * count)
+    except TypeError as error:
+        raise ArgumentError(
+            f"{what} does not take the arguments it gets", expected=expected,
+            received=f"{getattr(function, '__name__', 'a function')}{signature}: {error}",
+            hint="each argument is one tree: take a tuple apart inside, as in `a, b = carry`",
+        ) from None  # fmt: skip
 
 
 def _length(sliced: list[Op], length: int | None) -> int:

@@ -30,6 +30,14 @@ CATALOGUE: dict[str, Callable[..., Any]] = {}
 """Every operator by name; filled by `ravop.ops`."""
 
 
+_TO_FETCH = (
+    "nothing is computed while the script runs: op.persist_op(name), then "
+    "ravop.run_local()[name] here, or ravop.fetch(name) when volunteers have computed it"
+)
+_OF_VALUES = frozenset({"cpu", "detach", "eval", "item", "numpy", "tolist"})
+"""Methods of other libraries' tensors that tell their values."""
+
+
 def _unary(name: str) -> Callable[[Op], Op]:
     return lambda op: CATALOGUE[name](op)
 
@@ -136,6 +144,7 @@ class Op:
         operator = CATALOGUE.get(name)
         if operator is None:
             hint = "" if name.startswith("_") else did_you_mean(name, [*CATALOGUE, *dir(Op)])
+            hint = _TO_FETCH if name in _OF_VALUES else hint
             raise AttributeError(f"no operator is called {name!r}" + (f"; {hint}" if hint else ""))
         return operator.__get__(self)  # type: ignore[no-any-return]
 
@@ -173,7 +182,7 @@ class Op:
             "an op has no value: nothing is computed while the script runs",
             op=self.name,
             source=describe(user_line()),
-            hint="use ravop's operators on it, or fetch its value when it is computed",
+            hint=f"use ravop's operators on it, or {_TO_FETCH}",
         )
 
     __array__ = __float__ = __int__ = _has_no_value

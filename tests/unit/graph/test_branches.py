@@ -229,7 +229,7 @@ def branches(then, otherwise=lambda: R.t(1.0), predicate=None):
         (branches(lambda: R.t(1)), DTypeError, "different dtypes in the branches"),
         (branches(lambda: {"a": R.t(1.0)}), ArgumentError, "trees of one form"),
         (branches(lambda: None, lambda: None), ArgumentError, "trees of one form"),
-        (branches(lambda x: x), TypeError, "missing"),
+        (branches(lambda x: x), ArgumentError, "missing"),
         (lambda: R.cond(True, 1, 2), ArgumentError, "a branch is a function"),
         (branches(lambda: R.t(1.0), predicate=lambda: R.sum(R.t(X))), DTypeError, "predicate must be true or false"),
         (branches(lambda: R.t(1.0), predicate=lambda: R.t(X) > 0), ShapeError, "one truth value"),
