@@ -9,17 +9,49 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ravop.graph.dtypes import is_float
+from ravop.graph.op import Op
 from ravop.importing.values import Node, Value, dtype_of, handles, shape_of
 
 if TYPE_CHECKING:
     from ravop.importing.walk import Walk
 
 
+@handles("Div")
+def div(walk: Walk, node: Node) -> Sequence[Value] | None:
+    """Of integers without what stops a program: x / 0 as 0, and the least integer / −1 as itself."""
+    if is_float(dtype_of(node.inputs[0])):
+        return None
+    divisor, factor = _divisor(walk, node.inputs[1])
+    if factor is None:
+        return None
+    return [walk.node("Mul", walk.node("Div", node.inputs[0], divisor), factor)]
+
+
+def _divisor(walk: Walk, by: Value) -> tuple[Value, Value]:
+    """An integer divisor with 1 in place of 0 and −1, and that with 1 elsewhere; None where there are none of those."""
+    dtype = dtype_of(by)
+    unfit = [0, -1] if dtype.kind == "i" else [0]
+    known = by.constant if isinstance(by, Op) else by
+    one = np.ones((), dtype=dtype)
+    if isinstance(known, np.ndarray):
+        places = np.isin(known, unfit)
+        if not places.any():
+            return by, None
+        return np.where(places, one, known), np.where(places, known, one)
+    found, *more = [walk.node("Equal", by, np.array(number, dtype=dtype)) for number in unfit]
+    for other in more:
+        found = walk.node("Or", found, other)
+    return walk.node("Where", found, one, by), walk.node("Where", found, by, one)
+
+
 @handles("Mod")
 def mod(walk: Walk, node: Node) -> Sequence[Value] | None:
     """Of floats with the sign of the divisor: the remainder with the dividend's sign, moved by one divisor where it differs."""
     a, b = node.inputs
-    if node.attributes.get("fmod", 0) or not is_float(dtype_of(a)):
+    if not is_float(dtype_of(a)):
+        node.place(1, _divisor(walk, b)[0])
+        return None
+    if node.attributes.get("fmod", 0):
         return None
     zero = np.zeros((), dtype=dtype_of(a))
     rest = walk.node("Mod", a, b, fmod=1)
