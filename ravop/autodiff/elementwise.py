@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+import numpy as np
+
 from ravop.autodiff.rules import Grads, NodeView, number, rule, sum_to
 from ravop.graph.op import Op
 from ravop.ops.catalogue import cast, integers, node
@@ -15,9 +17,9 @@ Derivative = Callable[[Op, Op, Op], Op]
 ONE_OPERAND: dict[str, Derivative] = {
     "Abs": lambda x, y, g: g * node("Sign", [x]),
     "Acos": lambda x, y, g: -g / _sqrt(1 - x * x),
-    "Acosh": lambda x, y, g: g / _sqrt(x * x - 1),
+    "Acosh": lambda x, y, g: g / (_sqrt(x - 1) * _sqrt(x + 1)),
     "Asin": lambda x, y, g: g / _sqrt(1 - x * x),
-    "Asinh": lambda x, y, g: g / _sqrt(x * x + 1),
+    "Asinh": lambda x, y, g: g / _leg(x),
     "Atan": lambda x, y, g: g / (1 + x * x),
     "Atanh": lambda x, y, g: g / (1 - x * x),
     "Cos": lambda x, y, g: -g * node("Sin", [x]),
@@ -45,6 +47,13 @@ ONE_OPERAND: dict[str, Derivative] = {
 
 def _sqrt(x: Op) -> Op:
     return node("Sqrt", [x])
+
+
+def _leg(x: Op) -> Op:
+    """√(x² + 1), also where x² would be infinite: there, and long before, it is |x|."""
+    size = node("Abs", [x])
+    far = node("Greater", [size, number(x, 200 if x.dtype == np.float16 else 1e9)])
+    return node("Where", [far, size, _sqrt(_square(node("Where", [far, number(x, 1), x])) + 1)])
 
 
 def _square(x: Op) -> Op:
