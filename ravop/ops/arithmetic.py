@@ -6,7 +6,9 @@ Operands are ops, arrays, lists or Python numbers. Integers and booleans become 
 
 from __future__ import annotations
 
-from ravop.errors import DTypeError
+import numpy as np
+
+from ravop.errors import ArgumentError, DTypeError
 from ravop.graph.dtypes import BOOL, FLOAT, is_float
 from ravop.graph.op import Op, Operand
 from ravop.ops.catalogue import also, as_op, cast, common, exact, floats, node, numbers, operator, scalar
@@ -43,13 +45,21 @@ def add(a: Operand, b: Operand) -> Op:
 
 @operator
 def sub(a: Operand, b: Operand) -> Op:
-    """a − b.
+    """a − b. Raises `DTypeError` for two booleans, as NumPy does.
 
     Example:
         >>> R.sub([[1, 2], [3, 4]], [1, 1])
         [[0, 1], [2, 3]]
     """
-    return _calculating("Sub", a, b)
+    x, y = common(a, b)
+    if x.dtype == BOOL:
+        raise DTypeError(
+            "booleans have no difference",
+            expected="numbers",
+            received="two booleans",
+            hint="use ravop.logical_xor",
+        )
+    return node("Sub", [x, y])
 
 
 subtract = also("subtract", sub)
@@ -87,7 +97,7 @@ true_divide = also("true_divide", div)
 
 @operator
 def floor_div(a: Operand, b: Operand) -> Op:
-    """⌊a / b⌋, as Python's `//`; integers stay integers.
+    """⌊a / b⌋, as Python's `//`; integers stay integers. An integer divided by 0 gives 0, as in NumPy.
 
     Example:
         >>> R.floor_div([7, -7], 2)
@@ -95,7 +105,9 @@ def floor_div(a: Operand, b: Operand) -> Op:
     """
     x, y = (numbers(op) for op in common(a, b))
     if not is_float(x.dtype):
-        return node("Div", [node("Sub", [x, node("Mod", [x, y])]), y])
+        divisor, factor = _divisor(y)
+        floored = _floored(x, divisor)
+        return floored if factor is None else node("Mul", [floored, factor])
     remainder, wrong_sign = _truncated(x, y)
     quotient = node("Div", [node("Sub", [x, remainder]), y])
     floored = node("Round", [node("Where", [wrong_sign, node("Sub", [quotient, scalar(x, 1)]), quotient])])
@@ -105,9 +117,43 @@ def floor_div(a: Operand, b: Operand) -> Op:
 floor_divide = also("floor_divide", floor_div)
 
 
+def _floored(x: Op, y: Op) -> Op:
+    """⌊x / y⌋ of integers by divisions without remainder, which all engines do alike. x less the remainder with the sign of y
+    may leave the range of signed ones, so that the one with the sign of x goes first.
+    """
+    remainder = node("Mod", [x, y])
+    if x.dtype.kind == "u":
+        return node("Div", [node("Sub", [x, remainder]), y])
+    truncated = node("Mod", [x, y], fmod=1)
+    quotient = node("Div", [node("Sub", [x, truncated]), y])
+    return node("Sub", [quotient, node("Div", [node("Sub", [remainder, truncated]), y])])
+
+
+def _divisor(y: Op) -> tuple[Op, Op | None]:
+    """An integer divisor with 1 in place of 0 and −1, and y in those places among ones, to multiply the quotient with; None
+    where no place needs it.
+
+    A processor stops a program that divides by 0, or the least integer by −1. In those places x / 1 · y is NumPy's value, and
+    so is the remainder of x / 1.
+    """
+    unfit = (0, -1) if y.dtype.kind == "i" else (0,)
+    known = y.constant
+    if known is not None:
+        places = np.isin(known, unfit)
+        if not places.any():
+            return y, None
+        one = np.ones_like(known)
+        return y.graph.constant(np.where(places, one, known)), y.graph.constant(np.where(places, known, one))
+    found = node("Equal", [y, scalar(y, 0)])
+    if len(unfit) > 1:
+        found = node("Or", [found, node("Equal", [y, scalar(y, -1)])])
+    unit = scalar(y, 1)
+    return exact("Where", [unit, y], before=[found]), exact("Where", [y, unit], before=[found])
+
+
 @operator
 def mod(a: Operand, b: Operand) -> Op:
-    """The remainder of `floor_div`, with the sign of b, as Python's `%`.
+    """The remainder of `floor_div`, with the sign of b, as Python's `%`. That of an integer and 0 is 0, as in NumPy.
 
     Example:
         >>> R.mod([7, -7], 3)
@@ -115,7 +161,7 @@ def mod(a: Operand, b: Operand) -> Op:
     """
     x, y = (numbers(op) for op in common(a, b))
     if not is_float(x.dtype):
-        return node("Mod", [x, y])
+        return node("Mod", [x, _divisor(y)[0]])
     remainder, wrong_sign = _truncated(x, y)
     return node("Where", [wrong_sign, node("Add", [remainder, y]), remainder])
 
@@ -133,14 +179,14 @@ def _truncated(x: Op, y: Op) -> tuple[Op, Op]:
 
 @operator
 def fmod(a: Operand, b: Operand) -> Op:
-    """The remainder of a / b with the sign of a, as C's `fmod`.
+    """The remainder of a / b with the sign of a, as C's `fmod`. That of an integer and 0 is 0, as in NumPy.
 
     Example:
         >>> R.fmod([7, -7], 3)
         [1, -1]
     """
     x, y = (numbers(op) for op in common(a, b))
-    return node("Mod", [x, y], fmod=1)
+    return node("Mod", [x, y if is_float(y.dtype) else _divisor(y)[0]], fmod=1)
 
 
 @operator
@@ -156,13 +202,21 @@ def divmod(a: Operand, b: Operand) -> tuple[Op, Op]:
 
 @operator
 def pow(a: Operand, b: Operand) -> Op:
-    """a to the power of b. Integers stay integers, and then b must not be negative.
+    """a to the power of b. Integers stay integers, and then b must not be negative: `ArgumentError` where b is known while the
+    graph is defined; the values for negative ones that are computed mean nothing.
 
     Example:
         >>> R.pow([1, 2, 3], 2)
         [1, 4, 9]
     """
     x, y = (numbers(op) for op in common(a, b))
+    if not is_float(x.dtype) and y.constant is not None and (y.constant < 0).any():
+        raise ArgumentError(
+            "integers have no negative integer powers",
+            expected="exponents of 0 or more",
+            received=int(y.constant.min()),
+            hint="make the base or the exponent a float, such as with x.astype('float32')",
+        )
     return exact("Pow", [x, y])
 
 

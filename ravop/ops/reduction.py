@@ -177,13 +177,19 @@ def variance(x: Operand, axis: Axes = None, keepdims: bool = False, ddof: int = 
 
 @operator
 def std(x: Operand, axis: Axes = None, keepdims: bool = False, ddof: int = 0) -> Op:
-    """The standard deviation along `axis`: √variance.
+    """The standard deviation along `axis`: √variance. Its gradient is 0 where x is constant.
 
     Example:
         >>> R.std([1, 2, 3, 4])
         1.118
     """
-    return node("Sqrt", [variance(x, axis, keepdims, ddof)])
+    return root(variance(x, axis, keepdims, ddof))
+
+
+def root(squares: Op) -> Op:
+    """√ of a sum or mean of squares; where that is 0 the sum itself, so that the gradient is 0 and not 0 / 0."""
+    none = node("Equal", [squares, scalar(squares, 0)])
+    return node("Where", [none, squares, node("Sqrt", [node("Where", [none, scalar(squares, 1), squares])])])
 
 
 @operator

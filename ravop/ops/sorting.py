@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 
 from ravop.errors import ArgumentError, ShapeError
-from ravop.graph.dtypes import FLOAT, INT, is_float
+from ravop.graph.dtypes import BOOL, FLOAT, INT, is_float
 from ravop.graph.graph import graph_of
 from ravop.graph.op import Op, Operand
 from ravop.ops.arguments import axis_of, length_of, whole
@@ -96,6 +96,7 @@ def unique(
     axis: int | None = None,
 ) -> Op | tuple[Op, ...]:
     """The different elements of x in rising order, or its different slices along `axis`; how many is known when it is computed.
+    All NaNs among elements are one, which is the last.
 
     With any of the further three, a tuple with them after it, int64: where each is first in the flattened x, which of them
     each element of x is, and how often each occurs.
@@ -110,9 +111,20 @@ def unique(
         if op.dtype.name in ("float32", "float64", "int64", "int8")
         else cast(op, FLOAT if is_float(op.dtype) else INT)
     )
-    attributes = {"sorted": 1} if axis is None else {"sorted": 1, "axis": axis_of(op, axis)}
+    apart = axis is None and is_float(op.dtype)
+    if apart:
+        key = _nans_apart(key)
+    attributes = (
+        {"sorted": 1, "axis": 0}
+        if apart
+        else {"sorted": 1}
+        if axis is None
+        else {"sorted": 1, "axis": axis_of(op, axis)}
+    )
     sizes = (
-        (None,)
+        (None, 2)
+        if apart
+        else (None,)
         if axis is None
         else tuple(None if a == attributes["axis"] else n for a, n in enumerate(op.shape))
     )
@@ -123,7 +135,7 @@ def unique(
         attributes,
         outputs=[(key.dtype, sizes), (INT, (None,)), (INT, (length,)), (INT, (None,))],
     )
-    found = cast(outputs[0], op.dtype)
+    found = cast(_nans_back(outputs[0]) if apart else outputs[0], op.dtype)
     inverse = reshape(outputs[2], op.static_shape) if return_inverse and axis is None else outputs[2]
     wanted = zip(
         (return_index, return_inverse, return_counts), (outputs[1], inverse, outputs[3]), strict=True
@@ -132,9 +144,23 @@ def unique(
     return (found, *more) if more else found
 
 
+def _nans_apart(key: Op) -> Op:
+    """Each element as a row of whether it is NaN, and itself or 0: engines cannot order NaNs, but such rows."""
+    flat = node("Reshape", [key, integers(key, [-1])])
+    lost = node("IsNaN", [flat])
+    columns = [cast(lost, flat.dtype), node("Where", [lost, scalar(flat, 0), flat])]
+    return node("Concat", [expand_dims(column, 1) for column in columns], axis=1)
+
+
+def _nans_back(rows: Op) -> Op:
+    lost, value = (node("Gather", [rows, rows.graph.constant(np.array(n))], axis=1) for n in (0, 1))
+    return node("Where", [cast(lost, BOOL), scalar(value, math.nan), value])
+
+
 @operator
 def searchsorted(x: Operand, values: Operand, side: Literal["left", "right"] = "left") -> Op:
     """Where each of `values` belongs in the rising vector x, int64: before equal elements, or after them for "right".
+    NaNs belong to the end.
 
     Every value is compared with every element: for long x and many values that is much.
 
@@ -147,7 +173,13 @@ def searchsorted(x: Operand, values: Operand, side: Literal["left", "right"] = "
     ordered, wanted = (numbers(op) for op in common(x, values))
     if ordered.ndim != 1:
         raise ShapeError("a sorted vector is needed", expected="1 axis", received=list(ordered.shape))
-    before = node("Less" if side == "left" else "LessOrEqual", [ordered, expand_dims(wanted, -1)])
+    wanted = expand_dims(wanted, -1)
+    before = node("Less" if side == "left" else "LessOrEqual", [ordered, wanted])
+    if is_float(wanted.dtype):
+        last = node("IsNaN", [wanted])
+        if side == "left":
+            last = node("And", [last, node("Not", [node("IsNaN", [ordered])])])
+        before = node("Or", [before, last])
     return node("ReduceSum", [cast(before, INT), integers(before, [before.ndim - 1])], keepdims=0)
 
 
@@ -163,6 +195,6 @@ def digitize(x: Operand, bins: Operand, right: bool = False) -> Op:
     edges = graph_of(bins, x).tensor(bins)
     known = edges.constant
     if known is not None and known.ndim == 1 and known.size > 1 and known[0] > known[-1]:  # falling
-        place = searchsorted(np.flip(known), x, "right" if right else "left")
+        place = searchsorted(np.flip(known), x, "left" if right else "right")
         return node("Sub", [scalar(place, known.size), place])
     return searchsorted(edges, x, "left" if right else "right")

@@ -209,9 +209,11 @@ def arcsinh(x: Operand) -> Op:
         return node("Asinh", [op])
     size, sign = _size_and_sign(op)
     one = scalar(op, 1)
-    root = hypot(size, one)
-    over = node("Div", [node("Mul", [size, size]), node("Add", [one, root])])
-    return node("Mul", [log1p(node("Add", [size, over])), sign])
+    far = node("Greater", [size, scalar(op, 1e9)])  # there √(x² + 1) is |x|, and x² might be infinite
+    near = node("Where", [far, one, size])
+    over = node("Div", [node("Mul", [near, near]), node("Add", [one, hypot(near, one)])])
+    beyond = node("Add", [node("Log", [node("Where", [far, size, one])]), scalar(op, math.log(2))])
+    return node("Mul", [node("Where", [far, beyond, log1p(node("Add", [near, over]))]), sign])
 
 
 asinh = also("asinh", arcsinh)

@@ -117,7 +117,7 @@ def nanstd(x: Operand, axis: Axes = None, keepdims: bool = False, ddof: int = 0)
         >>> R.nanstd([1, np.nan, 3])
         1.0
     """
-    return node("Sqrt", [nanvar(x, axis, keepdims, ddof)])
+    return reduction.root(nanvar(x, axis, keepdims, ddof))
 
 
 @operator

@@ -15,11 +15,10 @@ from ravop.ops.arithmetic import abs
 from ravop.ops.catalogue import cast, common, floats, node, operator, scalar
 from ravop.ops.compare import where
 from ravop.ops.create import stop_gradient
-from ravop.ops.elementary import sqrt
 from ravop.ops.linalg.matrices import batched, change, epsilon, formed, matrices, turned
 from ravop.ops.linalg.products import matmul
 from ravop.ops.linalg.spectra import SVDResult, svd
-from ravop.ops.reduction import max, min, sum
+from ravop.ops.reduction import max, min, root, sum
 from ravop.ops.shaping import expand_dims, transpose
 
 __all__ = ["lstsq", "matrix_rank", "norm", "pinv"]
@@ -139,7 +138,7 @@ def norm(x: Operand, ord: float | str | None = None, axis: Axes = None, keepdims
         ord: of vectors 2 (None), 1, inf, −inf, 0 (how many are not 0) or any p: (Σ|x|ᵖ)^(1/p). Of matrices `"fro"` (None),
             `"nuc"`, 1 and −1 (columns), inf and −inf (rows), 2 and −2 (singular values).
         axis: one axis, or two. None: the axes of a vector or matrix; with `ord` None all elements of any x.
-    Raises `ArgumentError` for an order that there is not.
+    Raises `ArgumentError` for an order that there is not. The gradient of lengths (None, 2, "fro") is 0 where they are.
 
     Example:
         >>> R.norm([[3.0, 4.0], [6.0, 8.0]], axis=1)
@@ -147,7 +146,7 @@ def norm(x: Operand, ord: float | str | None = None, axis: Axes = None, keepdims
     """
     op = floats(x)
     if axis is None and ord is None:
-        return sqrt(sum(op * op, keepdims=keepdims))
+        return root(sum(op * op, keepdims=keepdims))
     axes = axes_of(op, axis)
     if len(axes) == 1:
         return _vector_norm(op, ord, axis_of(op, axes[0]), keepdims)
@@ -175,7 +174,7 @@ def _vector_norm(op: Op, ord: Any, axis: int, keepdims: bool) -> Op:
 def _matrix_norm(op: Op, ord: Any, axes: tuple[int, ...], keepdims: bool) -> Op:
     rows, columns = axes
     if ord is None or ord == "fro":
-        return sqrt(sum(op * op, axes, keepdims))
+        return root(sum(op * op, axes, keepdims))
     if ord in (1, -1, np.inf, -np.inf):
         inner, outer = (rows, columns) if _magnitude(ord) == 1 else (columns, rows)
         sums = sum(abs(op), inner, keepdims=True)
