@@ -12,7 +12,7 @@ import io
 import logging
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from importlib.util import find_spec
 from typing import Any
 
@@ -156,7 +156,7 @@ def _by_dynamo(
     torch: Any, module: Any, inputs: tuple[Any, ...], names: list[str], outputs: int, second: bool
 ) -> onnx.ModelProto:
     dynamic = tuple({0: torch.export.Dim.DYNAMIC} for _ in inputs)
-    with _quiet():
+    with _quiet(torch):
         program = torch.onnx.export(
             module, inputs, dynamo=True, optimize=False, verbose=False, opset_version=OPSET, input_names=names,
             output_names=_output_names(outputs), dynamic_shapes=dynamic,
@@ -171,7 +171,7 @@ def _by_trace(
     given = _output_names(outputs)
     dynamic = {name: {0: "batch"} for name in (*names, *given)}
     buffer = io.BytesIO()
-    with _quiet() as told:
+    with _quiet(torch) as told:
         torch.onnx.export(
             module, inputs, buffer, dynamo=False, training=torch.onnx.TrainingMode.TRAINING, do_constant_folding=False,
             opset_version=OPSET, input_names=names, output_names=given, dynamic_axes=dynamic,
@@ -187,16 +187,28 @@ def _output_names(count: int) -> list[str]:
 
 
 @contextmanager
-def _quiet() -> Iterator[list[warnings.WarningMessage]]:
-    """Without the exporters' warnings, which are about themselves; what they fail of is raised."""
+def _quiet(torch: Any) -> Iterator[list[warnings.WarningMessage]]:
+    """Without the exporters' warnings, which are about themselves, and the graphs that they print when they fail; what they
+    fail of is raised.
+    """
     levels = {name: logging.getLogger(name).level for name in _QUIET}
-    with warnings.catch_warnings(record=True) as told:
+    dump = getattr(torch._C, "_jit_onnx_log", None)  # writes past Python's streams, whatever its switch says
+    unseen = io.StringIO()
+    with (
+        warnings.catch_warnings(record=True) as told,
+        redirect_stdout(unseen),
+        redirect_stderr(unseen),
+    ):
         warnings.simplefilter("always")
         for name in _QUIET:
             logging.getLogger(name).setLevel(logging.CRITICAL)
+        if dump is not None:
+            torch._C._jit_onnx_log = lambda *_: None
         try:
             yield told
         finally:
+            if dump is not None:
+                torch._C._jit_onnx_log = dump
             for name, level in levels.items():
                 logging.getLogger(name).setLevel(level)
 
