@@ -32,6 +32,11 @@ class Loss:
     def check_model(self, output_shape: Shape, activation: str) -> None:
         """Raises `ArgumentError` or `ShapeError` for a model that the loss cannot train."""
 
+    def check_logits(self) -> None:
+        """Asked where the model's output surely has not gone through an activation. Raises `ArgumentError` for a loss that
+        takes outputs for probabilities.
+        """
+
     def targets(self, y: object, output_shape: Shape, activation: str) -> Array | Op:
         """`y` in the form in which `call` takes it. Raises `ShapeError`, `ArgumentError`, `DTypeError`."""
         return shaped(y, output_shape)

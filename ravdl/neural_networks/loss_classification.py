@@ -41,12 +41,27 @@ class BinaryCrossEntropy(Loss):
         self.from_logits = bool(from_logits)
         self.label_smoothing = fraction(label_smoothing, "label_smoothing")
 
+    def check_logits(self) -> None:
+        _check_probabilities(self, self.from_logits, "sigmoid")
+
     def elements(self, prediction: Prediction, y: Op) -> Op:
         truth = _smoothed(y, self.label_smoothing, 2)
         if prediction.activation == "sigmoid" or self.from_logits:
             return _from_logit(_logits(prediction, "sigmoid"), truth)
         p = R.clip(prediction.value, EPSILON, 1 - EPSILON)
         return -(truth * R.natlog(p) + (1.0 - truth) * R.natlog(1.0 - p))
+
+
+def _check_probabilities(loss: Loss, from_logits: bool, activation: str) -> None:
+    """Raises `ArgumentError` for a loss of probabilities."""
+    if not from_logits:
+        kind = type(loss).__name__
+        raise ArgumentError(
+            f"{kind} takes the outputs for probabilities, and the last layer has no activation",
+            expected=f"a model that ends in a {activation}, or {kind}(from_logits=True)",
+            received=f"{loss!r} on linear outputs",
+            hint=f"add Activation({activation!r}), or activation={activation!r} in the last layer; else from_logits=True",
+        )
 
 
 def _from_logit(z: Op, y: Op) -> Op:
@@ -115,6 +130,9 @@ class _OverClasses(Loss):
                 hint="end the model in Dense(classes), or use Activation('sigmoid') for yes or no",
             )
         return place
+
+    def check_logits(self) -> None:
+        _check_probabilities(self, self.from_logits, "softmax")
 
     def check_model(self, output_shape: Shape, activation: str) -> None:
         place = self._classes(output_shape)

@@ -25,6 +25,7 @@ from ravdl.neural_networks.optimizers import Optimizer
 from ravdl.neural_networks.packing import packs
 from ravdl.neural_networks.reading import network_from
 from ravdl.neural_networks.saving import write_model
+from ravdl.neural_networks.signatures import known_arguments
 from ravdl.neural_networks.training import Measures, Recipe, State
 from ravdl.neural_networks.weights import Fetch
 from ravdl.strategies.kinds import AUTO, Strategy, checked_strategy
@@ -34,6 +35,8 @@ from ravop.graph import Op
 from ravop.graph.graph import Graph, current_graph
 from ravop.graph.source import located
 from ravop.protocol.tensors import Array
+
+_NOT_KEPT = "fit: trained weights are not kept after this graph; fit(..., save_model=True) keeps them"
 
 
 class NeuralNetwork(Architecture):
@@ -57,6 +60,7 @@ class NeuralNetwork(Architecture):
         loss_weights: of several outputs, what the sum of their losses counts them by: a list, or a dict by name.
     """
 
+    @known_arguments
     def __init__(
         self,
         optimizer: Optimizer,
@@ -94,6 +98,7 @@ class NeuralNetwork(Architecture):
         return tuple(head.prefix + metric.name for head in heads for metric in head.metrics)
 
     # ── training ──────────────────────────────────────────────────────────────────────────────────
+    @known_arguments
     def fit(
         self,
         X: Any,
@@ -146,7 +151,9 @@ class NeuralNetwork(Architecture):
             graph = current_graph()
             keys = history.persist(graph, done.trained, prefix)
             self._weights.moved(done.tensors, save_model, prefix)
-            self._keep(graph, steering, done.trained.memories, prefix)
+            kept = self._keep(graph, steering, done.trained.memories, prefix)
+            if not save_model and not kept:
+                graph.note(_NOT_KEPT)
         except RavenError as error:
             raise located(error, "fit") from None
         found = History(graph.id, prefix, keys, epochs, done.full_batches, done.last_batch, callbacks)
@@ -195,12 +202,15 @@ class NeuralNetwork(Architecture):
             each.prepare(self.optimizer, n_epochs)
         return found
 
-    def _keep(self, graph: Graph, steering: Sequence[Steering], memories: Sequence[Any], prefix: str) -> None:
-        """Persist what callbacks keep."""
+    def _keep(self, graph: Graph, steering: Sequence[Steering], memories: Sequence[Any], prefix: str) -> bool:
+        """Persist what callbacks keep. → whether there is anything."""
+        found = False
         weights = {name: self._weights.known(name) for name in self.weight_names}
         for each, memory in zip(steering, memories, strict=True):
             for name, op in each.kept(memory, weights).items():
                 graph.persist(op, prefix + each.place + name, inner=True)
+                found = True
+        return found
 
     def train_on_batch(
         self, X: Any, y: Any, sample_weight: Any = None, class_weight: Mapping[int, float] | None = None
@@ -287,6 +297,8 @@ class NeuralNetwork(Architecture):
         heads = self.heads.of(network)
         for at, head in enumerate(heads):
             head.loss.check_model(network.output_shapes[at], network.activation(at))
+            if network.gives_logits(at):
+                head.loss.check_logits()
         shapes = {name: spec.shape for name, spec in network.moving().items() if spec.trainable}
         return Recipe(network, heads, self.optimizer, self.seed, packs(shapes, self.optimizer.group))
 

@@ -122,6 +122,14 @@ class Network:
         call = self.endings.get(self.outputs[output])
         return "linear" if call is None else call.layer.last_activation
 
+    def gives_logits(self, output: int) -> bool:
+        """Whether this output surely has not gone through an activation: a layer that could apply one was told of none."""
+        value = self.outputs[output]
+        return any(
+            value in call.outputs and call.layer.takes_activation and call.layer.last_activation == "linear"
+            for call in self.calls
+        )
+
     def weights(self) -> dict[str, WeightSpec]:
         """Of all layers, by their names in the model."""
         return {layer.weight_name(spec): spec for layer in self.layers for spec in layer.weights()}

@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 import re
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -37,6 +37,22 @@ class Symbol:
     """What it comes from; None for an input."""
     index: int = 0
     """Which output of that call it is."""
+
+    __array_ufunc__ = None
+    """So that NumPy leaves `array + symbol` to the symbol."""
+
+    def _no_arithmetic(self, *others: object) -> Any:
+        error = ArgumentError(
+            "a symbol is not computed with: it holds the place of a layer's input",
+            expected="a call of a layer",
+            received=f"{self!r} within an expression",
+            hint="Lambda(lambda x: x + 1)(a) for ops of your own; Add()([a, b]), Subtract, Multiply, Concatenate join symbols",
+        )
+        raise located(error, "Input") from None
+
+    __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __matmul__ = __rmatmul__ = _no_arithmetic
+    __truediv__ = __rtruediv__ = __pow__ = __rpow__ = __neg__ = __getitem__ = _no_arithmetic
+    __lt__ = __le__ = __gt__ = __ge__ = _no_arithmetic
 
 
 @dataclass(frozen=True, eq=False)

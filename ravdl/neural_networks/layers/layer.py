@@ -19,6 +19,7 @@ from typing import Any
 import ravop as R
 from ravdl.neural_networks.initializers import Initializer
 from ravdl.neural_networks.layers.arguments import Shape, sizes
+from ravdl.neural_networks.signatures import Checked
 from ravdl.neural_networks.symbols import called
 from ravop.errors import ArgumentError, ShapeError
 from ravop.graph import Op
@@ -71,7 +72,7 @@ class Moment:
         return self.first * each, self.batch * each
 
 
-class Layer:
+class Layer(Checked):
     """Base of all layers.
 
     A layer whose output for one example depends, in training, on the other examples of its batch says so by
@@ -95,6 +96,8 @@ class Layer:
     last_activation: str = "linear"
     """Name in `ACTIVATIONS` of what `call` does last. Where it is not `linear`, `call_raw` gives the output before that,
     which losses compute with: a layer at the end of a model is asked for that instead."""
+    takes_activation: bool = False
+    """Whether `last_activation` is an argument of the layer, so that `linear` means that there is none."""
 
     def __init__(self, input_shape: object = None) -> None:
         self.declared_shape = None if input_shape is None else sizes(input_shape, "input_shape")

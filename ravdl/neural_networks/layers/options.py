@@ -108,6 +108,8 @@ def fixed(name: str, shape: Shape, initializer: InitializerLike) -> WeightSpec:
 class Activated(Layer):
     """Base of layers that end in an activation function: they override `call_raw` alone."""
 
+    takes_activation = True
+
     def __init__(self, activation: str, input_shape: object) -> None:
         super().__init__(input_shape)
         self.last_activation = activation

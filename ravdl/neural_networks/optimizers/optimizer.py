@@ -15,6 +15,7 @@ import numpy as np
 
 import ravop as R
 from ravdl.neural_networks.layers.arguments import Shape, above_zero, flag, not_negative, positive
+from ravdl.neural_networks.signatures import Checked
 from ravop.errors import ArgumentError
 from ravop.graph import Op
 
@@ -64,7 +65,7 @@ class Part:
     decays: bool
 
 
-class Optimizer:
+class Optimizer(Checked):
     """Base of all optimizers. `slots` names what is remembered for each element of each weight, starting at
     zero.
 

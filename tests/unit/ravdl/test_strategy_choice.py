@@ -167,13 +167,13 @@ def test_fit_asks_who_is_connected(graph: R.Graph, connect: Callable[..., list[i
     made = large()
     x, y = data(made)
     connect(2, FAST_LINE)
-    history = made.fit(x, y, 1, 128)
+    history = made.fit(x, y, 1, 128, save_model=True)
     assert current_graph_or_none() is graph
     (note,) = graph.notes
     assert note.startswith("fit: chose DataParallel(2) on 2 providers: about ")
-    made.fit(x, y, 1, 128, strategy=DataParallel(4))
+    made.fit(x, y, 1, 128, save_model=True, strategy=DataParallel(4))
     assert graph.notes[1].startswith("fit_2: as asked, DataParallel(4) on 2 providers")
-    made.fit(x, y, 1, 32, strategy=LocalSGD(2, 10))
+    made.fit(x, y, 1, 32, save_model=True, strategy=LocalSGD(2, 10))
     assert graph.notes[2].startswith("fit_3: as asked, LocalSGD(2) on 2 providers")
     assert graph.notes[2].endswith("Workers meet after each epoch, that is every 4 steps")
     results = R.run_local()
@@ -206,7 +206,7 @@ def test_a_trifle_stays_as_it_is(connect: Callable[..., list[int]]) -> None:
 
 def test_without_a_coordinator_nothing_is_shared(graph: R.Graph) -> None:
     made = large()
-    made.fit(*data(made), 1, 128)
+    made.fit(*data(made), 1, 128, save_model=True)
     assert graph.notes == ["fit: Sequential(): no coordinator was connected when fit was called"]
 
 
