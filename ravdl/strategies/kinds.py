@@ -30,6 +30,10 @@ class DataParallel:
     """Each batch is cut in `shards`, whose gradients may be computed by as many machines at once; their sum, weighted
     by examples, makes one step. The result is that of `Sequential`, but for rounding.
 
+    A weight whose true gradient is 0, such as a bias before batch normalization, gets rounding noise only, which Adam and
+    its kin scale up to full steps: such a bias and the running mean may differ, and predictions while running statistics
+    lag behind. SGD, or use_bias=False, is unaffected.
+
     Args:
         shards: of a batch; their sizes differ by one example at most.
         batch_norm: `"synchronized"`: mean and variance are those of the whole batch, for which the machines exchange
