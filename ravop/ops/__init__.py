@@ -15,6 +15,7 @@ from ravop.ops.compare import *  # noqa: F403
 from ravop.ops.constants import *  # noqa: F403
 from ravop.ops.counting import *  # noqa: F403
 from ravop.ops.create import *  # noqa: F403
+from ravop.ops.division import *  # noqa: F403
 from ravop.ops.elementary import *  # noqa: F403
 from ravop.ops.federated import *  # noqa: F403
 from ravop.ops.indexing import *  # noqa: F403

@@ -5,8 +5,8 @@ from __future__ import annotations
 from ravop.errors import DTypeError
 from ravop.graph.dtypes import BOOL, INT, is_float
 from ravop.graph.op import Op, Operand
-from ravop.ops.arithmetic import floor_div
 from ravop.ops.catalogue import also, as_op, cast, common, node, operator, scalar
+from ravop.ops.division import floor_div
 
 __all__ = [
     "bitwise_and", "bitwise_invert", "bitwise_not", "bitwise_or", "bitwise_xor", "invert", "left_shift", "right_shift",
