@@ -4,7 +4,7 @@ full.
 
 import asyncio
 import errno
-import os
+import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -19,7 +19,7 @@ from ravop.protocol.tensors import Blob, sha256
 from ravop.transport import BlobClient
 from ravsock.store import FolderBlobs
 
-DATA = os.urandom(2_500_000)
+DATA = random.Random(0).randbytes(2_500_000)
 SHA = sha256(DATA)
 
 
