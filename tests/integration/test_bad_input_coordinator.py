@@ -126,8 +126,9 @@ async def fails(provider: FakeProvider, problem: Problem) -> None:
 
 @pytest.mark.parametrize("problem", [MEMORY, CRASH], ids=lambda problem: problem.code)
 async def test_a_task_that_one_provider_cannot_do_is_done_by_another(
-    tmp_path: Path, problem: Problem
+    tmp_path: Path, problem: Problem, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(deadlines, "FIRST_REST_SECONDS", 60.0)  # however long it takes the other to come
     async with serving(tmp_path) as served, served.requester() as alice, served.provider("small") as small:
         graph_id = await alice.run(branches(1))
         await fails(small, problem)
