@@ -17,13 +17,13 @@ run: $(STAMPS)/examples
 	@mkdir -p out
 	cd out && ../$(BIN)/python ../examples/cnn_digits.py
 
-# Tests of functions share the cores; those of processes, which are killed and waited for, have them to themselves.
+# Whole systems, which are killed and waited for, have the cores to themselves; the other tests share them.
 test: $(STAMPS)/development
 ifdef TESTS
 	$(BIN)/python -m pytest $(TESTS)
 else
-	$(BIN)/python -m pytest -n 2 tests/unit tests/contract
-	$(BIN)/python -m pytest tests/integration tests/e2e
+	$(BIN)/python -m pytest -n 2 tests/unit tests/contract tests/integration
+	$(BIN)/python -m pytest tests/e2e
 endif
 
 bench: $(STAMPS)/benchmarks
