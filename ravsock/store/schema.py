@@ -36,8 +36,22 @@ tokens = Table(
     Column("name", Text, nullable=False, index=True),
     Column("created", Double, nullable=False),
     Column("revoked", Double),
+    Column("quota", BigInteger),
     sqlite_autoincrement=True,
 )
+"""`quota`: bytes of blobs that the requester may own; NULL: what the coordinator says for all."""
+
+coordinators = Table(
+    "coordinators",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("address", Text, nullable=False),
+    Column("software", String(80), nullable=False),
+    Column("started", Double, nullable=False),
+    Column("heard", Double, nullable=False),
+    Column("draining", Integer, nullable=False, server_default="0"),
+)
+"""The processes that serve this database. `address`: where others reach this one alone."""
 
 providers = Table(
     "providers",
@@ -48,7 +62,12 @@ providers = Table(
     Column("first_seen", Double, nullable=False),
     Column("last_seen", Double, nullable=False),
     Column("tasks_done", Integer, nullable=False, server_default="0"),
+    Column("coordinator", String(40), index=True),
+    Column("graph", String(80)),
+    Column("measured", LargeBinary),
 )
+"""`coordinator`: where it is connected, or was last, if that coordinator did not live to say that it left; NULL: nowhere.
+`graph`: the only one it works for. `measured`: what was seen of its speed and line."""
 
 graphs = Table(
     "graphs",
@@ -71,9 +90,11 @@ graphs = Table(
     Column("steps_done", BigInteger, nullable=False, server_default="0"),
     Column("tasks_done", BigInteger, nullable=False, server_default="0"),
     Column("problem", LargeBinary),
+    Column("trace", String(80)),
     sqlite_autoincrement=True,
 )
-"""`number` is never used again, so what is remembered of a graph by its number stays true."""
+"""`number` is never used again, so what is remembered of a graph by its number stays true. `trace`: the span of the
+requester that asked for the run, as W3C's `traceparent`."""
 
 
 def _graph() -> Column[int]:
@@ -157,15 +178,32 @@ blobs = Table(
     metadata,
     Column("sha", String(64), primary_key=True),
     Column("size", BigInteger, nullable=False),
-    Column("touched", Double, nullable=False),
+    Column("touched", Double, nullable=False, index=True),
+    Column("doomed", Integer, nullable=False, server_default="0"),
 )
-"""`touched`: when it was last uploaded or used, which keeps it from being collected for a while."""
+"""`touched`: when it was last uploaded or used, which keeps it from being collected for a while. `doomed`: its bytes are
+being deleted; it is not there any more, and cannot be stored again until its row has gone."""
 
 blob_owners = Table(
     "blob_owners",
     metadata,
     Column("sha", String(64), ForeignKey("blobs.sha", ondelete="CASCADE"), primary_key=True),
-    Column("owner", Number, ForeignKey("tokens.id"), primary_key=True),
+    Column("owner", Number, ForeignKey("tokens.id"), primary_key=True, index=True),
+    Column("place", Number),
 )
 """Which requesters may read a blob: they uploaded it, or a graph of theirs gave it. And which providers uploaded it, and
-so may name it in a result."""
+so may name it in a result. `place`: NULL for the copy whose bytes were checked against its name; else the token
+of who uploaded the copy that this owner has, which nobody has checked: nobody else is given it."""
+
+uploads = Table(
+    "uploads",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("sha", String(64), nullable=False),
+    Column("owner", Number, ForeignKey("tokens.id"), nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("handle", Text, nullable=False),
+    Column("touched", Double, nullable=False),
+    Index("uploads_by_blob", "sha", "owner", unique=True),
+)
+"""Uploads in parts that are under way. `handle`: what the blob store calls it."""
