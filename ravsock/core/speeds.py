@@ -2,7 +2,7 @@
 
 Speeds are measured, not claimed. A provider's claim is divided by its *slowness*: the median of how much longer its
 last runs took than they should have at the speed it claims. What a run should have taken is what the same subgraph
-took others, else its estimate. Used by `ravsock.server.history`.
+took others, else its estimate. Used by `ravsock.core.history`.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@
 - What goes out to providers: `dispatcher` in each round asks `muster` for gangs, places what is left, and asks `copies` for
   second attempts when nothing is left. `leases` keeps what they hold, `gangs` what several hold together (each a `Gang`).
   `progress` goes out to requesters.
-- What is in memory only: `providers` that are connected, `history` of their speeds.
+- What is in memory only: `providers` that are connected; of their speeds, `ravsock.core.history`.
 - What goes on by itself: `sweeper`, by `clock`; `health` tells people when it fails.
 - Every change: through `writer`, blobs through `storage`.
 """

@@ -12,13 +12,13 @@ from contextlib import suppress
 import socketio
 
 from ravop.protocol.exchange import PATH
+from ravsock.core.history import History
 from ravsock.server.auth import Authenticator
 from ravsock.server.blobs import PREFIX, BlobEndpoint
 from ravsock.server.dispatcher import Dispatcher
 from ravsock.server.exchange import ExchangeEndpoint
 from ravsock.server.gangs import Gangs
 from ravsock.server.health import Health
-from ravsock.server.history import History
 from ravsock.server.http import App, Receive, Scope, Send, respond
 from ravsock.server.leases import Leases
 from ravsock.server.progress import Progress

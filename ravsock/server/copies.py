@@ -13,10 +13,10 @@ from collections.abc import Callable, Sequence
 from ravop.protocol.messages import Task
 from ravsock.core import deadlines, stragglers
 from ravsock.core.deadlines import Effort
+from ravsock.core.history import History
 from ravsock.core.placement import LINK, Job, Node
 from ravsock.core.stragglers import Leased
 from ravsock.server import clock
-from ravsock.server.history import History
 from ravsock.server.leases import Wish, wish_for
 from ravsock.server.providers import Batch, Holding, Provider, Providers
 from ravsock.server.writer import Writer

@@ -15,12 +15,12 @@ from ravop.errors import MessageError, RavenError
 from ravop.protocol.messages import Assign, HeldTask, Task
 from ravsock.core import deadlines, placement
 from ravsock.core.deadlines import Effort
+from ravsock.core.history import History
 from ravsock.core.placement import Assignment, Job
 from ravsock.server import clock
 from ravsock.server.copies import Copies
 from ravsock.server.gangs import Gangs
 from ravsock.server.health import Health
-from ravsock.server.history import History
 from ravsock.server.leases import Leases, Send, Wish, needed, wish_for
 from ravsock.server.muster import Muster
 from ravsock.server.providers import Batch, Holding, Provider, Providers

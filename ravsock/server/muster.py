@@ -13,11 +13,11 @@ from dataclasses import replace
 
 from ravop.protocol.messages import Task
 from ravsock.core import deadlines, teams
+from ravsock.core.history import History
 from ravsock.core.placement import Node
 from ravsock.core.teams import Chunk, Member, Team
 from ravsock.server import clock
 from ravsock.server.gangs import Gangs
-from ravsock.server.history import History
 from ravsock.server.leases import Leases, needed
 from ravsock.server.providers import Batch, Holding, Providers
 from ravsock.server.writer import Writer

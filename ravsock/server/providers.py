@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from ravop.protocol.messages import HeldTask, Profile, ProviderInfo
 from ravsock.core import deadlines, teams
 from ravsock.core.fleet import Line, ProviderSpeed
+from ravsock.core.history import History
 from ravsock.core.placement import LINK, Node, Running
 from ravsock.core.recent import Recent
-from ravsock.server.history import History
 from ravsock.store import ProviderRow, ReadyTask
 
 RETURN_SECONDS = 30.0

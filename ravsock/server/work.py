@@ -28,11 +28,11 @@ from ravop.protocol.messages import (
 )
 from ravop.protocol.tensors import blobs_of
 from ravsock.core import deadlines, states
+from ravsock.core.history import History, Run
 from ravsock.server import clock
 from ravsock.server.dispatcher import Dispatcher
 from ravsock.server.doubts import Doubts
 from ravsock.server.gangs import Gangs
-from ravsock.server.history import History, Run
 from ravsock.server.leases import RETURN_SECONDS, Leases, needed
 from ravsock.server.progress import Progress
 from ravsock.server.providers import Batch, Holding, Provider, Providers

@@ -9,7 +9,7 @@ from plans import PROFILE
 from ravsock.core import speeds
 from ravsock.core.deadlines import Effort
 from ravsock.core.fleet import Fleet, Line
-from ravsock.server.history import History, Run
+from ravsock.core.history import History, Run
 from ravsock.server.providers import Provider
 
 TRUE = 10.0

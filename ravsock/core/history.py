@@ -1,6 +1,6 @@
-"""What was measured of providers, their lines and subgraphs, for as long as this process lives.
+"""What was measured of providers, their lines and subgraphs, for as long as this object lives.
 
-What follows from it is decided in `ravsock.core`. For the event loop's thread only.
+Pure: times are the caller's. The coordinator and the simulation learn by it; for one thread only.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from ravsock.core.recent import MANY, Recent
 from ravsock.core.speeds import Spread
 
 LAST_RATIOS, LAST_PACES = 50, 9
+PROVIDERS = 200_000
+"""Providers that are remembered: more than can be connected, since one that is forgotten has no speed."""
 
 
 @dataclass(frozen=True)
@@ -59,12 +61,16 @@ class _Speed:
     slowness: float = 1.0
     rates: deque[float] = field(default_factory=lambda: deque(maxlen=speeds.LAST_TRANSFERS))
     trips: deque[float] = field(default_factory=lambda: deque(maxlen=speeds.LAST_TRANSFERS))
+    link: float = 0.0
+    """The median of `rates`: it is asked for much more often than there is a new one."""
+    latency: float = 0.0
+    """The median of `trips`."""
 
 
 class History:
     def __init__(self) -> None:
         self._subgraphs: Recent[str, _Subgraph] = Recent(MANY, _Subgraph)
-        self._speeds: Recent[str, _Speed] = Recent(MANY, _Speed)
+        self._speeds: Recent[str, _Speed] = Recent(PROVIDERS, _Speed)
         self._version = 0
 
     # ── providers ─────────────────────────────────────────────────────────────────────────────────
@@ -87,21 +93,23 @@ class History:
     def moved(self, provider_id: str, size: int, seconds: float) -> None:
         """So many bytes went over its line."""
         if size >= speeds.LEAST_TRANSFER:
-            self._speeds[provider_id].rates.append(speeds.rate(size, seconds))
+            known = self._speeds[provider_id]
+            known.rates.append(speeds.rate(size, seconds))
+            known.link = statistics.median(known.rates)
 
     def answered(self, provider_id: str, seconds: float) -> None:
         """It acknowledged a small message after so long."""
-        self._speeds[provider_id].trips.append(seconds)
+        known = self._speeds[provider_id]
+        known.trips.append(seconds)
+        known.latency = statistics.median(known.trips)
 
     def link(self, provider_id: str) -> float:
         """Bytes a second of its line; 0 where nothing was seen of it."""
-        rates = self._speeds[provider_id].rates
-        return statistics.median(rates) if rates else 0.0
+        return self._speeds[provider_id].link
 
     def latency(self, provider_id: str) -> float:
         """Seconds there and back; 0 where nothing is known."""
-        trips = self._speeds[provider_id].trips
-        return statistics.median(trips) if trips else 0.0
+        return self._speeds[provider_id].latency
 
     # ── subgraphs ─────────────────────────────────────────────────────────────────────────────────
     def pace(self, model: str) -> Pace | None:
