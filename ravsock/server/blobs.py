@@ -139,7 +139,7 @@ class BlobEndpoint:
         if part is not None:
             headers.append((b"content-range", f"bytes {start}-{stop - 1}/{size}".encode()))
         status = HTTPStatus.OK if part is None else HTTPStatus.PARTIAL_CONTENT
-        chunks = await asyncio.to_thread(self._storage.blobs.read, request.sha, start, stop)
+        chunks = await asyncio.to_thread(self._storage.blobs.read, request.sha, None, start, stop)
         await request.send({"type": "http.response.start", "status": status, "headers": headers})
         gone = asyncio.ensure_future(_disconnected(request.receive))
         meter = _Meter(BUFFERED)

@@ -18,7 +18,7 @@ from ravsock.core import fitting
 from ravsock.server import clock
 from ravsock.server.writer import Writer
 from ravsock.store import BlobStore, Store
-from ravsock.store.folder import BlobWriter
+from ravsock.store.blobstore import BlobWriter
 
 BATCH = 4 * 1024 * 1024
 """Bytes hashed and written at a time, on a thread: each change of threads costs a quarter of a millisecond."""

@@ -4,7 +4,8 @@ Synchronous. `Store` is called from one writer thread of the server; what follow
 `ravsock.core`.
 """
 
-from ravsock.store.folder import BlobStore, FolderBlobs
+from ravsock.store.blobstore import BlobStore
+from ravsock.store.folder import FolderBlobs
 from ravsock.store.store import Store
 from ravsock.store.values import (
     Failure,

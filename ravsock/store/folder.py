@@ -14,43 +14,26 @@ import shutil
 import time
 import uuid
 from collections.abc import AsyncIterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, Protocol
+from typing import BinaryIO
 
-from ravop.errors import BlobError
 from ravop.protocol.tensors import HEAD, Blob
-from ravsock.store.database import storage_full
+from ravsock.store.blobstore import (
+    CHUNK,
+    BlobWriter,
+    Direct,
+    Lying,
+    checked_name,
+    mismatch,
+    missing,
+)
+from ravsock.store.troubles import storage_full
 
-CHUNK = 1024 * 1024
-"""Bytes read at a time."""
+SHA_DIGITS = 64
 ABANDONED_SECONDS = 86_400.0
 """A temporary file that old belongs to nobody any more."""
-
-
-class BlobWriter(Protocol):
-    """One upload: `write` the bytes, then `commit`; leaving the block without a commit forgets them."""
-
-    def write(self, chunk: bytes | bytearray | memoryview) -> None: ...
-    def commit(self) -> int: ...
-    def __enter__(self) -> BlobWriter: ...
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
-
-
-class BlobStore(Protocol):
-    """Bytes by their SHA-256. All but `put` block for as long as the disk does."""
-
-    def has(self, sha: str) -> bool: ...
-    def size(self, sha: str) -> int: ...
-    def writer(self, sha: str) -> BlobWriter: ...
-    async def put(self, sha: str, chunks: AsyncIterable[bytes]) -> int: ...
-    def read(self, sha: str, start: int = 0, stop: int | None = None) -> Iterator[bytes]: ...
-    def head(self, blob: Blob) -> bytes: ...
-    def delete(self, sha: str) -> None: ...
-    def free(self) -> int: ...
 
 
 class FolderBlobs:
@@ -66,15 +49,21 @@ class FolderBlobs:
             if left.stat().st_mtime < oldest:
                 left.unlink(missing_ok=True)
 
-    def has(self, sha: str) -> bool:
-        return self._path(sha).is_file()
+        self.direct: Direct | None = None
 
-    def size(self, sha: str) -> int:
+    def check(self) -> None:
+        """Raises `OSError` where the folder is away."""
+        self._folder.stat()
+
+    def has(self, sha: str, place: int | None = None) -> bool:
+        return self._path(sha).is_file() and place is None
+
+    def size(self, sha: str, place: int | None = None) -> int:
         """Bytes. Raises `BlobError` where the blob is not there."""
         try:
-            return self._path(sha).stat().st_size
+            return self._path(sha, place).stat().st_size
         except FileNotFoundError:
-            raise _missing(sha) from None
+            raise missing(sha) from None
 
     def writer(self, sha: str) -> BlobWriter:
         return _FolderWriter(self._incoming / uuid.uuid4().hex, self._path(sha), sha)
@@ -86,31 +75,45 @@ class FolderBlobs:
                 writer.write(chunk)
             return await asyncio.to_thread(writer.commit)
 
-    def read(self, sha: str, start: int = 0, stop: int | None = None) -> Iterator[bytes]:
+    def read(
+        self, sha: str, place: int | None = None, start: int = 0, stop: int | None = None
+    ) -> Iterator[bytes]:
         """Bytes `start` to `stop` (None: the end) in chunks of up to 1 MiB. Raises `BlobError` at once where
         the blob is not there."""
         try:
-            stream = self._path(sha).open("rb", buffering=0)
+            stream = self._path(sha, place).open("rb", buffering=0)
         except FileNotFoundError:
-            raise _missing(sha) from None
+            raise missing(sha) from None
         return _chunks(stream, start, stop)
 
-    def head(self, blob: Blob) -> bytes:
+    def head(self, blob: Blob, place: int | None = None) -> bytes:
         """The first bytes, enough for a tensor's header. Raises `BlobError` where the blob is not there."""
-        return next(self.read(blob.sha, 0, HEAD), b"")
+        return next(self.read(blob.sha, place, 0, HEAD), b"")
 
-    def delete(self, sha: str) -> None:
+    def delete(self, sha: str, place: int | None = None) -> None:
         """Forget the blob; nothing happens where it is not there."""
-        self._path(sha).unlink(missing_ok=True)
+        if place is None:
+            self._path(sha).unlink(missing_ok=True)
+
+    def stored(self, before: float) -> Iterator[Lying]:
+        """All whose bytes are there since before that time, in seconds since 1970."""
+        for path in self._folder.glob("[0-9a-f][0-9a-f]/[0-9a-f][0-9a-f]/*"):
+            with suppress(FileNotFoundError):
+                if len(path.name) == SHA_DIGITS and path.stat().st_mtime < before:
+                    yield Lying(path.name, None)
+
+    def abort(self, sha: str, place: int, handle: str) -> None:
+        """Nothing: no upload to a folder outlives its request."""
 
     def free(self) -> int:
         """Bytes left on the disk."""
         return shutil.disk_usage(self._folder).free
 
-    def _path(self, sha: str) -> Path:
-        if len(sha) != 64 or not set(sha) <= set("0123456789abcdef"):
-            raise BlobError("not the name of a blob", expected="64 hexadecimal digits", received=sha[:80])
-        return self._folder / sha[:2] / sha[2:4] / sha
+    def _path(self, sha: str, place: int | None = None) -> Path:
+        """Raises `BlobError` for an unchecked copy: there are none here."""
+        if place is not None:
+            raise missing(sha)
+        return self._folder / checked_name(sha)[:2] / sha[2:4] / sha
 
 
 class _FolderWriter:
@@ -134,10 +137,7 @@ class _FolderWriter:
         others.
         """
         if self._hash.hexdigest() != self._sha:
-            raise BlobError(
-                "the bytes do not match the blob's name", expected=self._sha, received=self._hash.hexdigest(),
-                hint="send the bytes whose SHA-256 is the name",
-            )  # fmt: skip
+            raise mismatch(self._sha, self._hash.hexdigest())
         with _full_disk():
             os.fsync(self._stream.fileno())
             self._stream.close()
@@ -179,10 +179,6 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-def _missing(sha: str) -> BlobError:
-    return BlobError("there is no such blob", received=sha)
 
 
 @contextmanager

@@ -66,8 +66,8 @@ def test_ranges(tmp_path_factory: pytest.TempPathFactory, start: int, length: in
         with blobs.writer(SHA) as writer:
             writer.write(DATA)
             writer.commit()
-    assert b"".join(blobs.read(SHA, start, start + length)) == DATA[start : start + length]
-    assert b"".join(blobs.read(SHA, start)) == DATA[start:]
+    assert b"".join(blobs.read(SHA, start=start, stop=start + length)) == DATA[start : start + length]
+    assert b"".join(blobs.read(SHA, start=start)) == DATA[start:]
 
 
 async def test_bytes_of_another_name_are_refused_and_forgotten(blobs: BlobStore, tmp_path: Path) -> None:
