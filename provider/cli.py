@@ -33,12 +33,12 @@ from provider.settings import (
     default_memory,
     default_name,
     parse_size,
-    software,
 )
 from provider.status import Status, lines
 from ravop.client.display import console
 from ravop.errors import AlreadyRunningError, ArgumentError, MessageError, NotRunningError, RavenError
 from ravop.protocol.messages import Done, Graphs, Hello, JoinableGraphs, Message, ToProvider
+from ravop.release import software
 from ravop.transport import ControlConnection
 from ravop.transport.control import base_url
 

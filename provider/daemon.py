@@ -21,12 +21,13 @@ from provider.core.batches import Stage, key_of
 from provider.core.describe import describe
 from provider.core.lifecycle import advance
 from provider.core.state import State, holding
-from provider.settings import Settings, software
+from provider.settings import Settings
 from provider.slots import Slots
 from provider.status import Doing, Status
 from provider.work import Work, now
 from ravop.errors import MessageError, Problem, RavenError, error_from_problem
 from ravop.protocol.messages import Assign, Done, Hello, Message, Profile, Recall, Register, Task
+from ravop.release import software
 from ravop.transport import BlobClient
 
 log = logging.getLogger(__name__)

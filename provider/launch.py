@@ -28,11 +28,12 @@ from provider.daemon import Daemon
 from provider.display import Display
 from provider.home import Home
 from provider.sandbox import Sandbox
-from provider.settings import Settings, sends_in_the_clear, software
+from provider.settings import Settings, sends_in_the_clear
 from provider.slots import Slots
 from provider.wire import Measured, Ready
 from ravop.errors import ComputeError, CrashedError
 from ravop.protocol.messages import Profile
+from ravop.release import software
 
 FLOP_SHARE = 0.3
 """Of the measured speed, that a subgraph may reach: only for the first guess of a task's duration."""

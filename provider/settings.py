@@ -5,7 +5,6 @@ from __future__ import annotations
 import ipaddress
 import platform
 import re
-from importlib.metadata import PackageNotFoundError, version
 from urllib.parse import urlsplit
 
 import msgspec
@@ -70,14 +69,6 @@ def default_name() -> str:
 def clean_name(name: str) -> str:
     """`name` with what does not belong into a file name replaced."""
     return _NOT_IN_NAMES.sub("-", name).strip("-.")[:MAX_NAME]
-
-
-def software() -> str:
-    """Name and version of this program."""
-    try:
-        return f"ravenverse {version('ravenverse')}"
-    except PackageNotFoundError:  # run from a source tree
-        return "ravenverse"
 
 
 def sends_in_the_clear(url: str) -> bool:

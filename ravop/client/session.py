@@ -16,7 +16,6 @@ import time
 from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import Future, wait
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 from urllib.parse import urlsplit
@@ -25,6 +24,7 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wai
 
 from ravop.errors import MessageError, RavenError, UnreachableError
 from ravop.protocol.messages import Done, FromRequester, GraphInfo, Hello, Message, ToRequester, Watch
+from ravop.release import software
 from ravop.transport import BlobClient, ControlConnection
 
 T = TypeVar("T")
@@ -71,7 +71,7 @@ class Session:
 
     def __init__(self, url: str, token: str, keeper: Keeper | None = None) -> None:
         self.url = url.rstrip("/")
-        self._hello = Hello(token=token, role="requester", software=_software())
+        self._hello = Hello(token=token, role="requester", software=software())
         self._keeper = keeper
         self._connection: ControlConnection | None = None
         self._subscribers: dict[str, set[asyncio.Queue[GraphInfo | None]]] = {}
@@ -261,10 +261,3 @@ def _next(news: queue.SimpleQueue[News | None], deadline: float | None) -> News 
 
 def _is_alone(info: GraphInfo) -> bool:
     return info.state == "executing" and info.providers == 0
-
-
-def _software() -> str:
-    try:
-        return f"ravenverse {version('ravenverse')}"
-    except PackageNotFoundError:
-        return "ravenverse (not installed)"

@@ -13,5 +13,7 @@ Sha = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")]
 Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 """What a database can hold."""
 Seconds = Annotated[float, Meta(ge=0)]
+Trace = Annotated[str, Meta(pattern=r"^(00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2})?$")]
+"""The span that the sender is in, as W3C's `traceparent`; empty where nothing is traced."""
 Gflops = Annotated[float, Meta(ge=0, le=1e9)]
 """10⁹ floating-point operations a second."""

@@ -16,11 +16,11 @@ import msgspec
 from msgspec import Meta
 
 from ravop.errors import MessageError, Problem, VersionError
-from ravop.protocol.fields import Count, Gflops, Id, Name, Seconds, Sha, Text
+from ravop.protocol.fields import Count, Gflops, Id, Name, Seconds, Sha, Text, Trace
 from ravop.protocol.parts import Compute, Part, Repeat, Step
 from ravop.protocol.tensors import Blob, TensorRef, blobs_of
+from ravop.protocol.versions import ADDED, OLDEST, VERSION, spoken
 
-VERSION = 2
 EVENT = "raven"
 MAX_MESSAGE = 8 * 1024 * 1024
 """Bytes of one encoded message. Tensors larger than `tensors.INLINE_LIMIT` travel as blobs."""
@@ -33,7 +33,7 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, tag=True, tag_field="t"
 
 
 class Hello(msgspec.Struct, frozen=True, kw_only=True):
-    """Socket.IO `auth` of a new connection, as plain JSON: who am I and which protocol do I speak."""
+    """Socket.IO `auth` of a new connection, as plain JSON: who am I and which protocol shall we speak."""
 
     token: Annotated[str, Meta(max_length=400)]
     role: Annotated[str, Meta(pattern="^(requester|provider)$")]
@@ -53,18 +53,20 @@ class Refused(Message, frozen=True, kw_only=True):
 
 
 # ── requester → coordinator ──────────────────────────────────────────────────────────────────────────────────────────
-class Activate(Message, frozen=True, kw_only=True):
+class Activate(Message, frozen=True, kw_only=True, omit_defaults=True):
     """Persist and plan a graph. Model, manifest and input blobs were PUT before. → `Activated`. Idempotent."""
 
     graph_id: Id
     model: Sha
     manifest: Sha
+    trace: Trace = ""
 
 
-class Execute(Message, frozen=True, kw_only=True):
+class Execute(Message, frozen=True, kw_only=True, omit_defaults=True):
     """Start an active graph. → `Done`. Idempotent while executing; a failed graph starts again from what it has."""
 
     graph_id: Id
+    trace: Trace = ""
 
 
 class Cancel(Message, frozen=True, kw_only=True):
@@ -303,13 +305,14 @@ class TaskFailure(msgspec.Struct, frozen=True, kw_only=True):
     """The model that failed, of a task with a part."""
 
 
-class Report(Message, frozen=True, kw_only=True):
+class Report(Message, frozen=True, kw_only=True, omit_defaults=True):
     """What became of a batch: done, failed, or given back without blame (the provider stops, or an earlier task that
     it needs failed). Blobs in outputs were PUT before. → `Reported`."""
 
     done: Annotated[tuple[TaskResult, ...], Meta(max_length=MAX_BATCH)] = ()
     failed: Annotated[tuple[TaskFailure, ...], Meta(max_length=MAX_BATCH)] = ()
     returned: Annotated[tuple[HeldTask, ...], Meta(max_length=MAX_BATCH)] = ()
+    trace: Trace = ""
 
 
 class JoinableGraphs(Message, frozen=True, kw_only=True):
@@ -403,13 +406,14 @@ def models_needed(task: Task) -> set[str]:
     return found
 
 
-class Assign(Message, frozen=True, kw_only=True):
+class Assign(Message, frozen=True, kw_only=True, omit_defaults=True):
     """A batch: tasks that one slot computes one after another, in this order. → `Done`: the provider has taken them over.
 
     What becomes of them comes in one `Report`.
     """
 
     tasks: Annotated[tuple[Task, ...], Meta(min_length=1, max_length=MAX_BATCH)]
+    trace: Trace = ""
 
 
 class Recall(Message, frozen=True, kw_only=True):
@@ -423,9 +427,11 @@ ToProvider = Done | Refused | Registered | Beaten | Reported | Assign | Recall |
 _ALL: dict[Any, msgspec.msgpack.Decoder[Any]] = {}
 
 
-def encode(message: Message) -> bytes:
-    """The message as bytes: MessagePack of `[VERSION, message]`."""
-    data = msgspec.msgpack.encode((VERSION, message))
+def encode(message: Message, version: int = VERSION) -> bytes:
+    """The message as bytes: MessagePack of `[version, message]`, for a connection on which that version is spoken."""
+    if version < VERSION:
+        message = _without_later(message, version)
+    data = msgspec.msgpack.encode((version, message))
     if len(data) > MAX_MESSAGE:
         raise MessageError(
             f"a {type(message).__name__} message of {len(data):,} bytes is too large",
@@ -439,7 +445,7 @@ def encode(message: Message) -> bytes:
 def decode(data: object, expect: Any) -> Any:
     """The message in `data`, validated against `expect`, one of the four unions above or a part of one.
 
-    Raises `MessageError` for anything malformed and `VersionError` for another protocol version.
+    Raises `MessageError` for anything malformed and `VersionError` for a version that this release does not speak.
     """
     if not isinstance(data, bytes | bytearray | memoryview):
         raise MessageError("a message must be binary", expected="bytes", received=type(data).__name__)
@@ -451,10 +457,10 @@ def decode(data: object, expect: Any) -> Any:
         version, body = _ENVELOPE.decode(data)
     except (msgspec.MsgspecError, RecursionError, ValueError) as error:
         raise MessageError("a message must be [version, body] in MessagePack", received=str(error)) from error
-    if version != VERSION:
+    if not OLDEST <= version <= VERSION:
         raise VersionError(
-            "the two programs speak different versions of the protocol",
-            expected=f"version {VERSION}",
+            "a message in another version of the protocol",
+            expected=spoken(),
             received=f"version {version}",
             hint="install the same release of ravenverse on both sides",
         )
@@ -467,6 +473,15 @@ def decode(data: object, expect: Any) -> Any:
         raise MessageError(
             "a message of the wrong shape", expected=_names(expect), received=str(error)
         ) from error
+
+
+def _without_later(message: Message, version: int) -> Message:
+    """The message without what came after `version`."""
+    later = {name for name, since in ADDED.get(type(message).__name__, {}).items() if since > version}
+    if not later:
+        return message
+    fields = msgspec.structs.fields(message)
+    return msgspec.structs.replace(message, **{f.name: f.default for f in fields if f.name in later})
 
 
 _ENVELOPE = msgspec.msgpack.Decoder(tuple[int, msgspec.Raw])

@@ -1,9 +1,9 @@
 """The control plane seen from a client: one Socket.IO connection that carries encoded messages, each
 acknowledged.
 
-Lives here: connecting, refusals as typed errors, calls with a time limit, and noticing that the line is gone.
-A call that waits when the line breaks fails at once. Reconnecting is the caller's business: make a new
-`ControlConnection`.
+Lives here: connecting, agreeing on a version of the protocol, refusals as typed errors, calls with a time limit, and
+noticing that the line is gone. A call that waits when the line breaks fails at once. Reconnecting is the caller's
+business: make a new `ControlConnection`.
 """
 
 from __future__ import annotations
@@ -26,10 +26,12 @@ from ravop.errors import (
     Problem,
     RavenError,
     UnreachableError,
+    VersionError,
     WaitTimeoutError,
     error_from_problem,
 )
 from ravop.protocol.messages import EVENT, MAX_MESSAGE, Hello, Message, Refused, decode, encode
+from ravop.protocol.versions import OLDEST, VERSION, no_common
 
 CONNECT_SECONDS = 10.0
 CALL_SECONDS = 30.0
@@ -51,6 +53,8 @@ class ControlConnection:
     def __init__(self, url: str, hello: Hello, on_message: OnMessage, expect: Any) -> None:
         self.url = base_url(url)
         self.closed = asyncio.Event()
+        self.version = VERSION
+        """Of the protocol, that both sides speak on this connection."""
         self._hello = hello
         self._on_message = on_message
         self._expect = expect
@@ -60,9 +64,23 @@ class ControlConnection:
         self._client: Any = None
 
     async def connect(self) -> None:
-        """Raises `UnreachableError` when nothing answers, or the coordinator's refusal (`TokenError`,
-        `RoleError`, …).
+        """In the newest version of the protocol that the coordinator speaks too.
+
+        Raises `UnreachableError` when nothing answers, or the coordinator's refusal (`TokenError`, `RoleError`,
+        `VersionError` where it speaks none of ours, …).
         """
+        refusals = []
+        for self.version in range(VERSION, OLDEST - 1, -1):
+            self._hello = msgspec.structs.replace(self._hello, protocol=self.version)
+            try:
+                return await self._connect()
+            except VersionError as error:
+                refusals.append(error.problem)
+        raise no_common(refusals[0], self._hello.software)
+
+    async def _connect(self) -> None:
+        self.closed.clear()
+        self._refusal = None
         self._http = aiohttp.ClientSession()
         self._client = socketio.AsyncClient(
             reconnection=False,
@@ -97,7 +115,7 @@ class ControlConnection:
         Raises the error in a `Refused`, `UnreachableError` when the connection is or gets lost,
         `WaitTimeoutError` after `timeout` seconds, `MessageError` for an acknowledgement that does not fit.
         """
-        data = encode(message)
+        data = encode(message, self.version)
         answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         self._waiting.add(answer)
         try:
@@ -132,14 +150,14 @@ class ControlConnection:
     async def _received(self, data: object) -> bytes:
         try:
             message = decode(data, self._expect)
-            return encode(await self._on_message(message))
+            return encode(await self._on_message(message), self.version)
         except RavenError as error:
             log.warning("a message from the coordinator was refused: %s", error)
-            return encode(Refused(problem=error.problem))
+            return encode(Refused(problem=error.problem), self.version)
         except Exception as error:
             log.exception("a message from the coordinator could not be handled")
             problem = Problem(code="error", message=f"{type(error).__name__}: {error}"[:1000])
-            return encode(Refused(problem=problem))
+            return encode(Refused(problem=problem), self.version)
 
     async def _refused(self, data: object) -> None:
         with contextlib.suppress(msgspec.ValidationError):  # not our server: stays an unreachable coordinator

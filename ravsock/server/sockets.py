@@ -27,6 +27,7 @@ from ravop.errors import (
 )
 from ravop.protocol import messages as m
 from ravop.protocol.messages import EVENT, MAX_MESSAGE, Message, Refused, decode, encode
+from ravop.protocol.versions import OLDEST
 from ravsock.server.auth import Authenticator
 from ravsock.server.http import CRASHED
 from ravsock.server.providers import Provider, Providers
@@ -73,6 +74,8 @@ class Session:
     token: str
     who: Identity
     role: str
+    version: int
+    """Of the protocol, that is spoken with it."""
     unanswered: set[asyncio.Future[bytes]] = field(default_factory=set)
     """Messages to it that it has not acknowledged."""
 
@@ -112,10 +115,10 @@ class Sockets:
         `WaitTimeoutError` after `ACK_SECONDS`, `MessageError` for a message too large to send or an answer
         that is none.
         """
-        data = encode(message)
         session = self.sessions.get(sid)
         if session is None:
             raise UnreachableError("the connection is closed")
+        data = encode(message, session.version)
         answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         session.unanswered.add(answer)
         try:
@@ -143,7 +146,7 @@ class Sockets:
         except Exception as error:
             log.exception("a connection could not be let in")
             raise Refusal(CRASHED.message, msgspec.to_builtins(CRASHED)) from error
-        self.sessions[sid] = Session(sid, hello.token, who, hello.role)
+        self.sessions[sid] = Session(sid, hello.token, who, hello.role, hello.protocol)
         log.info("%s %s connected (%s)", hello.role, who.name, hello.software or "unknown software")
 
     async def _disconnect(self, sid: str, reason: object = "") -> None:
@@ -158,16 +161,17 @@ class Sockets:
         await self._on_gone(session)
 
     async def _receive(self, sid: str, *values: object) -> bytes:
+        session = self.sessions.get(sid)
+        version = OLDEST if session is None else session.version
         try:
-            return encode(await self._answer(sid, values))
+            return encode(await self._answer(session, values), version)
         except RavenError as error:
-            return encode(Refused(problem=error.problem))
+            return encode(Refused(problem=error.problem), version)
         except Exception:
             log.exception("a message could not be handled")
-            return encode(Refused(problem=CRASHED))
+            return encode(Refused(problem=CRASHED), version)
 
-    async def _answer(self, sid: str, values: tuple[object, ...]) -> Message:
-        session = self.sessions.get(sid)
+    async def _answer(self, session: Session | None, values: tuple[object, ...]) -> Message:
         if session is None:
             raise UnreachableError("the connection is closed")
         await self._auth.authenticate(session.token, session.role)  # it may have been revoked meanwhile

@@ -146,6 +146,14 @@ def assert_added(done: TaskResult, number: int = 1, attempt: int = 1) -> None:
     np.testing.assert_array_equal(decode_tensor(result.ref.data), np.array([11, 22, 33], "float32"))
 
 
+async def test_a_coordinator_of_version_2_is_worked_for(home: Home) -> None:
+    coordinator = FakeCoordinator(version=2)
+    async with coordinator.listening() as url, running(home, url):
+        assert isinstance(await coordinator.seen.get(), Register)
+        await coordinator.assign(add_task(coordinator))
+        assert_added(await done(coordinator))
+
+
 async def status_when(home: Home, stage: str) -> Status:
     """The daemon's status, once a task is in this stage."""
     while True:

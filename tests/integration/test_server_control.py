@@ -9,13 +9,15 @@ from typing import Any
 import aiohttp
 import msgspec
 import numpy as np
+import older_protocol as old
 import pytest
 import socketio
-from coordinators import Served, branches, expected, serving
+from coordinators import FakeProvider, Requester, Served, branches, expected, serving
 
-from ravop.errors import GraphStateError, MessageError, RavenError, RoleError, TokenError, VersionError
+from ravop.errors import GraphStateError, MessageError, Problem, RavenError, RoleError, TokenError
 from ravop.protocol import messages as m
 from ravop.protocol.messages import EVENT, decode, encode
+from ravop.release import software
 from ravop.transport import ControlConnection
 
 
@@ -37,7 +39,6 @@ async def connect(served: Served, **hello: Any) -> ControlConnection:
         ({"token": ""}, TokenError),
         ({"token": "PROVIDER"}, RoleError),
         ({"token": "REQUESTER", "role": "provider"}, RoleError),
-        ({"token": "REQUESTER", "protocol": 99}, VersionError),
         ({"token": "x" * 500}, MessageError),
         ({"token": "REQUESTER", "role": "admin"}, MessageError),
     ],
@@ -103,11 +104,14 @@ async def test_a_provider_id_belongs_to_the_token_that_used_it_first(tmp_path: P
                 pass
 
 
+HELLO = {"role": "requester", "protocol": m.VERSION, "software": "ravenverse 9"}
+
+
 @asynccontextmanager
-async def raw(served: Served) -> AsyncIterator[Any]:
+async def raw(served: Served, **hello: Any) -> AsyncIterator[Any]:
+    """A client that says what the test says."""
     async with aiohttp.ClientSession() as http:
         client = socketio.AsyncClient(reconnection=False, http_session=http)
-        hello = msgspec.to_builtins(m.Hello(token=served.token("requester"), role="requester"))
         await client.connect(served.url, auth=hello, transports=["websocket"])
         yield client
         await client.disconnect()
@@ -131,10 +135,81 @@ async def raw(served: Served) -> AsyncIterator[Any]:
 async def test_malformed_messages_are_refused_and_the_connection_goes_on(
     tmp_path: Path, arguments: Any, code: str
 ) -> None:
-    async with serving(tmp_path) as served, raw(served) as client:
+    async with serving(tmp_path) as served, raw(served, **HELLO, token=served.token("requester")) as client:
         answer = await client.call(EVENT, arguments)
         assert decode(answer, m.Refused).problem.code == code
         assert decode(await client.call(EVENT, encode(m.ListGraphs())), m.Graphs) == m.Graphs(graphs=())
+
+
+@pytest.mark.parametrize(
+    ("protocol", "what_to_do"), [(1, "a later one"), (4, "be upgraded"), ("3", "install")]
+)
+async def test_a_client_of_no_common_version_is_told_what_to_install(
+    tmp_path: Path, protocol: Any, what_to_do: str
+) -> None:
+    told: list[Problem] = []
+    async with serving(tmp_path) as served, aiohttp.ClientSession() as http:
+        client = socketio.AsyncClient(reconnection=False, http_session=http)
+        client.on("connect_error", lambda data: told.append(msgspec.convert(data["data"], Problem)))
+        with pytest.raises(socketio.exceptions.ConnectionError):
+            await client.connect(
+                served.url, auth=HELLO | {"token": "", "protocol": protocol}, transports=["websocket"]
+            )
+    (problem,) = told
+    assert (problem.code, problem.expected) == ("version", f"version 2 to 3, as {software()} does")
+    assert problem.received == f"version {protocol}, of ravenverse 9"
+    assert f"install {software()} in place of ravenverse 9" in problem.hint
+    assert what_to_do in problem.hint
+
+
+async def test_clients_of_version_2_run_graphs(tmp_path: Path) -> None:
+    """They are strict, as that release was: a field that it did not know is an error."""
+    assigned: asyncio.Queue[Any] = asyncio.Queue()
+    done = asyncio.Event()
+
+    def assign(data: bytes) -> bytes:
+        assigned.put_nowait(old.unpacked(data)["tasks"])
+        return old.packed("Done")
+
+    def inform(data: bytes) -> bytes:
+        if old.unpacked(data)["state"] == "done":
+            done.set()
+        return old.packed("Done")
+
+    async def call(client: Any, kind: str, **fields: Any) -> dict[str, Any]:
+        return old.unpacked(await client.call(EVENT, old.packed(kind, **fields)))
+
+    async with serving(tmp_path) as served:
+        tokens = {role: served.token(role) for role in ("requester", "provider")}
+        uploads = Requester(served.url, tokens["requester"])
+        engine = FakeProvider(served.url, tokens["provider"], "old")
+        async with (
+            raw(served, **HELLO | {"token": tokens["requester"], "protocol": 2}) as requester,
+            raw(
+                served, **HELLO | {"token": tokens["provider"], "protocol": 2, "role": "provider"}
+            ) as provider,
+            uploads.blobs,
+            engine.blobs,
+        ):
+            provider.on(EVENT, assign)
+            requester.on(EVENT, inform)
+            profile = msgspec.to_builtins(engine.profile)
+            assert (await call(provider, "Register", provider_id="old", profile=profile))["t"] == "Registered"
+            activate = await uploads.upload(branches(1))
+            named = {"graph_id": activate.graph_id}
+            await call(requester, "Activate", model=activate.model, manifest=activate.manifest, **named)
+            await call(requester, "Watch", **named)
+            assert await call(requester, "Execute", **named) == {"t": "Done"}
+            async with served.requester(
+                tokens["requester"]
+            ) as modern:  # which has something to say of traces
+                await modern.call(m.Execute(trace=f"00-{'a' * 32}-{'b' * 16}-01", **named))
+            (task,) = await asyncio.wait_for(assigned.get(), 20)
+            outputs = await engine.compute(msgspec.convert(task, m.Task))
+            result = {"outputs": msgspec.to_builtins(outputs, builtin_types=(bytes,)), "seconds": 0.1}
+            held = {"task_id": task["task_id"], "attempt": task["attempt"]}
+            assert (await call(provider, "Report", done=[result | held]))["accepted"] == 1
+            await asyncio.wait_for(done.wait(), 20)
 
 
 async def test_a_failure_inside_is_told_without_its_details(

@@ -8,14 +8,16 @@ from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 import msgspec
+import older_protocol
 import socketio
 from aiohttp import web
 from socketio.exceptions import ConnectionRefusedError as Refusal
 
-from ravop.errors import RavenError
+from ravop.errors import RavenError, VersionError
 from ravop.protocol import exchange
 from ravop.protocol.messages import (
     EVENT,
+    VERSION,
     Assign,
     Beat,
     Beaten,
@@ -44,7 +46,8 @@ BEAT_SECONDS = 0.1
 class FakeCoordinator:
     """Takes every provider. `answers` replaces what it says to a message; `seen` is what it heard, beats aside."""
 
-    def __init__(self) -> None:
+    def __init__(self, version: int = VERSION) -> None:
+        self.version = version
         self.url = ""
         self.blobs: dict[str, bytes] = {}
         self.transfers: list[tuple[str, str]] = []
@@ -112,7 +115,9 @@ class FakeCoordinator:
     async def send(self, message: Message, place: int = -1) -> Message:
         """Send to the provider that came last, or at this place; its acknowledgement."""
         answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
-        await self._sio.emit(EVENT, encode(message), to=self._sids[place], callback=answer.set_result)
+        await self._sio.emit(
+            EVENT, encode(message, self.version), to=self._sids[place], callback=answer.set_result
+        )
         reply: Message = decode(await answer, Done | Refused)
         return reply
 
@@ -134,16 +139,21 @@ class FakeCoordinator:
     async def _connect(self, sid: str, environ: object, auth: object) -> None:
         hello = msgspec.convert(auth, Hello)
         assert hello.role == "provider"
+        if hello.protocol != self.version:
+            refusal = VersionError("different versions", expected=f"version {self.version}")
+            raise Refusal("no", msgspec.to_builtins(refusal.problem))
         if self.refusal is not None:
             raise Refusal(self.refusal.problem.message, msgspec.to_builtins(self.refusal.problem))
         self._sids.append(sid)
 
     async def _receive(self, sid: str, data: bytes) -> bytes:
         message = decode(data, FromProvider)
+        if self.version == 2:
+            older_protocol.unpacked(data)
         if not isinstance(message, Beat):
             self.seen.put_nowait(message)
         reply = self.answers[type(message)](message)
-        return encode(reply if isinstance(reply, Message) else await reply)
+        return encode(reply if isinstance(reply, Message) else await reply, self.version)
 
     async def _exchange(self, request: web.Request) -> web.WebSocketResponse:
         """Passes frames on between two ranks, and breaks off when one of them leaves before it is done."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
+import older_protocol
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -28,7 +29,9 @@ from ravop.protocol.messages import (
     encode,
 )
 from ravop.protocol.tensors import Inline
+from ravop.protocol.versions import ADDED
 
+TRACE = f"00-{'1' * 32}-{'2' * 16}-01"
 OUTPUTS = (Output(name="y", ref=Inline(b"x")),)
 UNIONS = {
     "FromRequester": FromRequester,
@@ -156,6 +159,15 @@ def test_a_speed_is_a_possible_number(gflops: float) -> None:
 def test_another_version_is_refused_with_what_to_do() -> None:
     with pytest.raises(VersionError, match="same release"):
         decode(_raw(VERSION + 1, "Done", {}), ToProvider)
+
+
+@pytest.mark.parametrize("kind", sorted(older_protocol.FIELDS))
+def test_what_came_after_version_2_is_listed_and_left_out_for_it(kind: str) -> None:
+    message, later = example(getattr(messages, kind)), ADDED.get(kind, {})
+    assert set(message.__struct_fields__) - set(later) == set(older_protocol.FIELDS[kind].split())
+    newest = msgspec.structs.replace(message, **dict.fromkeys(later, TRACE))
+    assert set(later) <= set(msgspec.msgpack.decode(encode(newest))[1])
+    assert older_protocol.unpacked(encode(newest, 2)) == older_protocol.unpacked(encode(message, 2))
 
 
 def test_text_instead_of_bytes_is_refused() -> None:

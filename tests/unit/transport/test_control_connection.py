@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import msgspec
+import older_protocol as old
 import pytest
 import socketio
 from aiohttp import web
@@ -17,12 +18,14 @@ from ravop.errors import (
     MessageError,
     TokenError,
     UnreachableError,
+    VersionError,
     WaitTimeoutError,
 )
 from ravop.protocol.messages import (
     EVENT,
     Cancel,
     Done,
+    Execute,
     FromRequester,
     GraphInfo,
     Hello,
@@ -34,7 +37,7 @@ from ravop.protocol.messages import (
 )
 from ravop.transport import ControlConnection
 
-HELLO = Hello(token="secret", role="requester")
+HELLO = Hello(token="secret", role="requester", software="ravenverse 9")
 CALL = Cancel(graph_id="g1")
 INFO = GraphInfo(
     graph_id="g1",
@@ -167,6 +170,49 @@ async def test_a_refused_connection_raises_the_problem() -> None:
             await connection.connect()
     assert caught.value.problem == problem
     assert seen == [msgspec.to_builtins(HELLO)]
+
+
+def speaking(version: int) -> socketio.AsyncServer:
+    """A coordinator that speaks one version, as it was before clients could try an older one."""
+    sio = socketio.AsyncServer(async_mode="aiohttp", ping_interval=5, ping_timeout=5)
+
+    async def connect(sid: str, environ: object, auth: dict[str, Any]) -> None:
+        if auth["protocol"] != version:
+            error = VersionError(
+                "different", expected=f"version {version}", received=auth["protocol"], hint="install"
+            )
+            raise socketio.exceptions.ConnectionRefusedError("no", msgspec.to_builtins(error.problem))
+
+    sio.on("connect", connect)
+    return sio
+
+
+async def test_a_coordinator_of_version_2_is_spoken_to_as_it_understands() -> None:
+    seen: list[dict[str, Any]] = []
+
+    async def receive(sid: str, data: bytes) -> bytes:
+        seen.append(old.unpacked(data))
+        acknowledged = await sio.call(EVENT, old.packed("Graphs", graphs=()), to=sid)
+        assert old.unpacked(acknowledged) == {"t": "Done"}
+        return old.packed("Done")
+
+    sio = speaking(2)
+    sio.on(EVENT, receive)
+    async with serving(sio) as url, connected(url) as connection:
+        assert connection.version == 2
+        assert await connection.call(Execute(graph_id="g1", trace=f"00-{'a' * 32}-{'b' * 16}-01")) == Done()
+    assert seen == [{"t": "Execute", "graph_id": "g1"}]
+
+
+@pytest.mark.parametrize("version", [1, 4])
+async def test_a_coordinator_of_no_common_version_is_told_of_with_what_it_said(version: int) -> None:
+    async with serving(speaking(version)) as url:
+        connection = ControlConnection(url, HELLO, ignore, ToRequester)
+        with pytest.raises(VersionError, match="install") as caught:
+            await connection.connect()
+    problem = caught.value.problem
+    assert problem.expected == "a coordinator that speaks version 2 to 3, as ravenverse 9 does"
+    assert problem.received == f"one that speaks version {version}"
 
 
 async def test_nothing_listening_is_told_at_once() -> None:
