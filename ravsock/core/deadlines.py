@@ -18,8 +18,13 @@ BEAT_SECONDS = 5.0
 SILENT_SECONDS = 12.0
 """After so much silence a provider's leases are given to others."""
 GRACE_SECONDS = 4.0
-"""After the coordinator started: time for providers to come back to what they held. Later, they may still deliver what
-nobody else was given meanwhile."""
+"""After the coordinator started, or another one died: time for providers to come back to what they held. Later, they may
+still deliver what nobody else was given meanwhile."""
+
+HEARD_SECONDS = 2.0
+"""How often a coordinator tells the others that it lives."""
+DEAD_SECONDS = 6.0
+"""A coordinator that was not heard for so long is dead."""
 
 MIN_LEASE_SECONDS = 30.0
 LEASE_FACTOR = 10.0

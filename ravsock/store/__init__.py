@@ -8,13 +8,18 @@ from ravsock.store.blobstore import BlobStore
 from ravsock.store.folder import FolderBlobs
 from ravsock.store.store import Store
 from ravsock.store.values import (
+    Attempt,
+    ConnectedRow,
+    CoordinatorRow,
     Failure,
     GraphRow,
     Held,
     Identity,
     Lease,
+    Measured,
     Outcome,
     ProviderRow,
+    Pulse,
     ReadyTask,
     Recall,
     Release,
@@ -23,15 +28,20 @@ from ravsock.store.values import (
 )
 
 __all__ = [
+    "Attempt",
     "BlobStore",
+    "ConnectedRow",
+    "CoordinatorRow",
     "Failure",
     "FolderBlobs",
     "GraphRow",
     "Held",
     "Identity",
     "Lease",
+    "Measured",
     "Outcome",
     "ProviderRow",
+    "Pulse",
     "ReadyTask",
     "Recall",
     "Release",

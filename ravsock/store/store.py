@@ -6,8 +6,8 @@ and `run_together([lambda: store.lease(…), lambda: store.complete(…), …])`
 Any number of processes may share a PostgreSQL database.
 """
 
-from ravsock.store.times import Times
+from ravsock.store.coordinators import Coordinators
 
 
-class Store(Times):
-    """Tokens ← graphs ← tasks ← outcomes ← results ← blobs ← times: each layer is a module of this package."""
+class Store(Coordinators):
+    """Tokens ← graphs ← tasks ← outcomes ← results ← blobs ← times ← coordinators: each layer is a module of this package."""

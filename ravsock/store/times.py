@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import sqlalchemy as sa
 
 from ravsock.core import states
 from ravsock.store.blobs import Blobs
-from ravsock.store.schema import blobs, graphs, tasks
+from ravsock.store.schema import blobs, graphs, providers, tasks
 
 _BY: sa.BindParameter[float] = sa.bindparam("by")
 _NOW: sa.BindParameter[float] = sa.bindparam("now")
@@ -22,12 +24,15 @@ _SHIFT = (
     sa.update(graphs).where(graphs.c.state == states.EXECUTING).values(resumed=graphs.c.resumed + _BY),
     sa.update(blobs).values(touched=blobs.c.touched + _BY),
 )
+_ATTENDED = sa.select(providers.c.id).where(
+    providers.c.coordinator.in_(sa.bindparam("living", expanding=True))
+)
 _RENEW = (
     sa.update(tasks)
-    .where(tasks.c.state == states.LEASED)
+    .where(tasks.c.state == states.LEASED, tasks.c.provider.not_in(_ATTENDED))
     .values(leased=_NOW, deadline=_NOW + (tasks.c.deadline - tasks.c.leased)),
     sa.update(tasks)
-    .where(tasks.c.copy_provider.is_not(None))
+    .where(tasks.c.copy_provider.is_not(None), tasks.c.copy_provider.not_in(_ATTENDED))
     .values(copy_leased=_NOW, copy_deadline=_NOW + (tasks.c.copy_deadline - tasks.c.copy_leased)),
 )
 
@@ -39,8 +44,9 @@ class Times(Blobs):
             for statement in _SHIFT:
                 connection.execute(statement, {"by": seconds})
 
-    def renew(self, now: float) -> None:
-        """The coordinator was away: its leases last as long again. When that was, no clock can be trusted to tell."""
+    def renew(self, now: float, living: Collection[str] = ()) -> None:
+        """The coordinator was away: leases last as long again, but for those that other `living` ones look after. When that
+        was, no clock can be trusted to tell."""
         with self.write() as connection:
             for statement in _RENEW:
-                connection.execute(statement, {"now": now})
+                connection.execute(statement, {"now": now, "living": sorted(living)})

@@ -44,6 +44,12 @@ class Tokens(Database):
             raise TokenError(f"the token {row.name!r} was revoked", received=_shown(token), hint=hint)
         return Identity(token_id=row.id, role=row.role, name=row.name)
 
+    def revoked_tokens(self) -> frozenset[int]:
+        """The numbers of all tokens that are good no more."""
+        with self.read() as connection:
+            found = connection.execute(sa.select(tokens.c.id).where(tokens.c.revoked.is_not(None)))
+            return frozenset(found.scalars())
+
     def list_tokens(self) -> list[TokenRow]:
         """All tokens, oldest first, the revoked ones among them."""
         with self.read() as connection:
@@ -70,11 +76,15 @@ class Tokens(Database):
             raise TokenError("no such token", received=text, hint="see: ravsock token list --data DIR")
         return len(done)
 
-    def register_provider(self, provider_id: str, token_id: int, profile: Profile, now: float) -> None:
-        """Note a provider and what it measured. Raises `RoleError` where another token has its id."""
+    def register_provider(
+        self, provider_id: str, token_id: int, profile: Profile, now: float,
+        coordinator: str | None = None, graph_id: str | None = None,
+    ) -> None:  # fmt: skip
+        """Note a provider, what it measured, and where it is connected. Raises `RoleError` where another token has its
+        id."""
         row = {
             "id": provider_id, "token": token_id, "profile": msgspec.msgpack.encode(profile),
-            "first_seen": now, "last_seen": now,
+            "first_seen": now, "last_seen": now, "coordinator": coordinator, "graph": graph_id,
         }  # fmt: skip
         with self.write() as connection:
             if self._provider_token(connection, provider_id) not in (None, token_id):
@@ -83,7 +93,9 @@ class Tokens(Database):
                     received=provider_id,
                     hint="start the provider with the token it had, or under another --name",
                 )
-            connection.execute(self.upsert(providers, ("id",), ("profile", "last_seen")), row)
+            connection.execute(
+                self.upsert(providers, ("id",), ("profile", "last_seen", "coordinator", "graph")), row
+            )
 
     def _provider_token(self, connection: sa.Connection, provider_id: str) -> int | None:
         found: int | None = connection.execute(

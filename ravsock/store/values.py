@@ -172,3 +172,59 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     iterations: int = 1
     ranks: int | None = None
     """How many providers ran it together, where it was a gang."""
+
+
+class Measured(msgspec.Struct, frozen=True, kw_only=True):
+    """What a coordinator has seen of a provider that is connected there, for the others."""
+
+    gflops: float
+    link: float = 0.0
+    """Bytes a second of its line; 0 where nothing was seen of it."""
+    latency: float = 0.0
+    resting_until: float = 0.0
+    """On the coordinators' common clock."""
+    resting_why: str = ""
+
+
+class CoordinatorRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A process that serves the database, or did."""
+
+    coordinator_id: str
+    address: str
+    """Where the others reach this one alone."""
+    software: str
+    silent: float
+    """Seconds since it was last heard, by the database's clock."""
+    draining: bool = False
+
+
+class Pulse(msgspec.Struct, frozen=True, kw_only=True):
+    """What a coordinator learns when it says that it lives."""
+
+    now: float
+    """By the database's clock."""
+    revision: str
+    """Of the database's schema."""
+    coordinators: tuple[CoordinatorRow, ...]
+    """All that were heard lately, this one among them, in one order for all."""
+
+
+class ConnectedRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A provider that is connected somewhere."""
+
+    provider_id: str
+    profile: Profile
+    coordinator: str
+    graph_id: str | None
+    measured: Measured | None
+    tasks: int
+    """That it has now."""
+
+
+class Attempt(msgspec.Struct, frozen=True, kw_only=True):
+    """That a task is leased, and to whom; of a gang, to its first rank."""
+
+    task_id: int
+    attempt: int
+    provider_id: str
+    ranks: int | None = None
