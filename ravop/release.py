@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 
 
+@cache
 def software() -> str:
     """Name and release, such as `ravenverse 0.1.0`."""
     try:

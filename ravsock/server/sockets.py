@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
-import socketio
 from socketio.exceptions import ConnectionRefusedError as Refusal
 
 from ravop.errors import (
@@ -32,38 +31,15 @@ from ravsock.server.auth import Authenticator
 from ravsock.server.http import CRASHED
 from ravsock.server.providers import Provider, Providers
 from ravsock.server.service import Service
+from ravsock.server.wire import Server
 from ravsock.server.work import Work
 from ravsock.store import Identity
 
 PING_SECONDS = 5
-ATTACHMENTS = 4
-"""A message is one; who sends a few more is told so."""
 ACK_SECONDS = 15.0
 """Time for a client to acknowledge what the coordinator sends."""
 
 log = logging.getLogger(__name__)
-
-
-class _Packet(socketio.packet.Packet):  # type: ignore[misc]  # the library has no types
-    """A packet with few attachments: the library would gather as many as the sender announces, even before it has
-    said who it is."""
-
-    def decode(self, encoded_packet: str) -> int:
-        count: int = super().decode(encoded_packet)
-        if count > ATTACHMENTS:
-            raise ValueError(f"{count} attachments")
-        return count
-
-
-class _Server(socketio.AsyncServer):  # type: ignore[misc]
-    """Closes connections that send what is no packet, or go on sending after they were told to leave."""
-
-    async def _handle_eio_message(self, eio_sid: str, data: str | bytes) -> None:
-        try:
-            await super()._handle_eio_message(eio_sid, data)
-        except Exception as error:  # noqa: BLE001 — whatever the library makes of it
-            log.info("a connection is closed that sends no packets: %s", str(error)[:200])
-            await self.eio.disconnect(eio_sid)
 
 
 @dataclass(eq=False)
@@ -84,13 +60,12 @@ class Sockets:
     """`sio` is the Socket.IO server; `on_gone(session)` is called when a connection has ended."""
 
     def __init__(self, auth: Authenticator, on_gone: Callable[[Session], Awaitable[None]]) -> None:
-        self.sio: Any = _Server(
+        self.sio: Any = Server(
             async_mode="asgi",
             transports=["websocket"],
             ping_interval=PING_SECONDS,
             ping_timeout=PING_SECONDS,
             max_http_buffer_size=MAX_MESSAGE + 1024,
-            serializer=_Packet,
         )
         self.sessions: dict[str, Session] = {}
         self._auth = auth
