@@ -15,6 +15,8 @@ TESTS = [
     "torch==2.13.0",
     "onnxscript>=0.7",
     "psycopg[binary]>=3.2",
+    "boto3>=1.36",
+    "swift>=2.36; sys_platform == 'linux'",
 ]
 LINTERS = ["ruff>=0.9", "mypy>=1.14", "import-linter>=2.1"]
 BENCHMARKS = ["torch==2.13.0", "scikit-learn>=1.5", "distributed>=2025.1", "ray>=2.40"]
@@ -57,9 +59,11 @@ setup(
         "tenacity>=9.0",
         "psutil>=6.0",
         "platformdirs>=4.2",
+        "prometheus-client>=0.20",
     ],
     extras_require={
         "postgresql": ["psycopg[binary]>=3.2"],
+        "s3": ["boto3>=1.36"],
         "examples": ["scikit-learn>=1.5"],
         "torch": ["torch>=2.13", "onnxscript>=0.7"],
         "benchmarks": BENCHMARKS,

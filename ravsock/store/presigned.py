@@ -1,0 +1,93 @@
+"""Transfers between clients and a bucket, past the coordinator: requests that it signs and others make.
+
+What a URL allows is all in its signature: one method on one object, the number of bytes, and for a whole blob the SHA-256 that
+the store has to check. Nothing here says who may have one.
+"""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections.abc import Mapping
+from typing import Any
+
+from ravop.errors import BlobError
+from ravsock.store.blobstore import Signed
+from ravsock.store.bucket import Bucket
+
+URL_SECONDS = 3600
+"""A URL may be used for so long; a transfer that has begun may last longer."""
+CHECKSUM = "x-amz-checksum-sha256"
+
+
+class Presigned:
+    """A `Direct`. `public`: the same bucket by the address that clients reach it at."""
+
+    def __init__(self, bucket: Bucket, public: Bucket, checks: bool) -> None:
+        self._bucket = bucket
+        self._public = public
+        self.checks = checks
+
+    def download(self, sha: str, place: int | None) -> str:
+        """A URL for the blob, whole or in ranges."""
+        return self._signed("get_object", sha, place)
+
+    def upload(self, sha: str, place: int | None, size: int) -> Signed:
+        """A request that stores the blob, of this size; to the checked copy, only if the hash is right."""
+        if place is not None:
+            return Signed(self._signed("put_object", sha, place, ContentLength=size), {})
+        checksum = b64encode(bytes.fromhex(sha)).decode()
+        url = self._signed("put_object", sha, place, ContentLength=size, ChecksumSHA256=checksum)
+        return Signed(url, {CHECKSUM: checksum})
+
+    def begin(self, sha: str, place: int) -> str:
+        """Begin an upload in parts; its handle."""
+        begun = self._bucket.call("create_multipart_upload", sha, Key=self._bucket.key(sha, place))
+        return str(begun["UploadId"])
+
+    def parts(self, sha: str, place: int, handle: str) -> dict[int, int]:
+        """Numbers and sizes of the parts that are there. Raises `BlobError` where the upload is not known."""
+        return {part["PartNumber"]: part["Size"] for part in self._parts(sha, place, handle)}
+
+    def part(self, sha: str, place: int, handle: str, number: int, size: int) -> Signed:
+        """A request that stores one part, of this size."""
+        url = self._signed("upload_part", sha, place, UploadId=handle, PartNumber=number, ContentLength=size)
+        return Signed(url, {})
+
+    def finish(self, sha: str, place: int, handle: str, sizes: Mapping[int, int]) -> None:
+        """Make one object of the parts, which must have these sizes. Raises `BlobError` where they do not, or where
+        the upload is not known.
+        """
+        parts = self._parts(sha, place, handle)
+        if {part["PartNumber"]: part["Size"] for part in parts} != dict(sizes):
+            raise BlobError(
+                "parts of the upload are missing, or too many",
+                expected=f"{len(sizes)} parts, {sum(sizes.values()):,} bytes",
+                received=f"{len(parts)} parts, {sum(part['Size'] for part in parts):,} bytes",
+                hint="ask which are missing, and send them",
+            )
+        chosen = [{"PartNumber": part["PartNumber"], "ETag": part["ETag"]} for part in parts]
+        self._bucket.call(
+            "complete_multipart_upload",
+            sha,
+            Key=self._bucket.key(sha, place),
+            UploadId=handle,
+            MultipartUpload={"Parts": chosen},
+        )
+
+    def _parts(self, sha: str, place: int, handle: str) -> list[dict[str, Any]]:
+        key = self._bucket.key(sha, place)
+        pages = self._bucket.pages("list_parts", sha, Key=key, UploadId=handle)
+        return [part for page in pages for part in page.get("Parts", ())]
+
+    def _signed(self, operation: str, sha: str, place: int | None, **params: Any) -> str:
+        with self._public.translated(sha):
+            url: str = self._public.client.generate_presigned_url(
+                operation,
+                Params={
+                    "Bucket": self._public.address.bucket,
+                    "Key": self._public.key(sha, place),
+                    **params,
+                },
+                ExpiresIn=URL_SECONDS,
+            )
+            return url
