@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Collection, Iterator
 from typing import Any, TypeVar
 
 from msgspec.structs import replace
 
-from provider.cache import Cache
 from ravop.errors import MessageError, Problem, RavenError, UnreachableError
 from ravop.protocol.messages import (
     MAX_MESSAGE,
@@ -29,14 +28,14 @@ from ravop.protocol.messages import (
     ToProvider,
 )
 from ravop.protocol.tensors import Inline, blobs_of
-from ravop.transport import BlobClient, ControlConnection
+from ravop.transport import ControlConnection
 
 T = TypeVar("T", bound=Message)
+Upload = Callable[[Collection[str]], Awaitable[None]]
+"""Brings blobs to the coordinator."""
 
 MAX_ROUNDS = 5
 """How often a coordinator may miss blobs of one result."""
-PARALLEL = 4
-"""Uploads at one time."""
 PIECE = MAX_MESSAGE // 2
 """Bytes of results, about, that go in one report."""
 RESULT_BYTES, OUTPUT_BYTES = 64, 128
@@ -69,22 +68,23 @@ class Connection:
         """Raises as `register`."""
         return await self._call(Beat(holding=holding, doing=doing), Beaten)
 
-    async def deliver(self, report: Report, cache: Cache, blobs: BlobClient) -> None:
-        """Upload the blobs of the results and tell the coordinator what became of a batch.
+    async def deliver(self, report: Report, upload: Upload) -> None:
+        """Have the blobs of the results uploaded and tell the coordinator what became of a batch.
 
         Returns when the coordinator has it, or does not want it. Raises `UnreachableError`,
         `WaitTimeoutError`, `StorageFullError` and the like where a later attempt may work, other
         `RavenError`s where not.
         """
         for piece in pieces(report):
-            await self._deliver(piece, cache, blobs)
+            await self._deliver(piece, upload)
 
-    async def _deliver(self, report: Report, cache: Cache, blobs: BlobClient) -> None:
+    async def _deliver(self, report: Report, upload: Upload) -> None:
         wanted = {
             blob.sha for result in report.done for output in result.outputs for blob in blobs_of(output.ref)
         }
         for _ in range(MAX_ROUNDS):
-            await self._upload(wanted, cache, blobs)
+            if wanted:
+                await upload(wanted)
             reply = await self._call(report, Reported)
             if not reply.missing:
                 return
@@ -111,17 +111,6 @@ class Connection:
         if reason is not None and self._reason is None:
             self._reason = reason.problem
         await self._control.close()
-
-    async def _upload(self, wanted: set[str], cache: Cache, blobs: BlobClient) -> None:
-        if not wanted:
-            return
-        places = asyncio.Semaphore(PARALLEL)
-
-        async def put(sha: str) -> None:
-            async with places:
-                await blobs.put(cache.path(sha), sha, new=True)
-
-        await asyncio.gather(*(put(sha) for sha in wanted))
 
     async def _call(self, message: Message, kind: type[T]) -> T:
         reply = await self._control.call(message)

@@ -1,7 +1,7 @@
 """`Daemon`: performs what `core.lifecycle` decides. One event loop; everything slow is awaited.
 
 Each instruction that takes time is an asyncio task whose end is an event. A batch has at most one such task
-(`_effects`): starting another ends the one before. What these do is in `provider.work`.
+(`_effects`): starting another ends the one before. What these do is the executor's business (`provider.executor`).
 """
 
 from __future__ import annotations
@@ -13,22 +13,19 @@ import random
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from provider.bridge import Bridge
-from provider.cache import Cache
 from provider.connection import Connection
 from provider.core import events as e
-from provider.core.batches import Stage, key_of
+from provider.core.batches import Stage
 from provider.core.describe import describe
 from provider.core.lifecycle import advance
 from provider.core.state import State, holding
+from provider.executor import Executor, Host
 from provider.settings import Settings
-from provider.slots import Slots
 from provider.status import Doing, Status
-from provider.work import Work, now
+from provider.work import now
 from ravop.errors import MessageError, Problem, RavenError, error_from_problem
-from ravop.protocol.messages import Assign, Done, Hello, Message, Profile, Recall, Register, Task
+from ravop.protocol.messages import Assign, Done, Hello, Message, Profile, Recall, Register, Registered
 from ravop.release import software
-from ravop.transport import BlobClient
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +35,7 @@ class Daemon:
 
     Args:
         state: the first one of the lifecycle.
+        executor: makes what performs the effects of batches.
         changed: called whenever something happened that `status` may show.
     """
 
@@ -47,20 +45,16 @@ class Daemon:
         provider_id: str,
         profile: Profile,
         state: State,
-        cache: Cache,
-        slots: Slots,
+        executor: Callable[[Host], Executor],
         changed: Callable[[], None],
     ) -> None:
         self.state = state
         self._settings = settings
         self._provider_id = provider_id
         self._profile = profile
-        self._cache = cache
-        self._slots = slots
         self._changed = changed
-        self._blobs = BlobClient(settings.url, settings.token)
         self._connection: Connection | None = None
-        self._work = Work(cache, slots, self._blobs, lambda: self._connection, self._exchange, self._post)
+        self._executor = executor(self)
         self._effects: dict[int, asyncio.Task[None]] = {}
         self._running: set[asyncio.Task[None]] = set()
         self._quit: asyncio.Future[e.Quit] = asyncio.get_running_loop().create_future()
@@ -71,9 +65,9 @@ class Daemon:
             e.Wait: lambda wait: self._start(self._later(wait.seconds, e.Waited)),
             e.Register: lambda register: self._start(self._register(register)),
             e.HangUp: lambda hang_up: self._start(self._hang_up(hang_up.problem)),
-            e.Prepare: lambda prepare: self._start(self._work.prepare(prepare), prepare.batch),
-            e.Compute: lambda compute: self._start(self._work.compute(compute), compute.batch),
-            e.Deliver: lambda deliver: self._start(self._work.deliver(deliver), deliver.batch),
+            e.Prepare: lambda prepare: self._start(self._executor.prepare(prepare), prepare.batch),
+            e.Compute: lambda compute: self._start(self._executor.compute(compute), compute.batch),
+            e.Deliver: lambda deliver: self._start(self._executor.deliver(deliver), deliver.batch),
             e.Drop: lambda drop: self._drop(drop.batch),
             e.Remind: lambda remind: self._start(self._later(remind.seconds, self._stop_asked)),
             e.Quit: self._finish,
@@ -81,7 +75,7 @@ class Daemon:
 
     async def run(self) -> e.Quit:
         """Until told to stop, or refused for good."""
-        self._post(e.Started())
+        self.post(e.Started())
         try:
             return await self._quit
         finally:
@@ -89,7 +83,7 @@ class Daemon:
 
     def stop(self) -> None:
         """Stop soon; at the second call sooner, at the third at once."""
-        self._post(self._stop_asked())
+        self.post(self._stop_asked())
 
     def status(self) -> Status:
         """What is shown to people now."""
@@ -114,12 +108,28 @@ class Daemon:
             ),
             done=self.state.done,
             failed=self.state.failed,
-            cache_bytes=self._cache.size,
+            cache_bytes=self._executor.stored,
             running_seconds=at - self._started,
         )
 
+    # ── what the executor sees ───────────────────────────────────────────────────────────────────────────────────
+    @property
+    def line(self) -> Connection | None:
+        """To the coordinator, while there is one."""
+        return self._connection
+
+    def offer(self, profile: Profile) -> None:
+        """From now on this is offered; the coordinator is told within a beat."""
+        self._profile = profile
+        self.post(e.Offered(profile.slots, profile.memory, now()))
+
+    def leave(self, error: RavenError) -> None:
+        """Nothing can be computed any more: end the line. The next one needs an offer of the executor."""
+        self._start(self._hang_up(error.problem))
+
     # ── events and instructions ──────────────────────────────────────────────────────────────────────────────────
-    def _post(self, event: e.Event) -> None:
+    def post(self, event: e.Event) -> None:
+        """Go on with what has happened."""
         if self._quit.done():
             return
         self.state, instructions = advance(self.state, event)
@@ -149,7 +159,7 @@ class Daemon:
 
     def _drop(self, batch: int) -> None:
         self._end(batch)
-        self._cache.unpin(batch)
+        self._executor.drop(batch)
 
     def _finish(self, quit: e.Quit) -> None:
         self._quit.set_result(quit)
@@ -159,7 +169,7 @@ class Daemon:
 
     async def _later(self, seconds: float, event: Callable[[], e.Event]) -> None:
         await asyncio.sleep(seconds)
-        self._post(event())
+        self.post(event())
 
     async def _tidy_up(self) -> None:
         if self._connection is not None:
@@ -168,8 +178,7 @@ class Daemon:
             task.cancel()
         if self._running:
             await asyncio.wait(self._running)
-        await self._blobs.close()
-        await self._slots.close()
+        await self._executor.close()
 
     # ── the line ─────────────────────────────────────────────────────────────────────────────────────────────────
     async def _connect(self) -> None:
@@ -177,11 +186,12 @@ class Daemon:
         hello = Hello(token=self._settings.token, role="provider", software=software())
         connection = Connection(self._settings.url, hello, self._on_message)
         try:
+            self._profile = await self._executor.offer() or self._profile
             await connection.connect()
         except RavenError as error:
             return self._lost(error.problem)
         self._connection = connection
-        self._post(e.Connected())
+        self.post(e.Connected())
         try:
             problem = await connection.ended()
         finally:
@@ -190,7 +200,7 @@ class Daemon:
         return self._lost(problem)
 
     def _lost(self, problem: Problem) -> None:
-        self._post(e.Lost(problem, random.random()))
+        self.post(e.Lost(problem, random.random()))
         if not self._quit.done():  # else whoever runs this provider is told at its end
             level = logging.WARNING if self.state.losses == 1 else logging.INFO
             log.log(level, "not connected: %s", problem.text())
@@ -201,31 +211,34 @@ class Daemon:
         if connection is None:
             return
         try:
-            registered = await connection.register(
-                Register(
-                    provider_id=self._provider_id,
-                    profile=self._profile,
-                    graph_id=self._settings.graph,
-                    holding=register.holding,
-                )
-            )
+            offered = self._profile
+            registered = await self._introduce(connection, register.holding)
             log.info("connected to %s", self._settings.url)
-            self._post(e.Accepted(registered.drop))
+            self.post(e.Accepted(registered.drop))
             while await connection.wait(registered.beat_seconds):
+                if self._profile is not offered:
+                    offered = self._profile
+                    again = await self._introduce(connection, holding(self.state))
+                    self.post(e.Recalled(again.drop, now()))
                 beaten = await connection.beat(holding(self.state), describe(self.state))
                 self._waiting = beaten.waiting
                 if beaten.drop:
-                    self._post(e.Recalled(beaten.drop, now()))
+                    self.post(e.Recalled(beaten.drop, now()))
                 else:
                     self._changed()
         except RavenError as error:
             await connection.close(error)
 
-    def _exchange(self, task: Task) -> Bridge:
-        """With the other ranks of the task's gang. Raises `MessageError` for a task without a part."""
-        if task.part is None:
-            raise MessageError("only a task with a part has something to exchange", received=task.label)
-        return Bridge(self._settings.url, self._settings.token, key_of(task), task.part, task.lease_seconds)
+    async def _introduce(self, connection: Connection, held: tuple[e.Key, ...]) -> Registered:
+        """Tell who this is, and what it offers now; on one connection again whenever that changes."""
+        return await connection.register(
+            Register(
+                provider_id=self._provider_id,
+                profile=self._profile,
+                graph_id=self._settings.graph,
+                holding=held,
+            )
+        )
 
     async def _hang_up(self, problem: Problem) -> None:
         if self._connection is not None:
@@ -234,9 +247,9 @@ class Daemon:
     async def _on_message(self, message: Any) -> Message:
         match message:
             case Assign(tasks=tasks):
-                self._post(e.Assigned(tasks, now()))
+                self.post(e.Assigned(tasks, now()))
             case Recall(tasks=keys):
-                self._post(e.Recalled(keys, now()))
+                self.post(e.Recalled(keys, now()))
             case _:
                 raise MessageError(
                     "a provider does not take this message",

@@ -14,6 +14,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import Any
 
 from tenacity import retry, retry_if_exception_type, stop_after_attempt
@@ -31,6 +32,7 @@ from provider.sandbox import Sandbox
 from provider.settings import Settings, sends_in_the_clear
 from provider.slots import Slots
 from provider.wire import Measured, Ready
+from provider.work import Work
 from ravop.errors import ComputeError, CrashedError
 from ravop.protocol.messages import Profile
 from ravop.release import software
@@ -89,8 +91,7 @@ async def serve(settings: Settings, home: Home, display: Display) -> Quit:
                 limits=Limits(memory=settings.max_memory, disk=settings.max_cache),
                 pace=1 / (FLOP_SHARE * 1e9 * max(measured.matmul_gflops, 1e-3)),
             ),
-            cache=cache,
-            slots=slots,
+            executor=partial(Work, cache, slots, settings.url, settings.token),
             changed=display.changed,
         )
         stop.action = daemon.stop

@@ -1,6 +1,6 @@
-"""`Work`: the effects of a batch: preparing, computing, storing what came out, delivering. Each ends in an event.
+"""`Work`: the effects of a batch on this machine: preparing, computing, storing what came out, delivering.
 
-What follows from an event is `core.lifecycle`'s; the daemon starts these effects and ends them.
+Each ends in an event. What follows from it is `core.lifecycle`'s; the daemon starts these effects and ends them.
 """
 
 from __future__ import annotations
@@ -9,63 +9,70 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from provider.bridge import Bridge
 from provider.cache import Cache
-from provider.connection import Connection
 from provider.core import events as e
 from provider.core.batches import failure, key_of
 from provider.core.exits import PASSING
 from provider.core.tasks import node_index
+from provider.executor import Host
 from provider.sandbox import Sandbox
 from provider.slots import Slots
 from provider.supply import Supply, needed
 from provider.wire import Ran
 from ravop.errors import (
     CrashedError,
+    MessageError,
     Problem,
     RavenError,
     StorageFullError,
     UnreachableError,
     error_from_problem,
 )
-from ravop.protocol.messages import Output, Task, TaskFailure, TaskResult, models_needed
+from ravop.protocol.messages import Output, Profile, Task, TaskFailure, TaskResult, models_needed
 from ravop.protocol.tensors import Blob, Inline
 from ravop.transport import BlobClient
 
 log = logging.getLogger(__name__)
+UPLOADS = 4
+"""At one time."""
 MAX_TOLD = 100
 """Reasons of slow models that are logged, each once."""
 
 
 class Work:
-    """For one daemon.
+    """For one coordinator, at `url`."""
 
-    Args:
-        connection: the line to the coordinator, while there is one.
-        exchange: makes what passes the messages of a task's part on to the other ranks.
-        post: takes what became of an effect.
-    """
-
-    def __init__(
-        self,
-        cache: Cache,
-        slots: Slots,
-        blobs: BlobClient,
-        connection: Callable[[], Connection | None],
-        exchange: Callable[[Task], Bridge],
-        post: Callable[[e.Event], None],
-    ) -> None:
+    def __init__(self, cache: Cache, slots: Slots, url: str, token: str, host: Host) -> None:
         self._cache = cache
         self._slots = slots
-        self._blobs = blobs
-        self._supply = Supply(cache, blobs)
-        self._connection = connection
-        self._exchange = exchange
-        self._post = post
+        self._url, self._token = url, token
+        self._blobs = BlobClient(url, token)
+        self._supply = Supply(cache, self._blobs)
+        self._host = host
+        self._post = host.post
         self._told: set[str] = set()
+
+    async def offer(self) -> Profile | None:
+        """This machine is what it was at the start."""
+        return None
+
+    @property
+    def stored(self) -> int:
+        """Bytes in the cache."""
+        return self._cache.size
+
+    def drop(self, batch: int) -> None:
+        """What the batch used may leave the cache."""
+        self._cache.unpin(batch)
+
+    async def close(self) -> None:
+        """End transfers and workers."""
+        await self._blobs.close()
+        await self._slots.close()
 
     async def prepare(self, prepare: e.Prepare) -> None:
         if prepare.after:
@@ -129,10 +136,10 @@ class Work:
             await asyncio.sleep(deliver.after)
         batch, report = deliver.batch, deliver.report
         try:
-            line = self._connection()
+            line = self._host.line
             if line is None:
                 raise UnreachableError("not connected to the coordinator")
-            await line.deliver(report, self._cache, self._blobs)
+            await line.deliver(report, self.upload)
         except RavenError as error:
             if error.problem.code in PASSING:
                 return self._stalled(batch, error)
@@ -141,6 +148,22 @@ class Work:
         except OSError as error:
             return self._unfit(batch, error)
         self._post(e.Delivered(batch, now()))
+
+    async def upload(self, shas: Collection[str]) -> None:
+        """Bring blobs from the cache to the coordinator. Raises as `BlobClient.put`."""
+        places = asyncio.Semaphore(UPLOADS)
+
+        async def put(sha: str) -> None:
+            async with places:
+                await self._blobs.put(self._cache.path(sha), sha, new=True)
+
+        await asyncio.gather(*map(put, shas))
+
+    def _exchange(self, task: Task) -> Bridge:
+        """With the other ranks of the task's gang. Raises `MessageError` for a task without a part."""
+        if task.part is None:
+            raise MessageError("only a task with a part has something to exchange", received=task.label)
+        return Bridge(self._url, self._token, key_of(task), task.part, task.lease_seconds)
 
     async def _store(
         self, batch: int, tasks: Sequence[Task], ran: Ran, files: dict[int, Path]

@@ -96,6 +96,13 @@ class Unfit(Value, frozen=True):
     now: float
 
 
+class Undone(Value, frozen=True):
+    """The batch cannot be finished here for now, by nobody's fault, though other batches can: others may have it."""
+
+    batch: int
+    now: float
+
+
 class Stalled(Value, frozen=True):
     """Preparing or delivering did not work because of the line or the coordinator: try again later."""
 
@@ -117,6 +124,14 @@ class Recalled(Value, frozen=True):
     now: float
 
 
+class Offered(Value, frozen=True):
+    """More or less can be computed at one time than before. `memory`: bytes of a slot."""
+
+    slots: int
+    memory: int
+    now: float
+
+
 class StopAsked(Value, frozen=True):
     """By a signal, a command or the end of stdin, or because stopping takes too long. Each one is more
     urgent.
@@ -127,7 +142,7 @@ class StopAsked(Value, frozen=True):
 
 Event = (
     Started | Connected | Lost | Waited | Accepted | Assigned | Prepared | Vacated | Computed | Broke |
-    Unfit | Stalled | Delivered | Recalled | StopAsked
+    Unfit | Undone | Stalled | Delivered | Recalled | Offered | StopAsked
 )  # fmt: skip
 
 
@@ -163,15 +178,15 @@ class Prepare(Value, frozen=True):
 
 
 class Compute(Value, frozen=True):
-    """→ `Computed`, perhaps with `Vacated` before, or `Broke` or `Unfit`."""
+    """→ `Computed`, perhaps with `Vacated` before, or `Broke`, `Unfit` or `Undone`."""
 
     batch: int
     tasks: tuple[Task, ...]
 
 
 class Deliver(Value, frozen=True):
-    """After a pause, send the report; ends what else goes on for the batch. → `Delivered`, `Broke`, `Unfit` or
-    `Stalled`.
+    """After a pause, send the report; ends what else goes on for the batch. → `Delivered`, `Broke`, `Unfit`,
+    `Undone` or `Stalled`.
     """
 
     batch: int

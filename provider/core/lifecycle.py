@@ -68,9 +68,10 @@ STAGES: dict[Stage, dict[type[Any], Stage]] = {
         e.Computed: Stage.DELIVERING,
         e.Broke: Stage.DELIVERING,
         e.Unfit: Stage.DELIVERING,
+        e.Undone: Stage.DELIVERING,
     },
     Stage.STORING: {e.Computed: Stage.DELIVERING, e.Unfit: Stage.DELIVERING},
-    Stage.DELIVERING: {e.Stalled: Stage.DELIVERING, e.Broke: Stage.DELIVERING, e.Unfit: Stage.DELIVERING},
+    Stage.DELIVERING: dict.fromkeys((e.Stalled, e.Broke, e.Unfit, e.Undone), Stage.DELIVERING),
 }
 
 
@@ -184,6 +185,11 @@ def _unfit(state: State, event: e.Unfit) -> Step:
     return _change(state, event.batch, lambda held: replace(held, trouble=event.problem)), instructions
 
 
+def _undone(state: State, event: e.Undone) -> Step:
+    held = find(state, event.batch)
+    return (state, ()) if held is None else _deliver(state, event, outcome(held))
+
+
 def _stalled(state: State, event: e.Stalled) -> Step:
     online = state.link is Link.ONLINE
     state = _update(state, event, lambda held: replace(held, failures=held.failures + 1, resting=not online))
@@ -206,6 +212,11 @@ def _delivered(state: State, event: e.Delivered) -> Step:
 
 def _recalled(state: State, event: e.Recalled) -> Step:
     return _forget(state, event.keys)
+
+
+def _offered(state: State, event: e.Offered) -> Step:
+    limits = replace(state.limits, memory=event.memory)
+    return replace(state, slots=event.slots, limits=limits), ()
 
 
 # ── stopping ──────────────────────────────────────────────────────────────────────────────────────────────
@@ -315,8 +326,10 @@ _HANDLERS: dict[type[Any], Callable[[State, Any], Step]] = {
     e.Computed: _computed,
     e.Broke: _broke,
     e.Unfit: _unfit,
+    e.Undone: _undone,
     e.Stalled: _stalled,
     e.Delivered: _delivered,
     e.Recalled: _recalled,
+    e.Offered: _offered,
     e.StopAsked: _stop_asked,
 }

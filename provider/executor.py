@@ -1,0 +1,57 @@
+"""What lies between the daemon and whatever computes: `Executor` performs the effects of batches, `Host` is what it
+sees of the daemon.
+
+`provider.work` computes on this machine, `provider.executors` on a cluster. What follows from an event is
+`core.lifecycle`'s.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from provider.connection import Connection
+from provider.core import events as e
+from ravop.errors import RavenError
+from ravop.protocol.messages import Profile
+
+
+class Host(Protocol):
+    """The daemon, as an executor sees it."""
+
+    @property
+    def line(self) -> Connection | None:
+        """To the coordinator, while there is one."""
+
+    def post(self, event: e.Event) -> None:
+        """What became of an effect."""
+
+    def offer(self, profile: Profile) -> None:
+        """From now on this is offered."""
+
+    def leave(self, error: RavenError) -> None:
+        """Nothing can be computed any more: end the line, and connect again when `Executor.offer` gives something."""
+
+
+class Executor(Protocol):
+    """Each effect ends in an event that is posted, or is cancelled."""
+
+    async def offer(self) -> Profile | None:
+        """What is offered now, asked before each attempt to connect; None for what was offered at the start.
+
+        Raises `RavenError` where nothing can be computed for now.
+        """
+
+    async def prepare(self, prepare: e.Prepare) -> None: ...
+
+    async def compute(self, compute: e.Compute) -> None: ...
+
+    async def deliver(self, deliver: e.Deliver) -> None: ...
+
+    def drop(self, batch: int) -> None:
+        """The batch is over; nothing goes on for it."""
+
+    @property
+    def stored(self) -> int:
+        """Bytes of blobs that are kept on this machine."""
+
+    async def close(self) -> None: ...
