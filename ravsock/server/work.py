@@ -35,7 +35,7 @@ from ravsock.server.doubts import Doubts
 from ravsock.server.gangs import Gangs
 from ravsock.server.leases import RETURN_SECONDS, Leases, needed
 from ravsock.server.progress import Progress
-from ravsock.server.providers import Batch, Holding, Provider, Providers
+from ravsock.server.providers import Batch, Holding, Provider, Providers, claimed
 from ravsock.server.storage import Storage
 from ravsock.server.writer import Writer
 from ravsock.store import Failure, Held, Identity, Outcome, Release, Result, Store
@@ -86,6 +86,9 @@ class Work:
         await self._writer.do(
             self._store.register_provider, name, identity.token_id, message.profile, clock.now()
         )
+        known = self._providers.at(sid)
+        if known is not None and known.provider_id == name:
+            return self._renew(known, message), None
         provider = Provider(
             provider_id=name,
             token_id=identity.token_id,
@@ -106,6 +109,14 @@ class Work:
         )  # fmt: skip
         self._changed()
         return Registered(beat_seconds=deadlines.BEAT_SECONDS, drop=self._not_held(provider, claims)), earlier
+
+    def _renew(self, provider: Provider, message: Register) -> Registered:
+        """It offers more or less than before, and goes on with what it has."""
+        provider.profile = message.profile
+        self._history.claim(provider.provider_id, claimed(message.profile))
+        log.info("provider %s now offers %d slots", provider.provider_id, message.profile.slots)
+        self._changed()
+        return Registered(beat_seconds=deadlines.BEAT_SECONDS, drop=self._not_held(provider, message.holding))
 
     def _reclaim(self, provider: Provider, claims: Sequence[HeldTask], now: float) -> list[tuple[Task, Held]]:
         """On the writer's thread: the attempts it still has; what it was leased and has no more goes back."""
