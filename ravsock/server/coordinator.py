@@ -44,12 +44,13 @@ class Coordinator:
     ) -> None:
         self._store = store
         self._on_requester_gone = on_requester_gone
-        self._writer = Writer(store)
+        health = Health()
+        self._writer = Writer(store, health.failed)
         self._providers = Providers()
         self._auth = Authenticator(store)
         self._sockets = Sockets(self._auth, self._gone)
         storage = Storage(blobs, store, self._writer)
-        history, health = History(), Health()
+        history = History()
         self._leases = Leases(store, self._writer, self._providers, self._sockets.send, self._touch)
         self._gangs = Gangs(store, self._writer, blobs, self._providers, self._leases)
         self._leases.joint = self._gangs

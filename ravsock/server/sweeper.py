@@ -69,6 +69,8 @@ class Sweeper:
         except Exception as error:  # noqa: BLE001 — it is told and logged, and tried again
             self._health.failed(what, error)
         else:
+            if self._health.trouble:  # leases ran on while nobody could deliver
+                self._renewed = None
             self._health.well()
 
     async def _sweep(self) -> None:

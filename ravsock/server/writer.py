@@ -3,6 +3,7 @@
 Changes that wait together are committed together, each still succeeding or failing for itself. So the event
 loop never waits for a disk, SQLite has the single writer it wants, and a burst of results costs few commits.
 What is committed is made durable on another thread, all commits so far together, while the writer goes on.
+While PostgreSQL is away, for a restart as a rule, changes wait for it.
 """
 
 from __future__ import annotations
@@ -17,13 +18,28 @@ from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Any, ParamSpec, Protocol, TypeVar
 
+from tenacity import (
+    RetryCallState,
+    Retrying,
+    retry_if_exception_type,
+    sleep_using_event,
+    stop_after_delay,
+    stop_when_event_set,
+    wait_exponential,
+)
+
 from ravop.errors import StorageFullError, UnreachableError
+from ravsock.store.troubles import AwayError
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 TOGETHER = 100
 """Changes in one commit at most."""
+PATIENCE_SECONDS = 45.0
+"""How long changes wait for a database that is away, before whoever asked for them hears of it."""
+LONGEST_PAUSE_SECONDS = 1.0
+"""Between two attempts to reach it; the first ones come sooner."""
 
 log = logging.getLogger(__name__)
 
@@ -42,10 +58,21 @@ class _Change:
 
 
 class Writer:
-    """Made within a running event loop; `stop` it at the end."""
+    """Made within a running event loop; `stop` it at the end. `tell` is called on the writer's thread while the
+    database is away."""
 
-    def __init__(self, store: Commits) -> None:
+    def __init__(self, store: Commits, tell: Callable[[str, BaseException], None] = lambda *_: None) -> None:
         self._store = store
+        self._tell = tell
+        self._stopping = threading.Event()
+        self._patiently = Retrying(
+            retry=retry_if_exception_type(AwayError),
+            wait=wait_exponential(multiplier=0.05, max=LONGEST_PAUSE_SECONDS),
+            stop=stop_after_delay(PATIENCE_SECONDS) | stop_when_event_set(self._stopping),
+            sleep=sleep_using_event(self._stopping),
+            before_sleep=self._away,
+            reraise=True,
+        )
         self._loop = asyncio.get_running_loop()
         self._waiting: SimpleQueue[_Change | None] = SimpleQueue()
         self._committed = self._durable = 0
@@ -80,6 +107,7 @@ class Writer:
 
     async def stop(self) -> None:
         """Finish what waits, then end the threads."""
+        self._stopping.set()
         self._waiting.put(None)
         await asyncio.to_thread(self._thread.join)
         try:
@@ -119,8 +147,9 @@ class Writer:
         return changes, False
 
     def _commit(self, changes: list[_Change]) -> Sequence[Any]:
+        calls = [change.call for change in changes]
         try:
-            results = self._store.run_together([change.call for change in changes])
+            results = self._patiently(self._store.run_together, calls)
         except (UnreachableError, StorageFullError) as error:  # for whoever asked to tell
             return [error] * len(changes)
         except Exception as error:
@@ -128,6 +157,11 @@ class Writer:
             return [error] * len(changes)
         self._committed += 1
         return results
+
+    def _away(self, state: RetryCallState) -> None:
+        error = state.outcome.exception() if state.outcome is not None else None
+        if error is not None:
+            self._tell("changes wait for the database", error)
 
 
 def _heard(syncing: asyncio.Task[None]) -> None:

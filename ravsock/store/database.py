@@ -1,4 +1,5 @@
-"""The connection to SQLite or PostgreSQL: transactions, durability, migrations, and errors in our words.
+"""The connection to SQLite or PostgreSQL: transactions, durability and migrations. Connections are made in `engine`,
+errors put into our words in `troubles`.
 
 Every other module of the store runs its statements on the connection that `Database.write` or `read` gives. A
 transaction belongs to a thread; opened within another one, it is part of that.
@@ -20,35 +21,44 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.util.exc import CommandError
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import ArgumentError as BadUrl
-from sqlalchemy.exc import DatabaseError, DBAPIError, NoSuchModuleError, OperationalError
+from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from ravop.errors import ArgumentError, RavenError, StorageFullError, UnreachableError, VersionError
+from ravop.errors import StorageFullError, UnreachableError, VersionError
+from ravsock.store.engine import CONNECTIONS, POOL_SECONDS, make_engine
+from ravsock.store.schema import metadata
+from ravsock.store.troubles import (
+    FORBIDDEN,
+    GRANT,
+    LOCKED,
+    AwayError,
+    ConflictError,
+    code_of,
+    in_our_words,
+    storage_full,
+)
 from ravsock.store.wal import WriteAheadLog
 
-BUSY_SECONDS = 30
-"""How long a writer waits for another one on SQLite."""
 TRIES = 5
 """How often a transaction is tried that the database breaks off."""
-DRIVERS = {"sqlite": "sqlite", "postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg"}
 MIGRATIONS = Path(__file__).parent / "migrations"
 _MIGRATION_LOCK = 7_283_461
-_RETRY = frozenset({"40P01", "40001"})
-_FULL = ("database or disk is full", "no space left on device", "could not extend file")
-
-
-class ConflictError(UnreachableError):
-    """The database ended the transaction for the sake of another one, or the connection was lost: trying
-    again may succeed."""
+_RIGHTS = ("SELECT", "INSERT", "UPDATE", "DELETE")
+_LACKING = sa.text(
+    "SELECT name FROM unnest(CAST(:tables AS text[])) name, unnest(CAST(:rights AS text[])) wanted "
+    "WHERE NOT has_table_privilege(name, wanted)"
+)
+_HASTE = "SET LOCAL lock_timeout = '10ms'"
+"""For all but the first call of a transaction: what holds locks does not wait for others, so nobody waits in a circle."""
 
 
 class Database:
     """One database. Raises `ArgumentError` for a URL that is not one, or whose driver is missing."""
 
     def __init__(self, url: str) -> None:
-        self._engine = _engine(url)
+        self._engine = make_engine(url)
         self._local = threading.local()
-        self._upserts: dict[str, Any] = {}
+        self._upserts: dict[tuple[str, ...], Any] = {}
         self._bulks: dict[Any, _Bulk] = {}
         self.is_sqlite = self._engine.dialect.name == "sqlite"
         self._log = WriteAheadLog(self._engine) if self.is_sqlite else None
@@ -118,17 +128,46 @@ class Database:
         others stand. When the transaction itself fails (disk full, database gone), nothing is written and
         that error is raised. A call may be run again when the database breaks it off (deadlock, lost connection),
         so it must have no effects beside those on the store.
+
+        On PostgreSQL, a call that would have to wait for another program's lock while this transaction holds some
+        begins another transaction, with those after it: what failed then is given for each of them.
         """
+        results: list[Any] = []
+        while len(results) < len(calls):
+            try:
+                results += self._try(calls[len(results) :])
+            except (UnreachableError, StorageFullError) as error:
+                if not results:
+                    raise
+                results += [error] * (len(calls) - len(results))
+        return results
+
+    def _try(self, calls: Sequence[Callable[[], Any]]) -> list[Any]:
+        """Results of the first of these calls, of all of them if possible; what is broken off is tried again."""
         for attempt in range(1, TRIES + 1):
             try:
                 with self.write() as connection:
                     if len(calls) == 1:
                         return [_alone(connection, calls[0])]
-                    return [_within_savepoint(connection, call) for call in calls]
+                    return self._several(connection, calls)
             except ConflictError:
                 if attempt == TRIES:
                     raise
         raise AssertionError("unreachable")
+
+    def _several(self, connection: sa.Connection, calls: Sequence[Callable[[], Any]]) -> list[Any]:
+        results = [_within_savepoint(connection, calls[0])]
+        if not self.is_sqlite:
+            connection.exec_driver_sql(_HASTE)
+        for call in calls[1:]:
+            try:
+                results.append(_within_savepoint(connection, call))
+            except OperationalError as error:
+                if code_of(error) != LOCKED:
+                    raise
+                connection.exec_driver_sql("ROLLBACK TO SAVEPOINT one_call")
+                break
+        return results
 
     def many(self, connection: sa.Connection, statement: Any, rows: Sequence[Mapping[str, Any]]) -> None:
         """Run a plain statement for each of the rows, which all have the same keys. As `connection.execute` with a
@@ -139,31 +178,36 @@ class Database:
             bulk = self._bulks[key] = _Bulk(statement.compile(self._engine, column_keys=list(rows[0])))
         connection.exec_driver_sql(bulk.text, [bulk.values(row) for row in rows])
 
-    def upsert(self, table: sa.Table, keys: Sequence[str], update: Sequence[str]) -> Any:
-        """An INSERT that updates the columns `update` of a row that is there already; none: leaves it.
+    def upsert(
+        self, table: sa.Table, keys: Sequence[str], update: Sequence[str], where: Any = None
+    ) -> Any:
+        """An INSERT that updates the columns `update` of a row that is there already, if it is one that `where` says; none:
+        leaves it.
 
-        A table has one such statement, built once.
+        One statement for a table and columns, built once.
         """
-        made = self._upserts.get(table.name)
+        made = self._upserts.get((table.name, *update))
         if made is None:
             build = sqlite.insert if self.is_sqlite else postgresql.insert
             insert: Any = build(table)
             changed = {name: insert.excluded[name] for name in update}
-            made = self._upserts[table.name] = (
-                insert.on_conflict_do_update(index_elements=list(keys), set_=changed)
+            made = self._upserts[table.name, *update] = (
+                insert.on_conflict_do_update(index_elements=list(keys), set_=changed, where=where)
                 if changed
                 else insert.on_conflict_do_nothing(index_elements=list(keys))
             )
         return made
 
     def migrate(self) -> None:
-        """Bring the schema to this program's version. Raises `VersionError` if the database is newer."""
+        """Bring the schema to this program's version. Raises `VersionError` if the database is newer, `AwayError` where
+        its user may not do what a coordinator does."""
         config = Config()
         config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
         scripts = ScriptDirectory.from_config(config)
         with self.write() as connection:
             if not self.is_sqlite:
-                connection.execute(sa.text(f"SELECT pg_advisory_xact_lock({_MIGRATION_LOCK})"))
+                connection.exec_driver_sql("SET LOCAL lock_timeout = 0")
+                connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_MIGRATION_LOCK})")
             current = MigrationContext.configure(connection).get_current_revision()
             try:
                 scripts.get_revision(current) if current else None
@@ -176,6 +220,19 @@ class Database:
                 ) from error
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
+            if not self.is_sqlite:
+                _check_rights(connection)
+
+
+def _check_rights(connection: sa.Connection) -> None:
+    """On PostgreSQL: that rows of all tables may be read and changed, and new ones numbered."""
+    lacking = (
+        connection.execute(_LACKING, {"tables": [*metadata.tables], "rights": [*_RIGHTS]}).scalars().all()
+    )
+    if lacking:
+        raise AwayError(
+            FORBIDDEN, expected=", ".join(_RIGHTS), received=f"less on {sorted(set(lacking))[:5]}", hint=GRANT
+        )
 
 
 class _Bulk:
@@ -191,45 +248,6 @@ class _Bulk:
         return given if self._names is None else tuple(map(given.__getitem__, self._names))
 
 
-def _engine(url: str) -> sa.Engine:
-    try:
-        parsed = sa.make_url(url)
-        driver = DRIVERS.get(parsed.drivername, parsed.drivername)
-        if driver.split("+")[0] not in ("sqlite", "postgresql"):
-            raise NoSuchModuleError(f"{parsed.drivername} is not supported")
-        parsed = parsed.set(drivername=driver)
-        engine = sa.create_engine(parsed)
-    except (BadUrl, NoSuchModuleError, ImportError) as error:
-        missing = isinstance(error, ImportError)
-        raise ArgumentError(
-            "the driver of the database is not installed"
-            if missing
-            else "not a database URL this program can use",
-            expected="sqlite:///path/to/file.db or postgresql://user:password@host/name",
-            received=str(error),
-            hint="pip install 'ravenverse[postgresql]'" if missing else "correct --database-url",
-        ) from error
-    if engine.dialect.name == "sqlite":
-        sa.event.listen(engine, "connect", _set_up_sqlite)
-        sa.event.listen(engine, "begin", _begin_sqlite)
-    return engine
-
-
-def _set_up_sqlite(connection: Any, _record: object) -> None:
-    connection.isolation_level = None  # the driver's own transactions would begin too late: see _begin_sqlite
-    for pragma in (
-        f"busy_timeout={BUSY_SECONDS * 1000}",
-        "journal_mode=WAL",
-        "synchronous=NORMAL",
-        "foreign_keys=ON",
-    ):
-        connection.execute(f"PRAGMA {pragma}")
-
-
-def _begin_sqlite(connection: sa.Connection) -> None:
-    connection.exec_driver_sql(connection.info.get("begin", "BEGIN"))
-
-
 def _alone(connection: sa.Connection, call: Callable[[], Any]) -> Any:
     """The only call of a transaction needs no savepoint: what it wrote is undone with the transaction."""
     try:
@@ -238,7 +256,7 @@ def _alone(connection: sa.Connection, call: Callable[[], Any]) -> Any:
         raise
     except Exception as error:  # noqa: BLE001 — it is handed to whoever asked for this call
         connection.get_transaction().rollback()  # type: ignore[union-attr]
-        return error
+        return _told(error)
 
 
 def _within_savepoint(connection: sa.Connection, call: Callable[[], Any]) -> Any:
@@ -249,9 +267,13 @@ def _within_savepoint(connection: sa.Connection, call: Callable[[], Any]) -> Any
         raise
     except Exception as error:  # noqa: BLE001 — it is handed to whoever asked for this call; the others must go on
         connection.exec_driver_sql("ROLLBACK TO SAVEPOINT one_call")
-        result = error
+        result = _told(error)
     connection.exec_driver_sql("RELEASE SAVEPOINT one_call")
     return result
+
+
+def _told(error: Exception) -> Exception:
+    return in_our_words(error) if isinstance(error, DBAPIError) else error
 
 
 @contextmanager
@@ -259,31 +281,14 @@ def _translated() -> Iterator[None]:
     try:
         yield
     except DBAPIError as error:
-        raise _in_our_words(error) from error
+        raise in_our_words(error) from error
+    except PoolTimeout as error:
+        raise AwayError(
+            "all connections to the database are in use",
+            expected=f"one of {CONNECTIONS} within {POOL_SECONDS:g} s",
+            hint="look whether the database is slow, or waits for locks (pg_stat_activity)",
+        ) from error
     except OSError as error:
         if error.errno == errno.ENOSPC:
             raise storage_full(str(error)) from error
         raise
-
-
-def storage_full(received: str) -> StorageFullError:
-    return StorageFullError(
-        "the coordinator's disk is full",
-        received=received,
-        hint="free space on the coordinator, or flush old graphs",
-    )
-
-
-def _in_our_words(error: DBAPIError) -> RavenError | DBAPIError:
-    text = str(error.orig)
-    if error.connection_invalidated or getattr(error.orig, "sqlstate", None) in _RETRY:
-        return ConflictError("the database broke a transaction off", received=text)
-    if any(words in text.lower() for words in _FULL):
-        return storage_full(text)
-    if isinstance(error, OperationalError) or type(error) is DatabaseError:
-        return UnreachableError(
-            "the database does not answer",
-            received=text,
-            hint="check --database-url, and that the server runs",
-        )
-    return error
