@@ -226,6 +226,12 @@ class StorageFullError(RavenError, OSError):
     code = "storage_full"
 
 
+class QuotaError(RavenError, PermissionError):
+    """The requester's blobs would take more of the coordinator's storage than it may have."""
+
+    code = "quota"
+
+
 class PortTakenError(RavenError, OSError):
     """The port to listen on is in use."""
 

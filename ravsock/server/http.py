@@ -29,6 +29,7 @@ STATUS = {
     "graph_failed": HTTPStatus.CONFLICT,
     "graph_cancelled": HTTPStatus.CONFLICT,
     "storage_full": HTTPStatus.INSUFFICIENT_STORAGE,
+    "quota": HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     "timeout": HTTPStatus.REQUEST_TIMEOUT,
     "unreachable": HTTPStatus.SERVICE_UNAVAILABLE,
     "error": HTTPStatus.INTERNAL_SERVER_ERROR,

@@ -24,7 +24,10 @@ from ravsock.store.values import (
     Recall,
     Release,
     Result,
+    StoredBlob,
     TokenRow,
+    Upload,
+    Usage,
 )
 
 __all__ = [
@@ -47,5 +50,8 @@ __all__ = [
     "Release",
     "Result",
     "Store",
+    "StoredBlob",
     "TokenRow",
+    "Upload",
+    "Usage",
 ]

@@ -1,40 +1,80 @@
-"""Which blobs there are, who may read them, and which nobody needs. The bytes are in a `BlobStore`."""
+"""Which blobs there are, and who may read them. The bytes are in a `BlobStore`; which blobs nobody needs is in
+`garbage`.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import sqlalchemy as sa
 
-from ravop.protocol.tensors import blobs_of
+from ravop.errors import UnreachableError
 from ravsock.core import states
 from ravsock.core.tasks import models_of
-from ravsock.store.bindings import decode_ref
-from ravsock.store.results import Results
-from ravsock.store.schema import bindings, blob_owners, blobs, graphs, providers, tasks
-from ravsock.store.values import Identity
+from ravsock.store.quotas import Quotas
+from ravsock.store.schema import blob_owners, blobs, providers, tasks
+from ravsock.store.values import Identity, StoredBlob
 
-_PER_QUERY = 500
+_FIND = (
+    sa.select(blobs.c.size, blobs.c.checked)
+    .where(blobs.c.sha == sa.bindparam("name"), blobs.c.doomed == 0)
+)  # fmt: skip
+_OWNED = sa.select(blob_owners.c.place, blob_owners.c.size).where(
+    blob_owners.c.sha == sa.bindparam("name"), blob_owners.c.owner == sa.bindparam("of")
+)
 
 
-class Blobs(Results):
-    def record_blob(self, sha: str, size: int, owner: int | None, now: float) -> None:
+class Blobs(Quotas):
+    def record_blob(
+        self, sha: str, size: int, owner: int | None, now: float, place: int | None = None
+    ) -> None:
         """Note that the bytes are stored, durably. `owner`: the token that uploaded them; None for what the
-        coordinator made itself."""
-        with self.write() as connection:
-            connection.execute(
-                self.upsert(blobs, ("sha",), ("touched",)), {"sha": sha, "size": size, "touched": now}
-            )
-            if owner is not None:
-                connection.execute(
-                    self.upsert(blob_owners, ("sha", "owner"), ()), {"sha": sha, "owner": owner}
-                )
+        coordinator made itself. `place`: which copy it is.
 
-    def blob_size(self, sha: str) -> int | None:
-        """Bytes of a blob that is recorded; None where it is not."""
+        The caller looks afterwards whether the bytes are there, and calls `forget_blob` where they are not: they may have
+        been collected before this. Raises `QuotaError`, and `UnreachableError` while the blob is being collected.
+        """
+        with self.write() as connection:
+            if owner is not None:
+                self._check_quota(connection, owner, size, sha, lock=True)
+            row = {"sha": sha, "size": size, "touched": now, "checked": int(place is None)}
+            if connection.execute(self._recording(place), row).one_or_none() is None:
+                raise UnreachableError(
+                    "the blob is being cleared away", received=sha, hint="upload it again in a moment"
+                )
+            if owner is not None:
+                copy = {"place": place, "size": None if place is None else size}
+                connection.execute(self._owning(place), {"sha": sha, "owner": owner, **copy})
+
+    def forget_blob(self, sha: str, owner: int | None) -> None:
+        """The bytes that were recorded are not there: the owner does not have them."""
+        with self.write() as connection:
+            mine = (blob_owners.c.sha == sha, blob_owners.c.owner == owner)
+            connection.execute(sa.delete(blob_owners).where(*mine))
+
+    def _recording(self, place: int | None) -> Any:
+        """A copy that was checked makes the size sure; a row that is doomed stays as it is, and is not returned."""
+        update = ("touched",) if place is not None else ("touched", "size", "checked")
+        return self.upsert(blobs, ("sha",), update, blobs.c.doomed == 0).returning(blobs.c.sha)
+
+    def _owning(self, place: int | None) -> Any:
+        """A checked copy is better than any other, which the owner's own upload replaces."""
+        return self.upsert(blob_owners, ("sha", "owner"), ("place", "size"), blob_owners.c.place.is_not(None))
+
+    def find_blob(self, sha: str, owner: int | None) -> StoredBlob | None:
+        """The copy that `owner` has, or (None) the one that was checked; None where there is none."""
         with self.read() as connection:
-            size: int | None = connection.execute(
-                sa.select(blobs.c.size).where(blobs.c.sha == sha)
-            ).scalar_one_or_none()
-            return size
+            found = connection.execute(_FIND, {"name": sha}).one_or_none()
+            if found is None:
+                return None
+            if owner is None:
+                return StoredBlob(sha=sha, size=found.size, place=None) if found.checked else None
+            own = connection.execute(_OWNED, {"name": sha, "of": owner}).one_or_none()
+            if own is None:
+                return None
+            size = found.size if own.place is None else own.size
+            return StoredBlob(sha=sha, size=size, place=own.place)
 
     def may_read(self, identity: Identity, sha: str) -> bool:
         """A requester: what it uploaded and what its graphs gave. A provider: what the tasks that it holds
@@ -43,13 +83,7 @@ class Blobs(Results):
         return _MAY_READ[identity.role](self, identity, sha)
 
     def _requester_may(self, identity: Identity, sha: str) -> bool:
-        with self.read() as connection:
-            found = connection.execute(
-                sa.select(blob_owners.c.sha).where(
-                    blob_owners.c.sha == sha, blob_owners.c.owner == identity.token_id
-                )
-            )
-            return found.one_or_none() is not None
+        return self.find_blob(sha, identity.token_id) is not None
 
     def _provider_may(self, identity: Identity, sha: str) -> bool:
         with self.read() as connection:
@@ -68,42 +102,7 @@ class Blobs(Results):
     def _admin_may(self, _identity: Identity, _sha: str) -> bool:
         return True
 
-    def collect(self, now: float, grace: float) -> list[str]:
-        """Forget the blobs that nothing refers to and that nobody has uploaded or used for `grace` seconds.
 
-        Gives their names, for the caller to delete the bytes, in the same thread and before it records other
-        blobs.
-        """
-        with self.write() as connection:
-            old = set(
-                connection.execute(sa.select(blobs.c.sha).where(blobs.c.touched < now - grace)).scalars()
-            )
-            doomed = sorted(old - self._referenced(connection)) if old else []
-            gone: list[str] = []
-            for first in range(0, len(doomed), _PER_QUERY):
-                some = doomed[first : first + _PER_QUERY]
-                gone += connection.execute(
-                    sa.delete(blobs)
-                    .where(blobs.c.sha.in_(some), blobs.c.touched < now - grace)
-                    .returning(blobs.c.sha)
-                ).scalars()
-            return gone
-
-    def _referenced(self, connection: sa.Connection) -> set[str]:
-        """Every blob that a graph needs: its model, manifest, inputs and subgraphs, and its values."""
-        used: set[str] = set()
-        for row in connection.execute(
-            sa.select(graphs.c.number, graphs.c.model_sha, graphs.c.manifest_sha)
-        ).all():
-            known = self._known(connection, row.number)
-            used |= {row.model_sha, row.manifest_sha, *known.program.models()}
-            used |= {binding.sha for binding in known.manifest.bindings}
-        refs = connection.execute(sa.select(bindings.c.ref).where(bindings.c.has_blobs == 1)).scalars()
-        for ref in refs:
-            used |= {blob.sha for blob in blobs_of(decode_ref(ref))}
-        return used
-
-
-_MAY_READ = {
+_MAY_READ: dict[str, Callable[[Blobs, Identity, str], bool]] = {
     "requester": Blobs._requester_may, "provider": Blobs._provider_may, "admin": Blobs._admin_may,
 }  # fmt: skip

@@ -178,11 +178,13 @@ blobs = Table(
     metadata,
     Column("sha", String(64), primary_key=True),
     Column("size", BigInteger, nullable=False),
+    Column("checked", Integer, nullable=False, server_default="1"),
     Column("touched", Double, nullable=False, index=True),
     Column("doomed", Integer, nullable=False, server_default="0"),
 )
-"""`touched`: when it was last uploaded or used, which keeps it from being collected for a while. `doomed`: its bytes are
-being deleted; it is not there any more, and cannot be stored again until its row has gone."""
+"""`checked`: whether there is a copy whose bytes were checked against the name; `size` is that copy's. `touched`: when it
+was last uploaded or used, which keeps it from being collected for a while. `doomed`: its bytes are being deleted; it is not
+there any more, and cannot be stored again until its row has gone."""
 
 blob_owners = Table(
     "blob_owners",
@@ -190,10 +192,12 @@ blob_owners = Table(
     Column("sha", String(64), ForeignKey("blobs.sha", ondelete="CASCADE"), primary_key=True),
     Column("owner", Number, ForeignKey("tokens.id"), primary_key=True, index=True),
     Column("place", Number),
+    Column("size", BigInteger),
 )
 """Which requesters may read a blob: they uploaded it, or a graph of theirs gave it. And which providers uploaded it, and
 so may name it in a result. `place`: NULL for the copy whose bytes were checked against its name; else the token
-of who uploaded the copy that this owner has, which nobody has checked: nobody else is given it."""
+of who uploaded the copy that this owner has, which nobody has checked: nobody else is given it;
+`size` is that copy's."""
 
 uploads = Table(
     "uploads",

@@ -7,7 +7,7 @@ from collections.abc import Collection
 import sqlalchemy as sa
 
 from ravsock.core import states
-from ravsock.store.blobs import Blobs
+from ravsock.store.garbage import Garbage
 from ravsock.store.schema import blobs, graphs, providers, tasks
 
 _BY: sa.BindParameter[float] = sa.bindparam("by")
@@ -37,7 +37,7 @@ _RENEW = (
 )
 
 
-class Times(Blobs):
+class Times(Garbage):
     def shift(self, seconds: float) -> None:
         """The clock has jumped by so much: leases end, and blobs may be collected, after as long as before."""
         with self.write() as connection:

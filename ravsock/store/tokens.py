@@ -63,17 +63,15 @@ class Tokens(Database):
         """Revoke the token of this number, or all of this name; how many. Raises `TokenError` where there is
         none.
         """
-        text = str(id_or_name)
-        by_id = tokens.c.id == int(text) if text.isdecimal() else sa.false()
         with self.write() as connection:
             done = connection.execute(
                 sa.update(tokens)
-                .where(sa.or_(by_id, tokens.c.name == text), tokens.c.revoked.is_(None))
+                .where(named(id_or_name), tokens.c.revoked.is_(None))
                 .values(revoked=now)
                 .returning(tokens.c.id)
             ).all()
         if not done:
-            raise TokenError("no such token", received=text, hint="see: ravsock token list --data DIR")
+            raise TokenError("no such token", received=id_or_name, hint="see: ravsock token list --data DIR")
         return len(done)
 
     def register_provider(
@@ -116,6 +114,13 @@ class Tokens(Database):
             )
             for r in rows
         ]  # fmt: skip
+
+
+def named(id_or_name: int | str) -> sa.ColumnElement[bool]:
+    """The tokens of this number or name."""
+    text = str(id_or_name)
+    by_id = tokens.c.id == int(text) if text.isdecimal() else sa.false()
+    return sa.or_(by_id, tokens.c.name == text)
 
 
 def _hash(token: str) -> str:

@@ -27,6 +27,35 @@ class TokenRow(msgspec.Struct, frozen=True, kw_only=True):
     revoked: float | None
 
 
+class Usage(msgspec.Struct, frozen=True, kw_only=True):
+    """How much of the coordinator's storage a token has, in bytes."""
+
+    used: int
+    """By blobs that it uploaded, or that its graphs gave."""
+    allowed: int | None
+    """None: no limit."""
+
+
+class StoredBlob(msgspec.Struct, frozen=True, kw_only=True):
+    """A blob that is there for somebody."""
+
+    sha: str
+    size: int
+    place: int | None
+    """Which copy: None for the one whose bytes were checked, else the token of who uploaded it."""
+
+
+class Upload(msgspec.Struct, frozen=True, kw_only=True):
+    """An upload in parts that is under way. `handle`: what the blob store calls it."""
+
+    upload_id: str
+    sha: str
+    owner: int
+    size: int
+    handle: str
+    touched: float
+
+
 class ProviderRow(msgspec.Struct, frozen=True, kw_only=True):
     provider_id: str
     token_id: int

@@ -220,7 +220,7 @@ def test_a_gang_runs_a_chunk(bench: Bench) -> None:
         assert tuple(given.name for given in task.inputs) == part.inputs
         assert tuple(output.name for output in task.outputs) == part.outputs
         assert models_needed(task) == set(gang.nodes)
-        assert all(bench.store.blob_size(model) for model in models_needed(task))
+        assert all(bench.store.find_blob(model, None) for model in models_needed(task))
     assert ranks[1].outputs[0].shape == (3,)
     assert [held.ranks for held in bench.store.held_by("p1")] == [2]
     outcome = bench.complete(bench.compute(case.workshop.kernels, whole_chunk(ranks)))

@@ -102,7 +102,7 @@ def test_a_blob_is_kept_while_it_is_fresh_or_used_and_goes_with_its_graph(bench:
     assert bench.store.collect(bench.now + GRACE / 2, GRACE) == []
     bench.now += 2 * GRACE
     assert bench.store.collect(bench.now, GRACE) == [loose.sha]
-    assert bench.store.blob_size(loose.sha) is None
+    assert bench.store.find_blob(loose.sha, None) is None
     bench.drive(case, 1)
     bench.now += 2 * GRACE
     gone = bench.store.collect(bench.now, GRACE)

@@ -30,9 +30,11 @@ def upgrade() -> None:
     op.create_index("ix_providers_coordinator", "providers", ["coordinator"], unique=False)
     op.add_column("tokens", sa.Column("quota", sa.BigInteger(), nullable=True))
     op.add_column("graphs", sa.Column("trace", sa.String(length=80), nullable=True))
+    op.add_column("blobs", sa.Column("checked", sa.Integer(), server_default="1", nullable=False))
     op.add_column("blobs", sa.Column("doomed", sa.Integer(), server_default="0", nullable=False))
     op.create_index("ix_blobs_touched", "blobs", ["touched"], unique=False)
     op.add_column("blob_owners", sa.Column("place", NUMBER, nullable=True))
+    op.add_column("blob_owners", sa.Column("size", sa.BigInteger(), nullable=True))
     op.create_index("ix_blob_owners_owner", "blob_owners", ["owner"], unique=False)
     op.create_table(
         "uploads",
