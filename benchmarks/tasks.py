@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import psutil
@@ -46,39 +47,40 @@ def increment(x: int) -> int:
     return x + 1
 
 
+def _source() -> R.Op:
+    # Something that is no constant, or the planner would give it to every task.
+    return R.sum(R.t(np.arange(20_000.0)))
+
+
+def independent(count: int) -> None:
+    """Activate a graph of so many tasks that may all run at once."""
+    R.Graph(name="trivial tasks", rules={"unit_seconds": 0.0})
+    start = _source()
+    for number in range(count):
+        (start + 1.0).persist_op(f"y_{number}")
+    R.activate()
+
+
+def chained(count: int) -> None:
+    """Activate a graph of so many tasks, each of which needs the one before."""
+    R.Graph(name="trivial tasks", rules={"unit_seconds": 0.0})
+    value = _source()
+    for _ in range(count):
+        value = value + 1.0
+    value.persist_op("y")
+    R.activate()
+
+
 @contextmanager
 def ours() -> Iterator[tuple[Callable[[int], Run], Callable[[int], Run]]]:
-    def source() -> R.Op:
-        # Something that is no constant, or the planner would give it to every task.
-        return R.sum(R.t(np.arange(20_000.0)))
-
-    def run(count: int, define: Callable[[], None]) -> Run:
-        R.Graph(name="trivial tasks", rules={"unit_seconds": 0.0})
-        define()
-        R.activate()
+    def run(activate: Callable[[int], None], count: int) -> Run:
+        activate(count)
         before = _cpu_seconds()
         seconds = seconds_to_run()
         return Run(count, seconds, _cpu_seconds() - before)
 
-    def independent(count: int) -> Run:
-        def define() -> None:
-            start = source()
-            for number in range(count):
-                (start + 1.0).persist_op(f"y_{number}")
-
-        return run(count, define)
-
-    def chained(count: int) -> Run:
-        def define() -> None:
-            value = source()
-            for _ in range(count):
-                value = value + 1.0
-            value.persist_op("y")
-
-        return run(count, define)
-
     with cluster(providers=2):
-        yield independent, chained
+        yield partial(run, independent), partial(run, chained)
 
 
 def _cpu_seconds() -> float:
@@ -153,8 +155,8 @@ def measured() -> dict[str, list[tuple[Run, Run]]]:
             with system() as kinds:
                 for kind, count in zip(kinds, WARM_UP, strict=True):
                     kind(count)
-                independent, chained = kinds
-                found[name].append((independent(INDEPENDENT), chained(CHAINED)))
+                at_once, in_turn = kinds
+                found[name].append((at_once(INDEPENDENT), in_turn(CHAINED)))
     return found
 
 
