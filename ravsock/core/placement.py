@@ -8,20 +8,20 @@ clocks and sockets are in `ravsock.server`.
 
 from __future__ import annotations
 
+import heapq
 import math
-from collections import defaultdict, deque
-from collections.abc import Container, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from heapq import nsmallest
+from collections import Counter, deque
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from operator import attrgetter
+from typing import Generic, TypeVar
 
-from ravsock.core.deadlines import Effort
+import msgspec
 
-LINK = 50e6
-"""Bytes a second assumed of a provider's line until it is measured."""
-PREFETCH = 1
-"""Batches a provider may have beyond its slots, so that it never waits for the next."""
-CONSIDERED = 64
-"""Free providers compared for a task: those that are soonest idle."""
+from ravsock.core.jobs import PREFETCH, Host, Job, Node, able, moving
+from ravsock.core.load import Load
+
+T = TypeVar("T")
 
 BATCH_SECONDS = 0.1
 """What a batch of tiny tasks is worth."""
@@ -30,78 +30,16 @@ SHARE_SECONDS = 0.01
 """A batch may be worth so much, however little there is for everybody: below, sending costs more than waiting."""
 TINY_SECONDS = BATCH_SECONDS / 2
 """A task that takes longer is a batch of its own."""
-LEAST_SECONDS, LEAST_GUESSED = 0.0003, 0.003
-"""What any task costs a provider; what one costs at least that nobody has measured, since a guess may be far too low."""
 
 
-@dataclass(frozen=True)
-class Job:
-    """A ready task."""
-
-    task_id: int
-    graph_id: str
-    owner: int
-    effort: Effort
-    peak_memory: int = 0
-    inputs: tuple[tuple[str, int], ...] = ()
-    """Blobs it needs, the subgraph among them: name and bytes."""
-    failed_on: frozenset[str] = frozenset()
-    tries: int = 0
-    """How often it was leased before."""
-    measured: bool = False
-    """Whether its effort was measured, or is an estimate."""
-    alone: bool = False
-    """It shares a batch with no other task."""
-
-    def seconds(self, gflops: float) -> float:
-        """What it counts for in a batch: more after each try, so that what takes others with it ends up alone."""
-        least = LEAST_SECONDS if self.measured else LEAST_GUESSED
-        return max(self.effort.seconds(gflops), least) * 2.0 ** min(self.tries, 16)
-
-
-@dataclass(frozen=True)
-class Node:
-    """A connected provider."""
-
-    provider_id: str
-    gflops: float
-    memory: int
-    slots: int
-    outstanding: int = 0
-    """Batches it has now."""
-    backlog: float = 0.0
-    """Estimated seconds until all of these are done, if a slot did them one after another."""
-    graph_id: str | None = None
-    """The only graph it works for."""
-    resting: bool = False
-    holds: Container[str] = field(default=frozenset())
-    """Blobs it is known to have."""
-    link: float = LINK
-    """Bytes a second."""
-    latency: float = 0.0
-    """Seconds to it and back."""
-
-    @property
-    def free(self) -> int:
-        """How many more batches it may get."""
-        return 0 if self.resting else max(0, self.slots + PREFETCH - self.outstanding)
-
-    @property
-    def idle(self) -> bool:
-        """Whether something given to it now starts at once."""
-        return not self.resting and self.outstanding < self.slots
-
-
-@dataclass(frozen=True)
-class Running:
+class Running(msgspec.Struct, frozen=True):
     """A batch that is leased: what its requester and graph already have."""
 
     owner: int
     graph_id: str
 
 
-@dataclass(frozen=True)
-class Assignment:
+class Assignment(msgspec.Struct, frozen=True):
     """A batch for a provider: tasks in their order, then up to `ahead` that wait for these only."""
 
     provider_id: str
@@ -114,47 +52,32 @@ def assign(
     nodes: Iterable[Node],
     running: Iterable[Running] = (),
     beyond: Mapping[str, int] | None = None,
+    full: Sequence[Host] = (),
 ) -> tuple[Assignment, ...]:
     """Places for as many of `jobs` as there is room for, at most `slots` + 1 batches on a provider.
 
     Jobs of one graph are taken in the order given. A provider on which a task failed gets it again only when
     no other connected provider could run it. A batch of tiny tasks is worth `BATCH_SECONDS` at most, and no more than
     a fair share of what is ready: others may become free meanwhile. `beyond`: graphs of which more is ready than these
-    jobs, and how many tasks a batch of theirs may have all the same.
+    jobs, and how many tasks a batch of theirs may have all the same. `full`: connected providers that have no room;
+    there are many of them in a large fleet at work, and little of them matters.
     """
     fleet, more = list(nodes), beyond or {}
-    load = _Load(fleet)
-    places = max(1, sum(node.slots + PREFETCH for node in fleet if not node.resting))
+    load = Load(fleet, attrgetter("free"), jobs, full)
+    places = max(1, sum(host.slots + PREFETCH for host in (*(n for n in fleet if not n.resting), *full)))
     turns = _Turns(jobs, running)
     made: list[Assignment] = []
     while load.free and (queue := turns.next()) is not None:
         job = queue.popleft()
-        node = load.best(job, fleet)
+        node = load.best(job)
         if node is None:
             continue
         most = max(math.ceil((len(queue) + 1) / places), more.get(job.graph_id, 1))
         batch = _batch(job, queue, node, min(BATCH_TASKS, most))
         made.append(batch.assignment(node))
-        turns.count(job)
+        turns.count()
         load.add(node, batch.work)
     return tuple(made)
-
-
-def able(job: Job, node: Node) -> bool:
-    """Whether the provider may run the job, if it has not failed it."""
-    return node.memory >= job.peak_memory and node.graph_id in (None, job.graph_id)
-
-
-def candidates(job: Job, nodes: Iterable[Node]) -> list[Node]:
-    """The providers that may run the job, busy and resting ones among them."""
-    found = [node for node in nodes if able(job, node)]
-    return [node for node in found if node.provider_id not in job.failed_on] or found
-
-
-def moving(job: Job, node: Node) -> float:
-    """Seconds until the node has what the job needs."""
-    lacking = sum(size for sha, size in job.inputs if sha not in node.holds)
-    return node.latency + lacking / node.link if lacking else 0.0
 
 
 def why_waiting(graph_id: str, jobs: Iterable[Job], nodes: Sequence[Node], busy_elsewhere: int) -> str:
@@ -222,75 +145,57 @@ def _batch(job: Job, queue: deque[Job], node: Node, most: int) -> _Batch:
     return batch
 
 
-class _Load:
-    """What the providers have to do, with what was given to them just now."""
-
-    def __init__(self, fleet: Iterable[Node]) -> None:
-        self._room = {node.provider_id: node.free for node in fleet if node.free}
-        self._nodes = {node.provider_id: node for node in fleet if node.free}
-        self._outstanding = {name: node.outstanding for name, node in self._nodes.items()}
-        self._backlog = {name: node.backlog for name, node in self._nodes.items()}
-
-    @property
-    def free(self) -> bool:
-        return bool(self._room)
-
-    def best(self, job: Job, fleet: list[Node]) -> Node | None:
-        """The free provider that should be done with the job first."""
-        allowed = {node.provider_id for node in candidates(job, fleet)} if job.failed_on else None
-        found = [
-            self._nodes[name]
-            for name in self._room
-            if able(job, self._nodes[name]) and (allowed is None or name in allowed)
-        ]
-        if len(found) > CONSIDERED:
-            found = nsmallest(CONSIDERED, found, key=lambda node: (self._waiting(node), -node.gflops))
-        return min(found, key=lambda node: self._finish(job, node), default=None)
-
-    def _waiting(self, node: Node) -> float:
-        busy = self._outstanding[node.provider_id] >= node.slots
-        return self._backlog[node.provider_id] / node.slots if busy else 0.0
-
-    def _finish(self, job: Job, node: Node) -> tuple[float, float, str]:
-        """Seconds until the node would be done with the job; where that says nothing, the less loaded one."""
-        seconds = self._waiting(node) + moving(job, node) + job.effort.seconds(node.gflops)
-        return seconds, self._outstanding[node.provider_id] / node.slots, node.provider_id
-
-    def add(self, node: Node, seconds: float) -> None:
-        name = node.provider_id
-        self._outstanding[name] += 1
-        self._backlog[name] += seconds
-        self._room[name] -= 1
-        if not self._room[name]:
-            del self._room[name]
-
-
 class _Turns:
     """Whose job is next: the requester with the fewest batches running, then its graph with the fewest."""
 
-    def __init__(self, jobs: Sequence[Job], running: Iterable[Running]) -> None:
-        self._queues: dict[int, dict[str, deque[Job]]] = defaultdict(lambda: defaultdict(deque))
-        self._owners: dict[int, int] = defaultdict(int)
-        self._graphs: dict[str, int] = defaultdict(int)
+    def __init__(self, jobs: Iterable[Job], running: Iterable[Running]) -> None:
+        listed = list(running)
+        graphs = Counter(task.graph_id for task in listed)
+        owners = Counter(task.owner for task in listed)
+        queues: dict[int, dict[str, deque[Job]]] = {}
         for job in jobs:
-            self._queues[job.owner][job.graph_id].append(job)
-        for task in running:
-            self._owners[task.owner] += 1
-            self._graphs[task.graph_id] += 1
+            queues.setdefault(job.owner, {}).setdefault(job.graph_id, deque()).append(job)
+        self._owners = _Fewest(
+            (owners[owner], _Fewest((graphs[graph_id], queue) for graph_id, queue in theirs.items()))
+            for owner, theirs in queues.items()
+        )
 
     def next(self) -> deque[Job] | None:
         """A queue with at least one job."""
-        while self._queues:
-            owner = min(self._queues, key=self._owners.__getitem__)
-            graphs = self._queues[owner]
-            graph = min(graphs, key=self._graphs.__getitem__)
-            if graphs[graph]:
-                return graphs[graph]
-            del graphs[graph]
-            if not graphs:
-                del self._queues[owner]
+        while self._owners:
+            graphs = self._owners.first
+            while graphs:
+                if graphs.first:
+                    return graphs.first
+                graphs.drop()
+            self._owners.drop()
         return None
 
-    def count(self, job: Job) -> None:
-        self._owners[job.owner] += 1
-        self._graphs[job.graph_id] += 1
+    def count(self) -> None:
+        """Something of the last queue was placed."""
+        self._owners.first.count()
+        self._owners.count()
+
+
+class _Fewest(Generic[T]):
+    """Things by how often each was counted, those with the fewest first, in the order given where that is equal."""
+
+    def __init__(self, counted: Iterable[tuple[int, T]]) -> None:
+        self._heap = [(count, place, thing) for place, (count, thing) in enumerate(counted)]
+        heapq.heapify(self._heap)
+
+    def __len__(self) -> int:
+        return len(self._heap)
+
+    @property
+    def first(self) -> T:
+        return self._heap[0][2]
+
+    def count(self) -> None:
+        """The first one, once more."""
+        count, place, thing = self._heap[0]
+        heapq.heapreplace(self._heap, (count + 1, place, thing))
+
+    def drop(self) -> None:
+        """The first one."""
+        heapq.heappop(self._heap)

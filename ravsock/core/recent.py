@@ -6,7 +6,7 @@ Pure; everybody in `ravsock` may use it.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, KeysView
 from typing import Generic, TypeVar
 
 K = TypeVar("K")
@@ -45,6 +45,9 @@ class Recent(Generic[K, V]):
 
     def __len__(self) -> int:
         return len(self._kept)
+
+    def keys(self) -> KeysView[K]:
+        return self._kept.keys()
 
     def get(self, key: K) -> V | None:
         return self._kept.get(key)

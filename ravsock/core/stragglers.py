@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from ravsock.core.placement import Job, Node, candidates, moving
+from ravsock.core.jobs import Host, Job, Node
+from ravsock.core.load import Load
 from ravsock.core.speeds import UNKNOWN, Spread
 
 LEAST_SECONDS = 0.5
@@ -59,20 +60,17 @@ def seconds_left(task: Leased) -> float:
     return left if left > 0 else -left
 
 
-def copies(leased: Iterable[Leased], nodes: Sequence[Node]) -> tuple[Copy, ...]:
+def copies(leased: Iterable[Leased], nodes: Sequence[Node], full: Sequence[Host] = ()) -> tuple[Copy, ...]:
     """Copies to hand out now: each to a provider that is idle, may run it, and should have it done sooner. Those that
-    would end last come first."""
-    idle = {node.provider_id: node for node in nodes if node.idle}
+    would end last come first. `full`: the connected providers that are not among the nodes."""
+    slow = sorted((task for task in leased if _worth(task, 0.0)), key=seconds_left, reverse=True)
+    idle = Load(nodes, lambda node: int(node.idle), [task.job for task in slow], full)
     made: list[Copy] = []
-    for task in sorted(leased, key=seconds_left, reverse=True):
-        found = [
-            (moving(task.job, node) + task.job.effort.seconds(node.gflops), node.provider_id)
-            for node in candidates(task.job, nodes)
-            if node.provider_id in idle and node.provider_id != task.provider_id
-        ]
-        if found and _worth(task, min(found)[0]):
-            made.append(Copy(task.number, min(found)[1]))
-            del idle[min(found)[1]]
+    for task in slow:
+        node = idle.best(task.job, but=task.provider_id)
+        if node is not None and _worth(task, there := idle.finish(task.job, node)):
+            made.append(Copy(task.number, node.provider_id))
+            idle.add(node, there)
     return tuple(made)
 
 

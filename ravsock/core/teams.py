@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 
 from ravsock.core.deadlines import FIRST_CHUNK_SECONDS, Effort, Pace, iterations
 from ravsock.core.fleet import DEFAULT_GFLOPS
-from ravsock.core.placement import LINK
+from ravsock.core.jobs import LINK
 from ravsock.core.plan import Gang, PartPlan
 
 ROUND_TRIP = 0.001

@@ -14,7 +14,7 @@ from ravop.protocol.messages import Task
 from ravsock.core import deadlines, stragglers
 from ravsock.core.deadlines import Effort
 from ravsock.core.history import History
-from ravsock.core.placement import LINK, Job, Node
+from ravsock.core.jobs import LINK, Host, Job, Node
 from ravsock.core.stragglers import Leased
 from ravsock.server import clock
 from ravsock.server.leases import Wish, wish_for
@@ -40,8 +40,8 @@ class Copies:
         self._history = history
         self._give = give
 
-    async def hand_out(self, nodes: Sequence[Node]) -> float | None:
-        """Lease copies of what is late; seconds until there may be more to copy."""
+    async def hand_out(self, nodes: Sequence[Node], full: Sequence[Host]) -> float | None:
+        """Lease copies of what is late; seconds until there may be more to copy. `full`: providers without room."""
         if not any(node.idle for node in nodes):
             return None
         now = time.monotonic()
@@ -52,7 +52,7 @@ class Copies:
             if not batch.copied
         ]
         leased = [self._leased(number, *whose, now) for number, whose in enumerate(batches)]
-        made = stragglers.copies(leased, nodes)
+        made = stragglers.copies(leased, nodes, full)
         wishes = []
         for copy in made:
             _, batch, holdings = batches[copy.number]

@@ -15,8 +15,10 @@ from ravop.errors import MessageError, RavenError
 from ravop.protocol.messages import Assign, HeldTask, Task
 from ravsock.core import deadlines, placement
 from ravsock.core.deadlines import Effort
+from ravsock.core.fleet import DEFAULT_GFLOPS
 from ravsock.core.history import History
-from ravsock.core.placement import Assignment, Job
+from ravsock.core.jobs import Job
+from ravsock.core.placement import Assignment
 from ravsock.server import clock
 from ravsock.server.copies import Copies
 from ravsock.server.gangs import Gangs
@@ -75,25 +77,30 @@ class Dispatcher:
             try:
                 while await self._hand_out():
                     pass
-                nodes = [provider.node(time.monotonic()) for provider in self._providers]
-                self._leases.look_after(await self._copies.hand_out(nodes))
+                look = None
+                if self._providers.at_work():
+                    look = await self._copies.hand_out(*self._providers.nodes(time.monotonic()))
+                self._leases.look_after(look)
             except Exception as error:  # noqa: BLE001 — it is told and logged, and tried again
                 self._health.failed("tasks could not be handed out", error)
                 self._leases.wake_after(1.0)
 
     async def _hand_out(self) -> bool:
         """One round; whether another may give more."""
-        nodes = [provider.node(time.monotonic()) for provider in self._providers]
-        room = sum(node.free for node in nodes)
+        room = self._providers.room(time.monotonic(), LOOK_AHEAD // self._appetite + 1)
         if not room:
             return False
         limit = min(LOOK_AHEAD, LOOK_BEYOND + self._appetite * room)
         ready = {task.task_id: task for task in await asyncio.to_thread(self._store.ready, limit)}
+        if not ready:
+            self.jobs = ()
+            return False
+        nodes, full = self._providers.nodes(time.monotonic())
         beyond = dict.fromkeys(_cut(tuple(ready.values()), limit), self._appetite)
         ready, nodes = await self._muster.hand_out(ready, nodes)
-        typical = max(node.gflops for node in nodes)
+        typical = max((node.gflops for node in nodes), default=DEFAULT_GFLOPS)
         jobs = [self._job(task, typical) for task in ready.values()]
-        made = placement.assign(jobs, nodes, self._providers.running(), beyond)
+        made = placement.assign(jobs, nodes, self._providers.running(), beyond, full)
         placed = {task for assignment in made for task in assignment.tasks}
         self.jobs = tuple(job for job in jobs if job.task_id not in placed)
         self._appetite = _appetite(made)

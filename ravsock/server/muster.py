@@ -9,12 +9,13 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+
+import msgspec
 
 from ravop.protocol.messages import Task
 from ravsock.core import deadlines, teams
 from ravsock.core.history import History
-from ravsock.core.placement import Node
+from ravsock.core.jobs import Node
 from ravsock.core.teams import Chunk, Member, Team
 from ravsock.server import clock
 from ravsock.server.gangs import Gangs
@@ -61,8 +62,7 @@ class Muster:
         return left, list(fleet.values())
 
     def _choose(self, task: ReadyTask, ready: Mapping[int, ReadyTask], nodes: Iterable[Node]) -> Team | None:
-        able = [node for node in nodes if node.graph_id in (None, task.graph_id)]
-        free = [node for node in able if not node.resting and node.outstanding < node.slots]
+        free = [node for node in nodes if node.idle and node.graph_id in (None, task.graph_id)]
         if len(free) < 2:
             return None
         chunk = Chunk(
@@ -78,17 +78,18 @@ class Muster:
         )
         members = [_member(task, node) for node in free]
         usual = self._gangs.past.usual(task.graph_id, task.model)
-        team = teams.choose(chunk, members, usual, self._share(task, ready, able))
+        team = teams.choose(chunk, members, usual, self._share(task, ready))
         if team is None:
             self._gangs.past.passed_over(task.model)
         return team
 
-    def _share(self, task: ReadyTask, ready: Mapping[int, ReadyTask], able: Sequence[Node]) -> int:
+    def _share(self, task: ReadyTask, ready: Mapping[int, ReadyTask]) -> int:
         """The ranks that a gang may have: others want providers too."""
         graphs = {task.graph_id} | {other.graph_id for other in ready.values()}
         graphs |= {running.graph_id for running in self._providers.running()}
         loops = Counter(other.graph_id for other in ready.values() if other.gangs)
-        return len(able) // (len(graphs) * loops[task.graph_id])
+        able = sum(1 for provider in self._providers if provider.graph_id in (None, task.graph_id))
+        return able // (len(graphs) * loops[task.graph_id])
 
     async def _give(self, ready: ReadyTask, team: Team, tasks: tuple[Task, ...]) -> None:
         gang = self._gangs.begin(ready, team, tasks)
@@ -132,4 +133,4 @@ def _member(task: ReadyTask, node: Node) -> Member:
 
 
 def _busier(node: Node, seconds: float) -> Node:
-    return replace(node, outstanding=node.outstanding + 1, backlog=node.backlog + seconds)
+    return msgspec.structs.replace(node, outstanding=node.outstanding + 1, backlog=node.backlog + seconds)

@@ -20,6 +20,7 @@ import msgspec
 from ravop.errors import RavenError, UnreachableError
 from ravop.protocol.messages import GraphInfo
 from ravsock.core import placement, states
+from ravsock.core.jobs import Job
 from ravsock.server import clock
 from ravsock.server.health import Health
 from ravsock.server.leases import Send
@@ -53,7 +54,7 @@ class Progress:
         store: Store,
         writer: Writer,
         providers: Providers,
-        ready_jobs: Callable[[], tuple[placement.Job, ...]],
+        ready_jobs: Callable[[], tuple[Job, ...]],
         send: Send,
         health: Health,
     ) -> None:
@@ -92,11 +93,11 @@ class Progress:
 
     def _completed(self, info: GraphInfo) -> GraphInfo:
         now = time.monotonic()
-        nodes = [provider.node(now) for provider in self._providers]
         able = [provider for provider in self._providers if provider.graph_id in (None, info.graph_id)]
         waiting = self._health.trouble
         if not waiting and info.state == states.EXECUTING and not info.tasks_running:
             elsewhere = sum(provider.works_for_others(info.graph_id) for provider in able)
+            nodes = [provider.node(now) for provider in self._providers]
             waiting = placement.why_waiting(info.graph_id, self._ready_jobs(), nodes, elsewhere)
         return msgspec.structs.replace(info, providers=len(able), waiting=waiting)
 

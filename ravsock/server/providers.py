@@ -13,7 +13,8 @@ from ravop.protocol.messages import HeldTask, Profile, ProviderInfo
 from ravsock.core import deadlines, teams
 from ravsock.core.fleet import Line, ProviderSpeed
 from ravsock.core.history import History
-from ravsock.core.placement import LINK, Node, Running
+from ravsock.core.jobs import LINK, Node, room
+from ravsock.core.placement import Running
 from ravsock.core.recent import Recent
 from ravsock.store import ProviderRow, ReadyTask
 
@@ -95,6 +96,14 @@ class Provider:
         self.history.claim(self.provider_id, claimed(self.profile))
 
     @property
+    def memory(self) -> int:
+        return self.profile.memory
+
+    @property
+    def slots(self) -> int:
+        return self.profile.slots
+
+    @property
     def gflops(self) -> float:
         """As measured."""
         return self.history.gflops(self.provider_id)
@@ -144,10 +153,19 @@ class Provider:
             backlog=self.backlog(now),
             graph_id=self.graph_id,
             resting=now < self.resting_until,
-            holds=self.blobs,
+            holds=self.blobs.keys(),
             link=self.link,
             latency=self.history.latency(self.provider_id),
         )
+
+    @property
+    def room(self) -> int:
+        """How many more batches it may get, when it does not rest."""
+        return room(self.profile.slots, len(self._batches))
+
+    def full(self, now: float) -> bool:
+        """Whether it has all the work it may have, and does not rest."""
+        return not self.room and now >= self.resting_until
 
     def speed(self) -> ProviderSpeed:
         """What the planner needs to know."""
@@ -166,7 +184,7 @@ class Provider:
             link=self.history.link(self.provider_id),
             busy=min(len(self._batches), self.profile.slots),
             tasks_done=tasks_done,
-            software=_software(self.profile),
+            software=software_of(self.profile),
             resting=self.resting(now),
         )
 
@@ -257,6 +275,26 @@ class Providers:
     def _of(self, token_id: int) -> list[Provider]:
         return [p for p in self._by_id.values() if p.token_id == token_id]
 
+    def room(self, now: float, enough: int) -> int:
+        """How many more batches they may get together; counted until there is `enough`."""
+        found = 0
+        for provider in self._by_id.values():
+            if now >= provider.resting_until:
+                found += provider.room
+                if found >= enough:
+                    break
+        return found
+
+    def at_work(self) -> bool:
+        """Whether any has something."""
+        return any(p.held for p in self._by_id.values())
+
+    def nodes(self, now: float) -> tuple[list[Node], list[Provider]]:
+        """Those that may get something or rest, as placement sees them; and the others, which in a large fleet at work
+        are nearly all."""
+        full = [provider for provider in self._by_id.values() if provider.full(now)]
+        return [p.node(now) for p in self._by_id.values() if not p.full(now)], full
+
     def running(self) -> list[Running]:
         """All batches that are held now."""
         return [Running(b.owner, b.graph_id) for p in self._by_id.values() for b in p.batches]
@@ -272,7 +310,7 @@ def absent(row: ProviderRow) -> ProviderInfo:
         gflops=claimed(row.profile),
         busy=0,
         tasks_done=row.tasks_done,
-        software=_software(row.profile),
+        software=software_of(row.profile),
     )
 
 
@@ -281,5 +319,6 @@ def claimed(profile: Profile) -> float:
     return deadlines.speed(profile.matmul_gflops, profile.conv_gflops)
 
 
-def _software(profile: Profile) -> str:
+def software_of(profile: Profile) -> str:
+    """What it runs, as people are shown."""
     return f"{profile.software}, {profile.engine}"

@@ -2,15 +2,19 @@
 
 import re
 from collections import Counter
-from dataclasses import replace
 
+import exhaustive
+import msgspec
+import numpy as np
 import pytest
+from exhaustive import candidates
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ravsock.core import placement
 from ravsock.core.deadlines import Effort
-from ravsock.core.placement import Assignment, Job, Node, Running, assign, candidates, why_waiting
+from ravsock.core.jobs import LEAST_GUESSED, Job, Node
+from ravsock.core.placement import Assignment, Running, assign, why_waiting
 
 ALICE, BOB = 1, 2
 
@@ -114,7 +118,7 @@ def test_a_batch_is_worth_a_tenth_of_a_second_on_its_provider() -> None:
 
 def test_what_nobody_measured_is_batched_with_care() -> None:
     (made,) = assign([tiny(i, measured=False) for i in range(1000)], [node("a", outstanding=1)])
-    assert len(made.tasks) == placement.BATCH_SECONDS / placement.LEAST_GUESSED // 1
+    assert len(made.tasks) == placement.BATCH_SECONDS / LEAST_GUESSED // 1
 
 
 def test_where_more_is_ready_than_is_seen_no_share_of_it_is_too_large() -> None:
@@ -187,20 +191,30 @@ def test_a_requester_is_told_why_nothing_runs(nodes: list[Node], busy: int, reas
     assert re.search(reason, why_waiting("g", jobs, nodes, busy))
 
 
+def numbered(task_id: int, job: Job) -> Job:
+    """A graph has one owner."""
+    return msgspec.structs.replace(job, task_id=task_id, owner=BOB if job.graph_id == "g3" else ALICE)
+
+
 names = st.sampled_from(["a", "b", "c", "d", "e"])
 jobs = st.lists(
     st.builds(
         Job,
         task_id=st.just(0),
         graph_id=st.sampled_from(["g1", "g2", "g3"]),
-        owner=st.sampled_from([ALICE, BOB]),
+        owner=st.just(ALICE),
         effort=st.builds(Effort, st.floats(0, 1e6), st.floats(0, 1e3)),
         peak_memory=st.integers(0, 100),
         inputs=st.lists(st.tuples(names, st.integers(0, 10**9)), max_size=3).map(tuple),
         failed_on=st.frozensets(names),
     ),
     max_size=25,
-).map(lambda found: [replace(j, task_id=i) for i, j in enumerate(found)])
+).map(
+    lambda found: [
+        msgspec.structs.replace(j, task_id=i, owner=BOB if j.graph_id == "g3" else ALICE)
+        for i, j in enumerate(found)
+    ]
+)
 nodes = st.lists(
     st.builds(
         Node,
@@ -236,6 +250,39 @@ def test_for_any_fleet_the_rules_hold_and_no_place_stays_empty(queue: list[Job],
     for task_id in rest:
         able = candidates(queue[task_id], fleet)
         assert all(n.free <= given_to[n.provider_id] for n in able), "a task waits although there is room"
+
+
+running = st.lists(
+    st.builds(Running, st.sampled_from([ALICE, BOB]), st.sampled_from(["g1", "g2"])), max_size=4
+)
+
+
+@given(jobs, nodes, running, st.dictionaries(st.sampled_from(["g1", "g2"]), st.integers(1, 99)))
+def test_nothing_is_better_by_comparing_each_job_with_each_provider(
+    queue: list[Job], fleet: list[Node], held: list[Running], beyond: dict[str, int]
+) -> None:
+    assert assign(queue, fleet, held, beyond) == exhaustive.assign(queue, fleet, held, beyond)
+
+
+@given(jobs, nodes)
+def test_providers_without_room_need_not_be_looked_at(queue: list[Job], fleet: list[Node]) -> None:
+    full = [node for node in fleet if not node.free and not node.resting]
+    others = [node for node in fleet if node not in full]
+    assert assign(queue, others, full=full) == assign(queue, fleet)
+
+
+def test_in_a_large_fleet_too_each_job_goes_where_it_is_done_first() -> None:
+    chance = np.random.default_rng(1)
+    fleet = [
+        node(f"n{i:03}", gflops=float(10 ** chance.uniform(0, 2)), slots=int(chance.integers(1, 5)),
+             link=float(10 ** chance.uniform(5, 8)), holds={f"b{chance.integers(20)}"})
+        for i in range(300)
+    ]  # fmt: skip
+    queue = [
+        job(i, f"g{i % 6}", i % 3, work=float(10 ** chance.uniform(-3, 3)), inputs=((f"b{i % 20}", 10**7),))
+        for i in range(800)
+    ]
+    assert assign(queue, fleet) == exhaustive.assign(queue, fleet)
 
 
 @given(jobs, nodes)

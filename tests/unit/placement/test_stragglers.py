@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ravsock.core.deadlines import Effort
-from ravsock.core.placement import Job, Node
+from ravsock.core.jobs import Job, Node
 from ravsock.core.speeds import Spread, spread
 from ravsock.core.stragglers import Copy, Leased, copies, late_after, next_look
 
