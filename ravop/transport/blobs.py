@@ -1,48 +1,35 @@
 """The bulk plane seen from a client: blobs by HTTP, verified against their names, with bounded retries.
 
-Lives here: PUT, HEAD and GET of blobs, resuming broken downloads. Which blobs to move is the callers'
-business.
+Lives here: PUT, HEAD and GET of blobs, resuming broken downloads, also from where the coordinator sends the client to.
+Uploads to elsewhere are in `uploads`. Which blobs to move is the callers' business.
 """
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from http import HTTPStatus
 from io import BufferedRandom, BytesIO
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Protocol
 
 import aiohttp
-import msgspec
-from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, wait_exponential
 
-from ravop.errors import (
-    BlobError,
-    ForbiddenBlobError,
-    MessageError,
-    Problem,
-    UnreachableError,
-    error_from_problem,
-)
+from ravop.errors import BlobError, ForbiddenBlobError, MessageError, UnreachableError
+from ravop.protocol.uploads import Here
+from ravop.transport.bodies import body, size_of
 from ravop.transport.control import base_url
+from ravop.transport.http import check, new_session, retried
+from ravop.transport.uploads import Uploads, check_store, store_url
 
-CHUNK = 256 * 1024
 ASK_FIRST = 1024 * 1024
 """Bytes from which an upload first asks whether the coordinator has the blob: below, asking costs more than
 sending.
 """
-READ = 8 * 1024 * 1024
-"""Bytes of a file read at a time, on a thread."""
 HASHED = 4 * 1024 * 1024
 """Bytes hashed at a time, on a thread."""
-ATTEMPTS = 4
-CONNECT_SECONDS = 10.0
-SILENCE_SECONDS = 60.0
-MAX_PROBLEM = 100_000
-
-T = TypeVar("T")
 
 
 class Digest(Protocol):
@@ -57,8 +44,9 @@ class BlobClient:
 
     def __init__(self, url: str, token: str) -> None:
         self._url = f"{base_url(url)}/blobs/"
-        self._token = token
-        self._http: aiohttp.ClientSession | None = None
+        self._sessions = _Sessions(token)
+        self._uploads = Uploads(self._url, self._sessions)
+        self._takes_all = False
 
     async def __aenter__(self) -> BlobClient:
         return self
@@ -67,8 +55,7 @@ class BlobClient:
         await self.close()
 
     async def close(self) -> None:
-        if self._http is not None:
-            await self._http.close()
+        await self._sessions.close()
 
     async def has(self, sha: str) -> bool:
         """Whether the coordinator has the blob and this token may read it."""
@@ -92,28 +79,30 @@ class BlobClient:
         Raises `BlobError` where bytes and name do not match, `StorageFullError`, `TokenError`,
         `ForbiddenBlobError`, or `UnreachableError` after several attempts.
         """
-        size = data.stat().st_size if isinstance(data, Path) else len(data)
+        size = size_of(data)
+        if not self._takes_all:
+            if not isinstance(await self._uploads.put(data, sha), Here):
+                return
+            self._takes_all = True
         if size >= ASK_FIRST and not new and await self.has(sha):
             return
 
         async def send() -> None:
-            body = _file_chunks(data) if isinstance(data, Path) else _chunks(data)
             headers = {"Content-Length": str(size), "Content-Type": "application/octet-stream"}
-            async with self._session().put(self._url + sha, data=body, headers=headers) as response:
-                await _check(response)
+            pieces = body(data, 0, size)
+            async with self._sessions.coordinator().put(
+                self._url + sha, data=pieces, headers=headers
+            ) as response:
+                await check(response)
 
-        await _retried(send, self._url)
+        await retried(send, self._url)
 
     async def get(self, sha: str, size: int) -> bytes:
         """The blob's bytes. Raises `BlobError` where they do not match `sha` and `size`, or are not there;
         else as `put`.
         """
         buffer, digest = BytesIO(), hashlib.sha256()
-
-        async def receive() -> None:
-            await self._download(sha, size, buffer, digest)
-
-        await _retried(receive, self._url)
+        await self._resumed(sha, size, buffer, digest)
         if digest.hexdigest() != sha:
             raise _mismatch(sha, size)
         return buffer.getvalue()
@@ -127,12 +116,8 @@ class BlobClient:
         partial = path.with_name(path.name + ".part")
         with partial.open("ab+") as file:
             digest = await asyncio.to_thread(_digest_of, file)
-
-            async def receive() -> None:
-                await self._download(sha, size, file, digest)
-
             if file.tell() <= size:
-                await _retried(receive, self._url)
+                await self._resumed(sha, size, file, digest)
         if digest.hexdigest() != sha:
             partial.unlink()
             raise _mismatch(sha, size)
@@ -142,11 +127,21 @@ class BlobClient:
         """The headers of a GET. Raises `BlobError` where the blob is not there; else as `put`."""
 
         async def ask() -> Mapping[str, str]:
-            async with self._session().head(self._url + sha) as response:
-                await _check(response)
+            async with self._sessions.coordinator().head(self._url + sha) as response:
+                await check(response)
                 return response.headers
 
-        return await _retried(ask, self._url)
+        return await retried(ask, self._url)
+
+    async def _resumed(self, sha: str, size: int, file: BytesIO | BufferedRandom, digest: Digest) -> None:
+        """Download what `file` lacks, for as long as each few attempts bring some of it."""
+        while True:
+            had = file.tell()
+            try:
+                return await retried(lambda: self._download(sha, size, file, digest), self._url)
+            except UnreachableError:
+                if file.tell() == had:
+                    raise
 
     async def _download(self, sha: str, size: int, file: BytesIO | BufferedRandom, digest: Digest) -> None:
         """Append to `file` what it lacks of the blob. A broken attempt leaves what it got."""
@@ -154,12 +149,9 @@ class BlobClient:
         if have == size and size > 0:
             return
         headers = {"Range": f"bytes={have}-"} if have else {}
-        async with self._session().get(self._url + sha, headers=headers) as response:
-            await _check(response)
+        async with self._opened(sha, headers) as response:
             if have and response.status != HTTPStatus.PARTIAL_CONTENT:
-                raise MessageError(
-                    "the coordinator does not resume downloads", expected="206", received=response.status
-                )
+                raise MessageError("downloads cannot be resumed", expected="206", received=response.status)
             if response.content_length != size - have:
                 raise BlobError(
                     "a blob of another size",
@@ -168,67 +160,44 @@ class BlobClient:
                 )
             await _receive(response.content.iter_any(), file, digest)
 
-    def _session(self) -> aiohttp.ClientSession:
-        if self._http is None:
-            self._http = aiohttp.ClientSession(
-                headers={"Authorization": f"Bearer {self._token}"},
-                timeout=aiohttp.ClientTimeout(
-                    total=None, sock_connect=CONNECT_SECONDS, sock_read=SILENCE_SECONDS
-                ),
-                read_bufsize=4 * CHUNK,
-                auto_decompress=False,
-            )
-        return self._http
+    @asynccontextmanager
+    async def _opened(self, sha: str, headers: dict[str, str]) -> AsyncIterator[aiohttp.ClientResponse]:
+        """The response that has the bytes: the coordinator's, or that of the store it names, which is asked anew each
+        time, since its URLs expire.
+        """
+        asking = self._sessions.coordinator().get(self._url + sha, headers=headers, allow_redirects=False)
+        async with asking as response:
+            if response.status != HTTPStatus.TEMPORARY_REDIRECT:
+                await check(response)
+                yield response
+                return
+            url = store_url(response.headers.get("Location", ""))
+        async with self._sessions.store().get(url, headers=headers, allow_redirects=False) as response:
+            await check_store(response, HTTPStatus.PARTIAL_CONTENT if headers else HTTPStatus.OK)
+            yield response
 
 
-class _TryAgainError(Exception):
-    """The coordinator answered that it cannot serve this now."""
+class _Sessions:
+    """Two: only the coordinator gets the token."""
 
+    def __init__(self, token: str) -> None:
+        self._token = token
+        self._open: dict[bool, aiohttp.ClientSession] = {}
 
-async def _retried(attempt: Callable[[], Coroutine[Any, Any, T]], url: str) -> T:
-    """The attempt's result; broken connections and 5xx are tried again with growing pauses, a few times."""
-    retrying = AsyncRetrying(
-        stop=stop_after_attempt(ATTEMPTS),
-        wait=wait_exponential(multiplier=0.1, max=2.0),
-        retry=retry_if_exception_type((aiohttp.ClientError, TimeoutError, _TryAgainError)),
-        reraise=True,
-    )
-    try:
-        return await retrying(attempt)
-    except (aiohttp.ClientError, TimeoutError, _TryAgainError) as error:
-        raise UnreachableError(
-            f"a blob could not be transferred in {ATTEMPTS} attempts",
-            expected=f"a coordinator at {url}",
-            received=f"{type(error).__name__}: {error}",
-            hint="check the network, then try again",
-        ) from error
+    def coordinator(self) -> aiohttp.ClientSession:
+        return self._get(True)
 
+    def store(self) -> aiohttp.ClientSession:
+        return self._get(False)
 
-async def _check(response: aiohttp.ClientResponse) -> None:
-    """Raises the typed error in a refusal."""
-    if response.status < HTTPStatus.BAD_REQUEST:
-        return
-    body = await response.content.read(MAX_PROBLEM)
-    try:
-        problem = msgspec.json.decode(body, type=Problem)
-    except msgspec.MsgspecError:
-        problem = _BARE.get(
-            response.status, Problem(code="message", message=f"HTTP {response.status} {response.reason}")
-        )
-    if (
-        response.status >= HTTPStatus.INTERNAL_SERVER_ERROR
-        and response.status != HTTPStatus.INSUFFICIENT_STORAGE
-    ):
-        raise _TryAgainError(problem.text())
-    raise error_from_problem(problem)
+    async def close(self) -> None:
+        for session in self._open.values():
+            await session.close()
 
-
-_BARE: dict[int, Problem] = {
-    HTTPStatus.NOT_FOUND: Problem(code="blob", message="the coordinator does not have this blob"),
-    HTTPStatus.UNAUTHORIZED: Problem(code="token", message="the coordinator refused the token"),
-    HTTPStatus.FORBIDDEN: Problem(code="forbidden_blob", message="this token may not read this blob"),
-}
-"""What a status means that came without a Problem: HEAD has no body, and a proxy has its own pages."""
+    def _get(self, trusted: bool) -> aiohttp.ClientSession:
+        if trusted not in self._open:
+            self._open[trusted] = new_session(self._token if trusted else None)
+        return self._open[trusted]
 
 
 async def _receive(chunks: AsyncIterator[bytes], file: BytesIO | BufferedRandom, digest: Digest) -> None:
@@ -255,19 +224,6 @@ async def _receive(chunks: AsyncIterator[bytes], file: BytesIO | BufferedRandom,
 def _update(digest: Digest, batch: list[bytes]) -> None:
     for chunk in batch:
         digest.update(chunk)
-
-
-async def _chunks(data: bytes) -> AsyncIterator[memoryview]:
-    view = memoryview(data)
-    for start in range(0, len(view), CHUNK):
-        yield view[start : start + CHUNK]
-
-
-async def _file_chunks(path: Path) -> AsyncIterator[memoryview]:
-    with path.open("rb") as file:
-        while data := await asyncio.to_thread(file.read, READ):
-            async for chunk in _chunks(data):
-                yield chunk
 
 
 def _digest_of(file: BufferedRandom) -> Digest:

@@ -178,7 +178,7 @@ def _client(endpoint: str | None, region: str | None) -> Any:
         read_timeout=SILENCE_SECONDS,
         retries={"total_max_attempts": 3, "mode": "standard"},
         max_pool_connections=CONNECTIONS,
-        s3={"addressing_style": "auto" if endpoint is None else "path"},
+        s3={"addressing_style": "virtual" if endpoint is None else "path"},
         # ours are SHA-256 and named; those that boto3 adds by itself, other stores do not know
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",

@@ -13,7 +13,8 @@ from aiohttp import web
 from ravop.errors import BlobError, ForbiddenBlobError, StorageFullError, UnreachableError
 from ravop.protocol.tensors import sha256
 from ravop.transport import BlobClient
-from ravop.transport.blobs import ASK_FIRST, ATTEMPTS
+from ravop.transport.blobs import ASK_FIRST
+from ravop.transport.http import ATTEMPTS
 
 DATA = os.urandom(3 * 1024 * 1024 + 17)
 SHA = sha256(DATA)
