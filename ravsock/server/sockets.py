@@ -15,7 +15,6 @@ from typing import Any
 import msgspec
 from socketio.exceptions import ConnectionRefusedError as Refusal
 
-from ravop import tracing
 from ravop.errors import (
     GraphStateError,
     MessageError,
@@ -30,7 +29,6 @@ from ravop.protocol.messages import EVENT, MAX_MESSAGE, Message, Refused, decode
 from ravop.protocol.versions import OLDEST
 from ravsock.server.auth import Authenticator
 from ravsock.server.http import CRASHED
-from ravsock.server.metrics import Metrics
 from ravsock.server.packets import Server
 from ravsock.server.providers import Provider, Providers
 from ravsock.server.service import Service
@@ -40,8 +38,6 @@ from ravsock.store import Identity
 PING_SECONDS = 5
 ACK_SECONDS = 15.0
 """Time for a client to acknowledge what the coordinator sends."""
-SPANS: dict[type[Message], str] = {m.Activate: "plan", m.Execute: "start", m.Report: "commit"}
-"""What a trace calls the handling of messages that tell the span of their sender."""
 
 log = logging.getLogger(__name__)
 
@@ -63,9 +59,7 @@ class Session:
 class Sockets:
     """`sio` is the Socket.IO server; `on_gone(session)` is called when a connection has ended."""
 
-    def __init__(
-        self, auth: Authenticator, on_gone: Callable[[Session], Awaitable[None]], metrics: Metrics
-    ) -> None:
+    def __init__(self, auth: Authenticator, on_gone: Callable[[Session], Awaitable[None]]) -> None:
         self.sio: Any = Server(
             async_mode="asgi",
             transports=["websocket"],
@@ -76,7 +70,6 @@ class Sockets:
         self.sessions: dict[str, Session] = {}
         self._auth = auth
         self._on_gone = on_gone
-        self._metrics = metrics
         self._handlers: dict[type[Message], Handler] = {}
         self.sio.on("connect", self._connect)
         self.sio.on("disconnect", self._disconnect)
@@ -124,7 +117,6 @@ class Sockets:
         try:
             hello, who = await self._auth.greet(auth)
         except RavenError as error:
-            self._metrics.refused(error.problem.code)
             raise Refusal(error.problem.message, msgspec.to_builtins(error.problem)) from error
         except Exception as error:
             log.exception("a connection could not be let in")
@@ -147,14 +139,11 @@ class Sockets:
         session = self.sessions.get(sid)
         version = OLDEST if session is None else session.version
         try:
-            with self._metrics.message_seconds.time():
-                return encode(await self._answer(session, values), version)
+            return encode(await self._answer(session, values), version)
         except RavenError as error:
-            self._metrics.refused(error.problem.code)
             return encode(Refused(problem=error.problem), version)
         except Exception:
             log.exception("a message could not be handled")
-            self._metrics.refused(CRASHED.code)
             return encode(Refused(problem=CRASHED), version)
 
     async def _answer(self, session: Session | None, values: tuple[object, ...]) -> Message:
@@ -164,7 +153,6 @@ class Sockets:
         if len(values) != 1:
             raise MessageError("an event carries one message", expected="1 argument", received=len(values))
         message = decode(values[0], m.FromRequester | m.FromProvider)
-        self._metrics.message(type(message))
         handler = self._handlers[type(message)]
         if handler.role != session.role:
             raise RoleError(
@@ -172,8 +160,7 @@ class Sockets:
                 expected=f"a connection as {handler.role}",
                 received=f"a connection as {session.role}",
             )
-        with tracing.span(SPANS.get(type(message), ""), getattr(message, "trace", ""), who=session.who.name):
-            return await handler.answer(session, message)
+        return await handler.answer(session, message)
 
 
 @dataclass(frozen=True)
@@ -186,7 +173,7 @@ class Handler:
 
 def _requester_handlers(service: Service) -> dict[type[Message], Handler]:
     async def execute(session: Session, message: m.Execute) -> Message:
-        await service.execute(session.who, message.graph_id, message.trace)
+        await service.execute(session.who, message.graph_id)
         return m.Done()
 
     async def cancel(session: Session, message: m.Cancel) -> Message:
