@@ -13,7 +13,7 @@ from ravop.errors import UnreachableError
 from ravsock.core import states
 from ravsock.core.tasks import models_of
 from ravsock.store.quotas import Quotas
-from ravsock.store.schema import blob_owners, blobs, providers, tasks
+from ravsock.store.schema import blob_owners, blobs, graphs, providers, tasks
 from ravsock.store.values import Identity, StoredBlob
 
 _FIND = (
@@ -23,6 +23,22 @@ _FIND = (
 _OWNED = sa.select(blob_owners.c.place, blob_owners.c.size).where(
     blob_owners.c.sha == sa.bindparam("name"), blob_owners.c.owner == sa.bindparam("of")
 )
+
+_HOLDER = sa.and_(
+    providers.c.id.in_([tasks.c.provider, tasks.c.copy_provider]), providers.c.token == sa.bindparam("of")
+)
+_WORKED_ON = (
+    sa.select(blob_owners.c.place, blob_owners.c.size)
+    .join(blobs, sa.and_(blobs.c.sha == blob_owners.c.sha, blobs.c.doomed == 0))
+    .join(graphs, graphs.c.owner == blob_owners.c.owner)
+    .join(tasks, sa.and_(tasks.c.graph == graphs.c.number, tasks.c.state == states.LEASED))
+    .join(providers, _HOLDER, isouter=True)
+    .where(blob_owners.c.sha == sa.bindparam("name"), blob_owners.c.place.is_not(None))
+    .where(sa.or_(providers.c.id.is_not(None), tasks.c.ranks.is_not(None)))
+    .order_by(providers.c.id.is_(None))
+    .limit(1)
+)
+"""Copies that nobody checked, of graphs that a token's providers have tasks of, or some gang."""
 
 
 class Blobs(Quotas):
@@ -75,6 +91,16 @@ class Blobs(Quotas):
                 return None
             size = found.size if own.place is None else own.size
             return StoredBlob(sha=sha, size=size, place=own.place)
+
+    def find_for_provider(self, sha: str, token: int) -> StoredBlob | None:
+        """The copy for a provider that may read the blob: the checked one, else the one of whose graph it works for. Ranks of a
+        gang that do not lead it are not in the database: they get that of a gang's graph."""
+        found = self.find_blob(sha, None)
+        if found is not None:
+            return found
+        with self.read() as connection:
+            row = connection.execute(_WORKED_ON, {"name": sha, "of": token}).first()
+            return None if row is None else StoredBlob(sha=sha, size=row.size, place=row.place)
 
     def may_read(self, identity: Identity, sha: str) -> bool:
         """A requester: what it uploaded and what its graphs gave. A provider: what the tasks that it holds

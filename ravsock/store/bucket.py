@@ -16,7 +16,7 @@ from ravsock.store.blobstore import Lying, checked_name, missing
 
 ENDPOINT = "RAVENVERSE_S3_ENDPOINT"
 """Environment variable: where the store answers, if it is not AWS."""
-SCHEME = "s3://"
+ASIDE = "incoming/"
 CONNECT_SECONDS = 10.0
 SILENCE_SECONDS = 60.0
 CONNECTIONS = 32
@@ -78,6 +78,10 @@ class Bucket:
     def key(self, sha: str, place: int | None) -> str:
         """Where a copy lies: the checked one under the blob's name, another under its name and token."""
         return self.address.prefix + checked_name(sha) + ("" if place is None else f".{int(place)}")
+
+    def aside(self, sha: str, place: int) -> str:
+        """Where a client puts a blob that is to become the checked copy."""
+        return f"{self.address.prefix}{ASIDE}{checked_name(sha)}.{int(place)}"
 
     def lying(self, key: str) -> Lying | None:
         """What lies at a key; None where it is none of ours."""

@@ -95,15 +95,23 @@ class FolderBlobs:
         if place is None:
             self._path(sha).unlink(missing_ok=True)
 
-    def stored(self, before: float) -> Iterator[Lying]:
-        """All whose bytes are there since before that time, in seconds since 1970."""
-        for path in self._folder.glob("[0-9a-f][0-9a-f]/[0-9a-f][0-9a-f]/*"):
+    def stored(self, before: float, beginning: str = "") -> Iterator[Lying]:
+        """All whose bytes are there since before that time, in seconds since 1970, and whose names begin so: with two
+        digits, or any."""
+        for path in self._folder.glob(f"{beginning or '[0-9a-f][0-9a-f]'}/[0-9a-f][0-9a-f]/*"):
             with suppress(FileNotFoundError):
                 if len(path.name) == SHA_DIGITS and path.stat().st_mtime < before:
                     yield Lying(path.name, None)
 
     def abort(self, sha: str, place: int, handle: str) -> None:
         """Nothing: no upload to a folder outlives its request."""
+
+    def clear(self, now: float) -> None:
+        """Throw away what programs that died left of uploads."""
+        for left in self._incoming.iterdir():
+            with suppress(FileNotFoundError):
+                if left.stat().st_mtime < now - ABANDONED_SECONDS:
+                    left.unlink()
 
     def free(self) -> int:
         """Bytes left on the disk."""

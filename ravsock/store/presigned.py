@@ -20,24 +20,40 @@ CHECKSUM = "x-amz-checksum-sha256"
 
 
 class Presigned:
-    """A `Direct`. `public`: the same bucket by the address that clients reach it at."""
+    """A `Direct`. `public`: the same bucket by the address that clients reach it at. `checks`: the store refuses bytes that do
+    not have the SHA-256 that a request names.
+    """
 
     def __init__(self, bucket: Bucket, public: Bucket, checks: bool) -> None:
         self._bucket = bucket
         self._public = public
-        self.checks = checks
+        self._checks = checks
 
     def download(self, sha: str, place: int | None) -> str:
         """A URL for the blob, whole or in ranges."""
-        return self._signed("get_object", sha, place)
+        return self._signed("get_object", self._public.key(sha, place))
 
-    def upload(self, sha: str, place: int | None, size: int) -> Signed:
-        """A request that stores the blob, of this size; to the checked copy, only if the hash is right."""
-        if place is not None:
-            return Signed(self._signed("put_object", sha, place, ContentLength=size), {})
-        checksum = b64encode(bytes.fromhex(sha)).decode()
-        url = self._signed("put_object", sha, place, ContentLength=size, ChecksumSHA256=checksum)
+    def upload(self, sha: str, place: int, size: int) -> Signed:
+        """A request that stores the blob, of this size: aside, and only if the hash is right, if the store can tell."""
+        if not self._checks:
+            key = self._bucket.key(sha, place)
+            return Signed(self._signed("put_object", key, ContentLength=size), {})
+        key, checksum = self._bucket.aside(sha, place), b64encode(bytes.fromhex(sha)).decode()
+        url = self._signed("put_object", key, ContentLength=size, ChecksumSHA256=checksum)
         return Signed(url, {CHECKSUM: checksum})
+
+    def take(self, sha: str, place: int) -> tuple[int, int | None]:
+        """What was stored by such a request becomes a blob: the checked one, without passing through here, where the
+        store has checked it. That it lay aside shows that this client has the bytes, too.
+        """
+        if not self._checks:
+            return self._size(sha, self._bucket.key(sha, place)), place
+        aside = self._bucket.aside(sha, place)
+        size = self._size(sha, aside)
+        source = {"Bucket": self._bucket.address.bucket, "Key": aside}
+        self._bucket.call("copy_object", sha, Key=self._bucket.key(sha, None), CopySource=source)
+        self._bucket.call("delete_object", sha, Key=aside)
+        return size, None
 
     def begin(self, sha: str, place: int) -> str:
         """Begin an upload in parts; its handle."""
@@ -50,7 +66,8 @@ class Presigned:
 
     def part(self, sha: str, place: int, handle: str, number: int, size: int) -> Signed:
         """A request that stores one part, of this size."""
-        url = self._signed("upload_part", sha, place, UploadId=handle, PartNumber=number, ContentLength=size)
+        key = self._bucket.key(sha, place)
+        url = self._signed("upload_part", key, UploadId=handle, PartNumber=number, ContentLength=size)
         return Signed(url, {})
 
     def finish(self, sha: str, place: int, handle: str, sizes: Mapping[int, int]) -> None:
@@ -79,15 +96,14 @@ class Presigned:
         pages = self._bucket.pages("list_parts", sha, Key=key, UploadId=handle)
         return [part for page in pages for part in page.get("Parts", ())]
 
-    def _signed(self, operation: str, sha: str, place: int | None, **params: Any) -> str:
-        with self._public.translated(sha):
+    def _size(self, sha: str, key: str) -> int:
+        return int(self._bucket.call("head_object", sha, Key=key)["ContentLength"])
+
+    def _signed(self, operation: str, key: str, **params: Any) -> str:
+        with self._public.translated():
             url: str = self._public.client.generate_presigned_url(
                 operation,
-                Params={
-                    "Bucket": self._public.address.bucket,
-                    "Key": self._public.key(sha, place),
-                    **params,
-                },
+                Params={"Bucket": self._public.address.bucket, "Key": key, **params},
                 ExpiresIn=URL_SECONDS,
             )
             return url

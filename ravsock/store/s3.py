@@ -16,11 +16,11 @@ from collections.abc import AsyncIterable, Iterator
 from types import TracebackType
 from typing import Any
 
-from ravop.errors import BlobError, RavenError
+from ravop.errors import BlobError, RavenError, UnreachableError
 from ravop.protocol.tensors import HEAD, Blob
 from ravsock.core.recent import Recent
 from ravsock.store.blobstore import CHUNK, BlobWriter, Direct, Lying, checked_name, mismatch
-from ravsock.store.bucket import Address, Bucket, OutOfRangeError
+from ravsock.store.bucket import ASIDE, Address, Bucket, OutOfRangeError
 from ravsock.store.presigned import Presigned
 
 PART = 16 * 1024 * 1024
@@ -28,6 +28,8 @@ PART = 16 * 1024 * 1024
 5 MiB."""
 HEADS = 2_000
 """First bytes of blobs that are remembered, of 4 KiB each."""
+ASIDE_SECONDS = 86_400.0
+"""What lies aside for so long, nobody will take in: its URL has expired."""
 ABANDONED_SECONDS = 7 * 86_400.0
 """Parts that old of an upload that did not end are thrown away."""
 
@@ -48,7 +50,7 @@ class S3Blobs:
         checks = self._refuses_other_bytes()
         public = Bucket(address, public_endpoint) if public_endpoint else self._bucket
         self.direct: Direct | None = Presigned(self._bucket, public, checks) if presign else None
-        self._clear_away()
+        self.clear(time.time())
 
     def check(self) -> None:
         """Raises `UnreachableError` where the bucket cannot be used now."""
@@ -107,17 +109,35 @@ class S3Blobs:
         self._bucket.call("delete_object", sha, Key=self._bucket.key(sha, place))
         self._heads.pop((sha, place))
 
-    def stored(self, before: float) -> Iterator[Lying]:
-        """All whose bytes are there since before that time, in seconds since 1970."""
-        for page in self._bucket.pages("list_objects_v2", Prefix=self._bucket.address.prefix):
+    def stored(self, before: float, beginning: str = "") -> Iterator[Lying]:
+        """All whose bytes are there since before that time, in seconds since 1970, and whose names begin so."""
+        for page in self._bucket.pages("list_objects_v2", Prefix=self._bucket.address.prefix + beginning):
             for found in page.get("Contents", ()):
                 lying = self._bucket.lying(found["Key"])
                 if lying is not None and found["LastModified"].timestamp() < before:
                     yield lying
 
     def abort(self, sha: str, place: int, handle: str) -> None:
-        """Throw the parts of an upload away; nothing happens where it is not known."""
-        self._abort(self._bucket.key(sha, place), handle)
+        """Throw away what was stored of an upload; `handle`: empty for one in a single request."""
+        if handle:
+            self._abort(self._bucket.key(sha, place), handle)
+        else:
+            self._bucket.call("delete_object", sha, Key=self._bucket.aside(sha, place))
+
+    def clear(self, now: float) -> None:
+        """Throw away what is left of uploads of which nothing is known any more."""
+        aside = f"{self._bucket.address.prefix}{ASIDE}"
+        for page in self._bucket.pages("list_objects_v2", Prefix=aside):
+            for left in page.get("Contents", ()):
+                if left["LastModified"].timestamp() < now - ASIDE_SECONDS:
+                    self._bucket.call("delete_object", Key=left["Key"])
+        try:
+            for page in self._bucket.pages("list_multipart_uploads", Prefix=self._bucket.address.prefix):
+                for upload in page.get("Uploads", ()):
+                    if upload["Initiated"].timestamp() < now - ABANDONED_SECONDS:
+                        self._abort(upload["Key"], upload["UploadId"])
+        except UnreachableError as error:  # some stores cannot list them
+            log.warning("abandoned uploads could not be cleared away: %s", error)
 
     def free(self) -> int:
         """Bytes left: a bucket has no end."""
@@ -141,17 +161,6 @@ class S3Blobs:
             "the blob store does not check SHA-256: uploads past the coordinator stay with who made them"
         )
         return False
-
-    def _clear_away(self) -> None:
-        """Abort the uploads that nobody will go on with: those of a writer that was killed, above all."""
-        oldest = time.time() - ABANDONED_SECONDS
-        try:
-            for page in self._bucket.pages("list_multipart_uploads", Prefix=self._bucket.address.prefix):
-                for upload in page.get("Uploads", ()):
-                    if upload["Initiated"].timestamp() < oldest:
-                        self._abort(upload["Key"], upload["UploadId"])
-        except RavenError as error:  # some stores cannot list them
-            log.warning("abandoned uploads could not be cleared away: %s", error)
 
     def _abort(self, key: str, handle: str) -> None:
         try:

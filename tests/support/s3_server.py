@@ -43,6 +43,8 @@ min_segment_size = 1
 use = egg:swift#tempauth
 user_test_key = secret .admin
 user_test_guest = guest
+[filter:copy]
+use = egg:swift#copy
 [filter:slo]
 use = egg:swift#slo
 [filter:catch_errors]
@@ -52,7 +54,7 @@ PIPELINES = {
     "account": "account",
     "container": "container",
     "object": "object",
-    "proxy": "catch_errors s3api tempauth slo proxy-server",
+    "proxy": "catch_errors s3api tempauth copy slo proxy-server",
 }
 
 
