@@ -16,6 +16,7 @@ from ravop.protocol.messages import Earlier, Task, TaskInput
 from ravop.protocol.tensors import Blob, TensorRef, sha256
 from ravsock.core import fitting
 from ravsock.server import clock
+from ravsock.server.collector import Collected, Collector
 from ravsock.server.writer import Writer
 from ravsock.store import BlobStore, Store
 from ravsock.store.blobstore import BlobWriter
@@ -37,6 +38,7 @@ class Storage:
         self.blobs = blobs
         self._store = store
         self._writer = writer
+        self._collector = Collector(blobs, store, writer)
 
     async def receive(
         self, sha: str, chunks: AsyncIterable[bytes], owner: int | None, *, durable: bool = True
@@ -127,21 +129,15 @@ class Storage:
         """Whether little is left of the disk that has the blobs."""
         return self.blobs.free() < NEARLY_FULL
 
-    async def collect(self) -> int:
-        """Delete what nothing refers to any more, on a disk that is nearly full sooner; how many blobs."""
-        return await self._writer.do(self._collect)
+    async def collect(self) -> Collected:
+        """Delete what nothing refers to any more, on a disk that is nearly full sooner."""
+        return await self._collector.collect(SHORT_GRACE_SECONDS if self.nearly_full() else GRACE_SECONDS)
 
     def _record(self, sha: str, size: int, owner: int | None) -> None:
         """On the writer's thread, as `_collect`: a blob cannot be deleted between the look and the record."""
         if not self.blobs.has(sha):
             raise UnreachableError("the blob was cleared away while it was uploaded", hint="upload it again")
         self._store.record_blob(sha, size, owner, clock.now())
-
-    def _collect(self) -> int:
-        gone = self._store.collect(clock.now(), SHORT_GRACE_SECONDS if self.nearly_full() else GRACE_SECONDS)
-        for sha in gone:
-            self.blobs.delete(sha)
-        return len(gone)
 
 
 async def _pour(chunks: AsyncIterable[bytes], file: BlobWriter) -> None:

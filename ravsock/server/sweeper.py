@@ -110,5 +110,6 @@ class Sweeper:
             self._leases.wake()
 
     async def _collect(self) -> None:
-        if gone := await self._storage.collect():
-            log.info("%d blobs deleted that nothing refers to", gone)
+        collected = await self._storage.collect()
+        if collected.gone:
+            log.info("%d blobs deleted that nothing refers to", collected.gone)

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,6 +28,21 @@ from ravsock.store.values import GraphRow, Recall
 
 REMEMBERED = 256
 """Graphs whose plan is kept decoded."""
+_TOUCH = (
+    sa.update(blobs)
+    .where(
+        blobs.c.doomed == 0,
+        blobs.c.sha.in_(
+            sa.select(blobs.c.sha)
+            .where(blobs.c.sha.in_(sa.bindparam("shas", expanding=True)), blobs.c.doomed == 0)
+            .order_by(blobs.c.sha)
+            .with_for_update()
+        ),
+    )
+    .values(touched=sa.bindparam("at"))
+    .returning(blobs.c.sha, blobs.c.size)
+)
+"""Locked in one order by all who do, so that they do not wait for each other in a circle."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +91,12 @@ class Graphs(Tokens):
         """Raises as `graph` does."""
         with self.read() as connection:
             return self._known(connection, self._row(connection, graph_id, owner).number).manifest
+
+    def trace(self, graph_id: str) -> str:
+        """The span of who asked for the run; empty where nothing is traced, or where there is no such graph."""
+        with self.read() as connection:
+            found = connection.execute(sa.select(graphs.c.trace).where(graphs.c.id == graph_id)).scalar()
+        return found or ""
 
     def _row(self, connection: sa.Connection, graph_id: str, owner: int | None, lock: bool = False) -> Any:
         query = sa.select(graphs).where(graphs.c.id == graph_id)
@@ -151,34 +173,35 @@ class Graphs(Tokens):
         models: set[str],
         now: float,
     ) -> None:
-        wanted = sorted(uploaded.keys() | models)
-        found = connection.execute(
-            sa.update(blobs)
-            .where(blobs.c.sha.in_(wanted))
-            .values(touched=now)
-            .returning(blobs.c.sha, blobs.c.size)
-        )
-        sizes: dict[str, int] = dict(found.all())
-        owned = set(
-            connection.execute(
-                sa.select(blob_owners.c.sha).where(
+        wanted = uploaded.keys() | models
+        sizes = self._touch(connection, wanted, now)
+        owned = {
+            sha: sizes.get(sha) if place is None else size
+            for sha, place, size in connection.execute(
+                sa.select(blob_owners.c.sha, blob_owners.c.place, blob_owners.c.size).where(
                     blob_owners.c.owner == owner, blob_owners.c.sha.in_(sorted(uploaded))
                 )
-            ).scalars()
-        )
-        lacking = sorted((set(wanted) - sizes.keys()) | (uploaded.keys() - owned))
+            )
+        }
+        lacking = sorted((wanted - sizes.keys()) | (uploaded.keys() - owned))
         if lacking:
             raise BlobError(
                 "blobs that the graph names are missing",
                 expected="each uploaded before",
                 received=lacking[:5],
             )
-        wrong = [sha for sha, size in uploaded.items() if size is not None and sizes[sha] != size]
+        wrong = [sha for sha, size in uploaded.items() if size is not None and owned[sha] != size]
         if wrong:
             raise BlobError("blobs of another size than the manifest says", received=wrong[:5])
 
-    def start_graph(self, graph_id: str, owner: int | None, now: float) -> GraphRow:
-        """Execute an active graph, or one that failed from what it has; executing already: nothing changes.
+    def _touch(self, connection: sa.Connection, shas: Collection[str], now: float) -> dict[str, int]:
+        """The blobs among `shas` that are there, with their sizes: nobody collects them before this transaction ends, nor
+        for a while after it."""
+        return dict(connection.execute(_TOUCH, {"shas": sorted(shas), "at": now}).all())
+
+    def start_graph(self, graph_id: str, owner: int | None, now: float, trace: str = "") -> GraphRow:
+        """Execute an active graph, or one that failed from what it has; executing already: nothing changes. `trace`: the
+        span of who asked.
 
         Raises `UnknownGraphError`, and `GraphStateError` for a graph that is done or cancelled.
         """
@@ -192,7 +215,7 @@ class Graphs(Tokens):
                 .where(graphs.c.number == row.number)
                 .values(
                     state=state, started=row.started or now, resumed=now, resumed_work=graphs.c.work_done,
-                    problem=None, finished=None,
+                    problem=None, finished=None, trace=trace or None,
                 )
             )  # fmt: skip
             if row.started is None:

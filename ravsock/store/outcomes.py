@@ -7,13 +7,15 @@ the end of a graph are one transaction.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 import sqlalchemy as sa
 
-from ravop.protocol.messages import HeldTask
+from ravop.errors import Problem
+from ravop.protocol.messages import HeldTask, OutputSpec
 from ravop.protocol.tensors import blobs_of
 from ravsock.core import ahead
 from ravsock.core.run import Event, Finished
@@ -21,9 +23,9 @@ from ravsock.core.tasks import check_outputs, cost_of, model_of, output_specs
 from ravsock.store.advancing import Advancing, Outputs
 from ravsock.store.bindings import Bindings
 from ravsock.store.returns import LATE, Returned, Returns, claimed
-from ravsock.store.schema import blob_owners, blobs, providers
+from ravsock.store.schema import blob_owners, providers
 from ravsock.store.tasks import Holder, holders
-from ravsock.store.values import Failure, Outcome, Recall, Result
+from ravsock.store.values import Failure, Outcome, Recall, Result, StoredBlob
 
 _CREDIT = sa.update(providers).where(providers.c.id == sa.bindparam("by")).values(
     tasks_done=providers.c.tasks_done + sa.bindparam("n"), last_seen=sa.bindparam("at")
@@ -31,15 +33,9 @@ _CREDIT = sa.update(providers).where(providers.c.id == sa.bindparam("by")).value
 _TOKENS = sa.select(providers.c.id, providers.c.token).where(
     providers.c.id.in_(sa.bindparam("names", expanding=True))
 )
-_OWNED = sa.select(blob_owners.c.sha, blob_owners.c.owner).where(
-    blob_owners.c.sha.in_(sa.bindparam("shas", expanding=True))
-)
-_TOUCH = (
-    sa.update(blobs)
-    .where(blobs.c.sha.in_(sa.bindparam("shas", expanding=True)))
-    .values(touched=sa.bindparam("at"))
-    .returning(blobs.c.sha, blobs.c.size)
-)
+_OWNED = sa.select(blob_owners).where(blob_owners.c.sha.in_(sa.bindparam("shas", expanding=True)))
+_Owned = tuple[str, int]
+"""A blob's name, and the token of who has it."""
 
 
 class Outcomes(Returns):
@@ -53,9 +49,9 @@ class Outcomes(Returns):
         with self.write() as connection:
             rows = self._locked(connection, [result.task_id for result in results])
             named = [(r, shas) for r in results if (shas := _blobs(r)) and claimed(rows, r)]
-            welcome = {sha: rows[result.task_id].owner for result, shas in named for sha in shas}
-            present = self._touch(connection, self._theirs(connection, welcome, named), now)
-            taking = _Taking(present, _missing(named, present))
+            wanted = [_Wanted(result, shas, rows[result.task_id].owner) for result, shas in named]
+            copies = self._give(connection, self._theirs(connection, wanted), now)
+            taking = _Taking(copies, _missing(wanted, copies))
             outcomes = [self._take(connection, taking, rows, result, now) for result in results]
             self._give_back(connection, taking.back)
             finished = {
@@ -82,7 +78,7 @@ class Outcomes(Returns):
             taking.back.append(returned)
             return LATE
         specs = output_specs(known.program, row.path, row.unit, row.start, row.stop)
-        if problem := check_outputs(specs, result.outputs, self._head, taking.present):
+        if problem := self._wrong(specs, result, taking.copies, row.owner):
             report = Failure(
                 task_id=row.id, attempt=result.attempt, provider_id=result.provider_id, problem=problem
             )
@@ -109,40 +105,66 @@ class Outcomes(Returns):
         ]
         return recalls + self._fall_back(connection, [(row, other) for other in beaten if not other.copy])
 
-    def _theirs(
-        self, connection: sa.Connection, welcome: dict[str, int], named: Sequence[tuple[Result, set[str]]]
-    ) -> dict[str, int]:
-        """Those that the providers who name them uploaded, or the owner of the graph has: to know a blob's name is
-        not to have it.
-        """
-        if not welcome:
-            return {}
-        names = {name for result, _ in named for name in (result.provider_id, *result.others)}
-        tokens = dict(connection.execute(_TOKENS, {"names": sorted(names)}).all())
-        rows = connection.execute(_OWNED, {"shas": sorted(welcome)}).all()
-        owners: dict[str, set[int]] = defaultdict(set)
-        for sha, owner in rows:
-            owners[sha].add(owner)
-        theirs: dict[str, int] = {}
-        for result, shas in named:
-            mine = {tokens.get(name) for name in (result.provider_id, *result.others)}
-            theirs |= {sha: welcome[sha] for sha in shas if owners[sha] & (mine | {welcome[sha]})}
-        return theirs
+    def _wrong(
+        self, specs: Sequence[OutputSpec], result: Result, copies: Mapping[_Owned, StoredBlob], owner: int
+    ) -> Problem | None:
+        """What is wrong with the result of a task of `owner`'s, by the copies of its blobs that the owner has."""
+        mine = {sha: copies[sha, owner] for sha in _blobs(result)}
+        sizes = {sha: copy.size for sha, copy in mine.items()}
+        head = self._head
+        if head is None:
+            return check_outputs(specs, result.outputs, None, sizes)
+        return check_outputs(specs, result.outputs, lambda blob: head(blob, mine[blob.sha].place), sizes)
 
-    def _touch(self, connection: sa.Connection, wanted: dict[str, int], now: float) -> dict[str, int]:
-        """Sizes of the blobs of `wanted` that are there; each now belongs to the owner of the graph that
-        needs it.
+    def _theirs(self, connection: sa.Connection, wanted: Sequence[_Wanted]) -> dict[_Owned, StoredBlob]:
+        """The copies that the graphs' owners have or get: those that the providers who name them uploaded. To know a
+        blob's name is not to have it.
         """
         if not wanted:
             return {}
-        found = connection.execute(_TOUCH, {"shas": sorted(wanted), "at": now})
-        present: dict[str, int] = dict(found.all())
-        if present:
+        names = {name for want in wanted for name in want.providers}
+        tokens = dict(connection.execute(_TOKENS, {"names": sorted(names)}).all())
+        shas = {sha for want in wanted for sha in want.shas}
+        had: dict[str, dict[int, StoredBlob]] = defaultdict(dict)
+        for sha, owner, place, size in connection.execute(_OWNED, {"shas": sorted(shas)}):
+            had[sha][owner] = StoredBlob(sha=sha, size=size or 0, place=place)
+        theirs: dict[_Owned, StoredBlob] = {}
+        for want in wanted:
+            uploaders = [tokens[name] for name in want.providers if name in tokens]
+            for sha in want.shas:
+                copies = [had[sha][token] for token in (want.owner, *uploaders) if token in had[sha]]
+                if copies:
+                    theirs[sha, want.owner] = copies[0]
+        return theirs
+
+    def _give(
+        self, connection: sa.Connection, copies: Mapping[_Owned, StoredBlob], now: float
+    ) -> dict[_Owned, StoredBlob]:
+        """Those of the copies that are still there, with their sizes; each now belongs to the owner of the graph that
+        needs it.
+        """
+        if not copies:
+            return {}
+        sizes = self._touch(connection, {sha for sha, _ in copies}, now)
+        given = {
+            (sha, owner): copy if copy.place is not None else StoredBlob(sha=sha, size=sizes[sha], place=None)
+            for (sha, owner), copy in copies.items()
+            if sha in sizes
+        }
+        if given:
             connection.execute(
                 self.upsert(blob_owners, ("sha", "owner"), ()),
-                [{"sha": sha, "owner": wanted[sha]} for sha in sorted(present)],
+                [
+                    {
+                        "sha": sha,
+                        "owner": owner,
+                        "place": c.place,
+                        "size": None if c.place is None else c.size,
+                    }
+                    for (sha, owner), c in sorted(given.items())
+                ],
             )
-        return present
+        return given
 
     def _advance(
         self,
@@ -162,11 +184,24 @@ class Outcomes(Returns):
             connection.execute(_CREDIT, [{"by": by, "n": n, "at": now} for by, n in sorted(counts.items())])
 
 
+@dataclass(frozen=True)
+class _Wanted:
+    """The blobs that a result names, which a task of `owner`'s gave."""
+
+    result: Result
+    shas: set[str]
+    owner: int
+
+    @property
+    def providers(self) -> tuple[str, ...]:
+        return (self.result.provider_id, *self.result.others)
+
+
 class _Taking:
     """What one call of `complete` has found so far."""
 
-    def __init__(self, present: dict[str, int], missing: dict[str, tuple[str, ...]]) -> None:
-        self.present, self.missing = present, missing
+    def __init__(self, copies: Mapping[_Owned, StoredBlob], missing: Mapping[str, tuple[str, ...]]) -> None:
+        self.copies, self.missing = copies, missing
         self.accepted: dict[int, list[tuple[Event, Outputs]]] = defaultdict(list)
         self.since: dict[int, float] = {}
         self.given: dict[tuple[int, str], Counter[int]] = defaultdict(Counter)
@@ -178,12 +213,12 @@ def _blobs(result: Result) -> set[str]:
     return {blob.sha for output in result.outputs for blob in blobs_of(output.ref)}
 
 
-def _missing(named: Sequence[tuple[Result, set[str]]], present: dict[str, int]) -> dict[str, tuple[str, ...]]:
+def _missing(wanted: Sequence[_Wanted], copies: Mapping[_Owned, StoredBlob]) -> dict[str, tuple[str, ...]]:
     """Per provider: the blobs that its results name and that are not there."""
     lacking: dict[str, set[str]] = defaultdict(set)
-    for result, shas in named:
-        if not shas <= present.keys():
-            lacking[result.provider_id] |= shas - present.keys()
+    for want in wanted:
+        if shas := {sha for sha in want.shas if (sha, want.owner) not in copies}:
+            lacking[want.result.provider_id] |= shas
     return {provider: tuple(sorted(shas)) for provider, shas in lacking.items()}
 
 

@@ -26,6 +26,8 @@ Number = BigInteger().with_variant(Integer, "sqlite")
 """SQLite numbers rows by itself only for INTEGER."""
 LEASED = text("state = 'leased'")
 COPIED = text("copy_provider IS NOT NULL")
+WITH_BLOBS = text("has_blobs = 1")
+DOOMED = text("doomed = 1")
 
 tokens = Table(
     "tokens",
@@ -170,6 +172,7 @@ bindings = Table(
     Column("has_blobs", Integer, nullable=False),
     Column("ref", LargeBinary, nullable=False),
     Index("bindings_by_place", "graph", "path", "name", "start", unique=True),
+    Index("bindings_with_blobs", "graph", sqlite_where=WITH_BLOBS, postgresql_where=WITH_BLOBS),
 )
 """Values: one row with `elements` NULL, or the parts of a stacked value. `ref` is a `TensorRef`."""
 
@@ -181,6 +184,7 @@ blobs = Table(
     Column("checked", Integer, nullable=False, server_default="1"),
     Column("touched", Double, nullable=False, index=True),
     Column("doomed", Integer, nullable=False, server_default="0"),
+    Index("blobs_doomed", "touched", sqlite_where=DOOMED, postgresql_where=DOOMED),
 )
 """`checked`: whether there is a copy whose bytes were checked against the name; `size` is that copy's. `touched`: when it
 was last uploaded or used, which keeps it from being collected for a while. `doomed`: its bytes are being deleted; it is not

@@ -39,6 +39,12 @@ _READY = (
     .order_by(tasks.c.id)
     .limit(sa.bindparam("most"))
 )
+_BEFORE, _FROM = (
+    _READY.where(where) for where in (tasks.c.id < sa.bindparam("id"), tasks.c.id >= sa.bindparam("id"))
+)
+_ENDS = sa.select(sa.func.min(tasks.c.id), sa.func.max(tasks.c.id)).where(
+    tasks.c.graph == sa.bindparam("g"), tasks.c.state == states.READY
+)
 _EXECUTING = (
     sa.select(graphs.c.number, graphs.c.id, graphs.c.owner)
     .where(graphs.c.state == states.EXECUTING)
@@ -74,8 +80,8 @@ def holders(row: Any) -> list[Holder]:
 
 
 class Tasks(Graphs):
-    def __init__(self, url: str, head: Callable[[Blob], bytes] | None = None) -> None:
-        """`head` gives the first bytes of a blob; with it, results in blobs are checked as closely as inline
+    def __init__(self, url: str, head: Callable[[Blob, int | None], bytes] | None = None) -> None:
+        """`head` gives the first bytes of a blob's copy; with it, results in blobs are checked as closely as inline
         ones.
         """
         super().__init__(url)
@@ -86,16 +92,18 @@ class Tasks(Graphs):
         )
 
     # ── ready ─────────────────────────────────────────────────────────────────────────────────────
-    def ready(self, limit: int, graph_id: str | None = None) -> list[ReadyTask]:
+    def ready(
+        self, limit: int, graph_id: str | None = None, share: tuple[int, int] = (0, 1)
+    ) -> list[ReadyTask]:
         """Up to `limit` tasks that could be leased now, of all graphs or of one: turns are taken between
         owners, and between the graphs of each; within a graph, the oldest first. Results that are small by their
-        type are not looked at: they are no blobs worth a thought."""
+        type are not looked at: they are no blobs worth a thought. `share`: which of how many that ask at the same time
+        this one is; each begins at another place of a graph's tasks, so that they seldom want the same."""
         with self.read() as connection:
             owners: dict[int, list[list[Any]]] = defaultdict(list)
             for number, name, owner in connection.execute(_EXECUTING).all():
                 if graph_id in (None, name):
-                    rows = connection.execute(_READY, {"g": number, "most": limit}).all()
-                    owners[owner].append(list(rows))
+                    owners[owner].append(_ready_rows(connection, number, limit, share))
             fair = _in_turns([_in_turns(queues) for queues in owners.values()])[:limit]
             kinds = [self._kind(connection, row) for row in fair]
             computed = [row for row, kind in zip(fair, kinds, strict=True) if row.start or kind.computed]
@@ -206,6 +214,22 @@ class Tasks(Graphs):
             iterations=max(1, row.stop - row.start), leased=holder.leased, deadline=holder.deadline,
             ranks=row.ranks,
         )  # fmt: skip
+
+
+def _ready_rows(connection: sa.Connection, number: int, limit: int, share: tuple[int, int]) -> list[Any]:
+    """Of one graph, from where this share of them begins, and round to there."""
+    place, count = share
+    here = {"g": number, "most": limit}
+    if not place:
+        return list(connection.execute(_READY, here))
+    low, high = connection.execute(_ENDS, {"g": number}).one()
+    if low is None:
+        return []
+    here["id"] = low + (high - low + 1) * place // count
+    rows = list(connection.execute(_FROM, here))
+    if len(rows) < limit:
+        rows += connection.execute(_BEFORE, here | {"most": limit - len(rows)})
+    return rows
 
 
 def by_graph(rows: Iterable[Any]) -> dict[int, list[Any]]:

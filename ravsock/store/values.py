@@ -4,6 +4,8 @@ import it.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import msgspec
 
 from ravop.errors import Problem
@@ -54,6 +56,30 @@ class Upload(msgspec.Struct, frozen=True, kw_only=True):
     size: int
     handle: str
     touched: float
+
+
+class Seen(NamedTuple):
+    """A blob, and when it was touched last when somebody looked."""
+
+    sha: str
+    touched: float
+
+
+class Look(msgspec.Struct, frozen=True, kw_only=True):
+    """What a look for blobs that nobody needs has found."""
+
+    unneeded: tuple[Seen, ...]
+    last: Seen | None
+    """Where the next look goes on; None: it begins anew."""
+
+
+class Doomed(msgspec.Struct, frozen=True, kw_only=True):
+    """A blob whose bytes are to be deleted: the checked copy, and those at `places`."""
+
+    sha: str
+    places: frozenset[int]
+    claim: float
+    """When it was claimed."""
 
 
 class ProviderRow(msgspec.Struct, frozen=True, kw_only=True):

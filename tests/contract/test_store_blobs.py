@@ -99,19 +99,16 @@ def test_a_blob_is_kept_while_it_is_fresh_or_used_and_goes_with_its_graph(bench:
     case = training(4, 20_000)
     bench.start(case, "g")
     loose = bench.upload(b"nobody needs this", bench.owner)
-    assert bench.store.collect(bench.now + GRACE / 2, GRACE) == []
-    bench.now += 2 * GRACE
-    assert bench.store.collect(bench.now, GRACE) == [loose.sha]
+    assert collect(bench, GRACE / 2) == set()
+    assert collect(bench) == {loose.sha}
     assert bench.store.find_blob(loose.sha, None) is None
     bench.drive(case, 1)
-    bench.now += 2 * GRACE
-    gone = bench.store.collect(bench.now, GRACE)
+    gone = collect(bench)
     assert gone, "the carries of earlier chunks"
     np.testing.assert_allclose(bench.fetch("g", "weights"), case.expected()["w_end"])
     bench.store.flush(bench.owner)
-    assert set(bench.store.collect(bench.now, GRACE)) == bench.blobs.keys() - set(gone) - {loose.sha} | set(
-        case.workshop.kernels
-    )
+    left = set(bench.blobs)
+    assert collect(bench) == left | set(case.workshop.kernels)
 
 
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -150,7 +147,12 @@ def test_nothing_that_is_needed_is_ever_collected(
         assert bench.blobs == {}
 
 
-def collect(bench: Bench) -> None:
-    bench.now += 2 * GRACE
-    for sha in bench.store.collect(bench.now, GRACE):
-        bench.blobs.pop(sha, None)
+def collect(bench: Bench, later: float = 2 * GRACE) -> set[str]:
+    """What goes after a while, from the look to the end of its row."""
+    bench.now += later
+    bench.store.doom(bench.store.unneeded(bench.now - GRACE).unneeded)
+    claimed = bench.store.claim(bench.now)
+    for doomed in claimed:
+        bench.blobs.pop(doomed.sha, None)
+    bench.store.bury(claimed)
+    return {doomed.sha for doomed in claimed}

@@ -10,6 +10,8 @@ down_revision = "0002"
 branch_labels = None
 depends_on = None
 
+WITH_BLOBS = sa.text("has_blobs = 1")
+DOOMED = sa.text("doomed = 1")
 NUMBER = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
 
@@ -33,6 +35,10 @@ def upgrade() -> None:
     op.add_column("blobs", sa.Column("checked", sa.Integer(), server_default="1", nullable=False))
     op.add_column("blobs", sa.Column("doomed", sa.Integer(), server_default="0", nullable=False))
     op.create_index("ix_blobs_touched", "blobs", ["touched"], unique=False)
+    op.create_index("blobs_doomed", "blobs", ["touched"], sqlite_where=DOOMED, postgresql_where=DOOMED)
+    op.create_index(
+        "bindings_with_blobs", "bindings", ["graph"], sqlite_where=WITH_BLOBS, postgresql_where=WITH_BLOBS
+    )
     op.add_column("blob_owners", sa.Column("place", NUMBER, nullable=True))
     op.add_column("blob_owners", sa.Column("size", sa.BigInteger(), nullable=True))
     op.create_index("ix_blob_owners_owner", "blob_owners", ["owner"], unique=False)
