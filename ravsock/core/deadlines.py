@@ -51,6 +51,17 @@ KNOWN_SECONDS, KNOWN_SHARE = 1.0, 0.01
 """The speed of a graph is known when work of so many seconds is done, or so much of what there was to do."""
 
 
+class Policy(msgspec.Struct, frozen=True):
+    """What may be chosen: the coordinator takes these values, a simulation may compare others."""
+
+    lease_factor: float = LEASE_FACTOR
+    spreads: float = SPREADS
+    chunk_seconds: float = CHUNK_SECONDS
+
+
+COORDINATOR = Policy()
+
+
 class Pace(msgspec.Struct, frozen=True):
     """What was measured of a subgraph: GFLOPS-seconds of one iteration (or run), and iterations of the last
     chunk.
@@ -89,7 +100,13 @@ def effort(flops: float, overhead: float = 0.0, pace: Pace | None = None) -> Eff
     return Effort(pace.work, 0.0) if pace is not None else Effort(flops / 1e9, overhead)
 
 
-def lease_seconds(estimate: float, transfer: int = 0, attempt: int = 1, spread: Spread = UNKNOWN) -> float:
+def lease_seconds(
+    estimate: float,
+    transfer: int = 0,
+    attempt: int = 1,
+    spread: Spread = UNKNOWN,
+    policy: Policy = COORDINATOR,
+) -> float:
     """Seconds until a task's lease ends, given the estimate for its run, the bytes to move, and how far runs of its
     subgraph were from their estimates.
 
@@ -97,10 +114,10 @@ def lease_seconds(estimate: float, transfer: int = 0, attempt: int = 1, spread: 
     finishing.
     """
     if spread.known:
-        factor = max(2.0, spread.median + SPREADS * (spread.high - spread.median))
+        factor = max(2.0, spread.median + policy.spreads * (spread.high - spread.median))
         least = MIN_KNOWN_LEASE_SECONDS
     else:
-        factor, least = LEASE_FACTOR, MIN_LEASE_SECONDS
+        factor, least = policy.lease_factor, MIN_LEASE_SECONDS
     seconds = max(least, factor * estimate + transfer / SLOW_LINK)
     return min(seconds, MAX_LEASE_SECONDS) * 2.0 ** min(max(attempt - 1, 0), 10)
 
@@ -110,16 +127,18 @@ def patience(estimate: float) -> float:
     return LEASE_FACTOR * estimate
 
 
-def chunk_length(left: int, estimate: float, pace: Pace | None = None, tries: int = 0) -> int:
+def chunk_length(
+    left: int, estimate: float, pace: Pace | None = None, tries: int = 0, policy: Policy = COORDINATOR
+) -> int:
     """How many of the `left` iterations the next chunk of a loop has; `estimate` is the seconds of one.
 
-    The first chunk is short, so that something is seen soon; chunks grow until one is worth `CHUNK_SECONDS`. Each of the
+    The first chunk is short, so that something is seen soon; chunks grow until one is worth the policy's seconds. Each of the
     `tries` that came to nothing halves it, so that a loop gets on even where no provider stays for long.
     """
     if pace is None:
         length = iterations(left, estimate, FIRST_CHUNK_SECONDS)
     else:
-        length = iterations(left, estimate, CHUNK_SECONDS, GROWTH * pace.length)
+        length = iterations(left, estimate, policy.chunk_seconds, GROWTH * pace.length)
     return max(1, length >> min(tries, 62))
 
 

@@ -77,11 +77,12 @@ class Node(msgspec.Struct, frozen=True):
     """Bytes a second."""
     latency: float = 0.0
     """Seconds to it and back."""
+    prefetch: int = PREFETCH
 
     @property
     def free(self) -> int:
         """How many more batches it may get."""
-        return 0 if self.resting else room(self.slots, self.outstanding)
+        return 0 if self.resting else room(self.slots, self.outstanding, self.prefetch)
 
     @property
     def idle(self) -> bool:
@@ -89,9 +90,9 @@ class Node(msgspec.Struct, frozen=True):
         return not self.resting and self.outstanding < self.slots
 
 
-def room(slots: int, outstanding: int) -> int:
+def room(slots: int, outstanding: int, prefetch: int = PREFETCH) -> int:
     """How many more batches a provider may get that has some."""
-    return max(0, slots + PREFETCH - outstanding)
+    return max(0, slots + prefetch - outstanding)
 
 
 def able(job: Job, host: Host) -> bool:

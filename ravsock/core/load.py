@@ -7,7 +7,7 @@ a tenth of a millisecond for ten thousand. Nothing is left out of the comparison
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable
 from operator import attrgetter
 
 import numpy as np
@@ -36,7 +36,7 @@ class Load:
         nodes: Iterable[Node],
         room: Callable[[Node], int],
         jobs: Iterable[Job] = (),
-        elsewhere: Sequence[Host] = (),
+        elsewhere: Collection[Host] = (),
     ) -> None:
         self._nodes = sorted(nodes, key=attrgetter("provider_id"))
         self._elsewhere = elsewhere

@@ -11,8 +11,9 @@ from __future__ import annotations
 import heapq
 import math
 from collections import Counter, deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from operator import attrgetter
 from typing import Generic, TypeVar
 
@@ -52,7 +53,7 @@ def assign(
     nodes: Iterable[Node],
     running: Iterable[Running] = (),
     beyond: Mapping[str, int] | None = None,
-    full: Sequence[Host] = (),
+    full: Collection[Host] = (),
 ) -> tuple[Assignment, ...]:
     """Places for as many of `jobs` as there is room for, at most `slots` + 1 batches on a provider.
 
@@ -64,7 +65,7 @@ def assign(
     """
     fleet, more = list(nodes), beyond or {}
     load = Load(fleet, attrgetter("free"), jobs, full)
-    places = max(1, sum(host.slots + PREFETCH for host in (*(n for n in fleet if not n.resting), *full)))
+    share = _Share(fleet, full)
     turns = _Turns(jobs, running)
     made: list[Assignment] = []
     while load.free and (queue := turns.next()) is not None:
@@ -72,8 +73,7 @@ def assign(
         node = load.best(job)
         if node is None:
             continue
-        most = max(math.ceil((len(queue) + 1) / places), more.get(job.graph_id, 1))
-        batch = _batch(job, queue, node, min(BATCH_TASKS, most))
+        batch = _batch(job, queue, node, share, more.get(job.graph_id, 1))
         made.append(batch.assignment(node))
         turns.count()
         load.add(node, batch.work)
@@ -121,14 +121,15 @@ class _Batch:
         return Assignment(node.provider_id, tuple(self.tasks), ahead)
 
 
-def _batch(job: Job, queue: deque[Job], node: Node, most: int) -> _Batch:
-    """The job, and those that follow it in its graph's queue as far as they are as tiny. Beyond `most`, it is worth
-    `SHARE_SECONDS` only."""
+def _batch(job: Job, queue: deque[Job], node: Node, share: _Share, least: int) -> _Batch:
+    """The job, and those that follow it in its graph's queue as far as they are as tiny. Beyond a fair share, or `least`
+    where that is more, it is worth `SHARE_SECONDS` only."""
     travel = moving(job, node)
     batch = _Batch([job.task_id], travel + job.seconds(node.gflops), travel + job.effort.seconds(node.gflops))
     if job.alone or batch.seconds > TINY_SECONDS:
         return batch
     batch.shared = True
+    most = min(BATCH_TASKS, max(share.of(len(queue) + 1), least))
     seen = {sha for sha, _ in job.inputs}
     while queue and len(batch.tasks) < BATCH_TASKS:
         other = queue[0]
@@ -143,6 +144,21 @@ def _batch(job: Job, queue: deque[Job], node: Node, most: int) -> _Batch:
         batch.work += other.effort.seconds(node.gflops) + lacking / node.link
         seen.update(sha for sha, _ in other.inputs)
     return batch
+
+
+class _Share:
+    """What is a fair part of a queue. The places are counted once, and only where tasks are tiny."""
+
+    def __init__(self, nodes: Iterable[Node], full: Iterable[Host]) -> None:
+        self._nodes, self._full = nodes, full
+
+    @cached_property
+    def _places(self) -> int:
+        hosts = (*(node for node in self._nodes if not node.resting), *self._full)
+        return max(1, sum(host.slots + PREFETCH for host in hosts))
+
+    def of(self, tasks: int) -> int:
+        return math.ceil(tasks / self._places)
 
 
 class _Turns:

@@ -7,7 +7,7 @@ of the end of a phase as the measure (LATE: Zaharia et al. 2008).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from ravsock.core.jobs import Host, Job, Node
@@ -60,7 +60,7 @@ def seconds_left(task: Leased) -> float:
     return left if left > 0 else -left
 
 
-def copies(leased: Iterable[Leased], nodes: Sequence[Node], full: Sequence[Host] = ()) -> tuple[Copy, ...]:
+def copies(leased: Iterable[Leased], nodes: Sequence[Node], full: Collection[Host] = ()) -> tuple[Copy, ...]:
     """Copies to hand out now: each to a provider that is idle, may run it, and should have it done sooner. Those that
     would end last come first. `full`: the connected providers that are not among the nodes."""
     slow = sorted((task for task in leased if _worth(task, 0.0)), key=seconds_left, reverse=True)

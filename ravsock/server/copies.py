@@ -1,6 +1,6 @@
 """Gives a second copy of what is late to providers that have nothing else to do.
 
-The decision is in `ravsock.core.stragglers`; here is what it needs to know, and the lease that follows from it. Called by
+The decision is in `ravsock.core.stragglers`; here is when it is asked, and the lease that follows from it. Called by
 the dispatcher, when nothing is left to hand out.
 """
 
@@ -11,16 +11,15 @@ import time
 from collections.abc import Callable, Sequence
 
 from ravop.protocol.messages import Task
-from ravsock.core import deadlines, stragglers
+from ravsock.core import rounds, stragglers
 from ravsock.core.deadlines import Effort
 from ravsock.core.history import History
-from ravsock.core.jobs import LINK, Host, Job, Node
-from ravsock.core.stragglers import Leased
+from ravsock.core.jobs import Host, Node
 from ravsock.server import clock
 from ravsock.server.leases import Wish, wish_for
 from ravsock.server.providers import Batch, Holding, Provider, Providers
 from ravsock.server.writer import Writer
-from ravsock.store import Store
+from ravsock.store import ReadyTask, Store
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +50,10 @@ class Copies:
             for batch, holdings in _by_batch(provider).items()
             if not batch.copied
         ]
-        leased = [self._leased(number, *whose, now) for number, whose in enumerate(batches)]
+        leased = [
+            rounds.leased(number, provider.provider_id, batch, _told(holdings), now, self._history)
+            for number, (provider, batch, holdings) in enumerate(batches)
+        ]
         made = stragglers.copies(leased, nodes, full)
         wishes = []
         for copy in made:
@@ -70,45 +72,6 @@ class Copies:
         copied_now = {copy.number for copy in made}
         return stragglers.next_look(task for task in leased if task.number not in copied_now)
 
-    def _leased(
-        self, number: int, provider: Provider, batch: Batch, holdings: list[Holding], now: float
-    ) -> Leased:
-        ready = [h.ready for h in holdings if h.ready is not None]
-        job = Job(
-            task_id=holdings[0].task_id,
-            graph_id=batch.graph_id,
-            owner=batch.owner,
-            effort=self._effort(provider, holdings),
-            peak_memory=max((task.peak_memory for task in ready), default=0),
-            inputs=tuple({sha: size for task in ready for sha, size in task.inputs}.items()),
-            failed_on=frozenset(name for task in ready for name in task.failed_on),
-        )
-        return Leased(
-            number=number,
-            provider_id=provider.provider_id,
-            job=job,
-            elapsed=now - batch.since,
-            expected=batch.estimate,
-            waits=batch.waits + batch.moving,
-            slack=self._slack(provider, batch),
-            spread=self._history.spread(ready[0].model),
-        )
-
-    def _effort(self, provider: Provider, holdings: Sequence[Holding]) -> Effort:
-        """Of all that is held, on any provider. What was estimated for this one says how many iterations there are."""
-        work = overhead = 0.0
-        for holding in holdings:
-            if (task := holding.ready) is not None:
-                one = deadlines.effort(task.flops, task.seconds_overhead, self._history.pace(task.model))
-                count = holding.estimate / max(one.seconds(provider.gflops), 1e-12)
-                work, overhead = work + one.work * count, overhead + one.overhead * count
-        return Effort(work, overhead)
-
-    def _slack(self, provider: Provider, batch: Batch) -> float:
-        """Nothing is late because of a line of which nothing was seen."""
-        known = self._history.link(provider.provider_id)
-        return 0.0 if known else batch.moving * LINK / deadlines.SLOW_LINK
-
 
 def _twin(other: Provider, effort: Effort, holdings: Sequence[Holding], now: float) -> Wish:
     """The same tasks, which are of this effort together, for another provider."""
@@ -116,6 +79,11 @@ def _twin(other: Provider, effort: Effort, holdings: Sequence[Holding], now: flo
     whole, expected = effort.seconds(other.gflops), sum(h.estimate for h in holdings)
     seconds = [whole * h.estimate / (expected or 1.0) for h in holdings]
     return wish_for(other, ready, seconds, now, copied=True)
+
+
+def _told(holdings: Sequence[Holding]) -> list[tuple[ReadyTask, float]]:
+    """What was handed out, and the seconds that each should take."""
+    return [(holding.ready, holding.estimate) for holding in holdings if holding.ready is not None]
 
 
 def _by_batch(provider: Provider) -> dict[Batch, list[Holding]]:

@@ -13,8 +13,7 @@ from collections.abc import Sequence
 
 from ravop.errors import MessageError, RavenError
 from ravop.protocol.messages import Assign, HeldTask, Task
-from ravsock.core import deadlines, placement
-from ravsock.core.deadlines import Effort
+from ravsock.core import deadlines, placement, rounds
 from ravsock.core.fleet import DEFAULT_GFLOPS
 from ravsock.core.history import History
 from ravsock.core.jobs import Job
@@ -30,11 +29,6 @@ from ravsock.server.storage import Storage
 from ravsock.server.writer import Writer
 from ravsock.store import ReadyTask, Store
 
-LOOK_BEYOND = 16
-"""Ready tasks looked at beyond what there is room for: some fit nowhere."""
-LOOK_AHEAD = 2048
-FEW = 4
-"""Ready tasks looked at for each place, at least."""
 SMALL_MESSAGE = 16
 """Tasks in a message whose acknowledgement tells how far the provider is."""
 
@@ -87,23 +81,23 @@ class Dispatcher:
 
     async def _hand_out(self) -> bool:
         """One round; whether another may give more."""
-        room = self._providers.room(time.monotonic(), LOOK_AHEAD // self._appetite + 1)
+        room = self._providers.room(time.monotonic(), rounds.LOOK_AHEAD // self._appetite + 1)
         if not room:
             return False
-        limit = min(LOOK_AHEAD, LOOK_BEYOND + self._appetite * room)
+        limit = rounds.look(room, self._appetite)
         ready = {task.task_id: task for task in await asyncio.to_thread(self._store.ready, limit)}
         if not ready:
             self.jobs = ()
             return False
         nodes, full = self._providers.nodes(time.monotonic())
-        beyond = dict.fromkeys(_cut(tuple(ready.values()), limit), self._appetite)
+        beyond = dict.fromkeys(rounds.cut(tuple(ready.values()), limit), self._appetite)
         ready, nodes = await self._muster.hand_out(ready, nodes)
         typical = max((node.gflops for node in nodes), default=DEFAULT_GFLOPS)
-        jobs = [self._job(task, typical) for task in ready.values()]
+        jobs = [rounds.job(task, typical, self._history) for task in ready.values()]
         made = placement.assign(jobs, nodes, self._providers.running(), beyond, full)
         placed = {task for assignment in made for task in assignment.tasks}
         self.jobs = tuple(job for job in jobs if job.task_id not in placed)
-        self._appetite = _appetite(made)
+        self._appetite = rounds.appetite(made)
         wishes = [wish for a in made if (wish := self._wish(a, [ready[task] for task in a.tasks]))]
         return await self._lease(wishes)
 
@@ -139,31 +133,6 @@ class Dispatcher:
             self._leases.hold(provider, batch, holdings)
         self._leases.start(self._deliver(wish.lease.provider_id, wish.batch, tasks))
 
-    def _job(self, task: ReadyTask, typical: float) -> Job:
-        pace = self._history.pace(task.model)
-        effort = deadlines.effort(task.flops, task.seconds_overhead, pace)
-        if task.length is not None:
-            effort = effort.times(self._chunk(task, effort.seconds(typical)))
-        return Job(
-            task_id=task.task_id,
-            graph_id=task.graph_id,
-            owner=task.owner,
-            effort=effort,
-            peak_memory=task.peak_memory,
-            inputs=task.inputs,
-            failed_on=frozenset(task.failed_on),
-            tries=task.tries,
-            measured=pace is not None,
-            alone=task.length is not None,
-        )
-
-    def _effort(self, task: ReadyTask) -> Effort:
-        return deadlines.effort(task.flops, task.seconds_overhead, self._history.pace(task.model))
-
-    def _chunk(self, task: ReadyTask, estimate: float) -> int:
-        left, pace = (task.length or 0) - task.start, self._history.pace(task.model)
-        return deadlines.chunk_length(left, estimate, pace, task.tries)
-
     def _guess(self, task: Task, provider: Provider) -> float:
         """Seconds that a task should take there that runs ahead, and was not looked at."""
         effort = deadlines.effort(task.flops, 0.0, self._history.pace(task.subgraph))
@@ -176,10 +145,7 @@ class Dispatcher:
             return None
         stop, each = None, []
         for task in ready:
-            seconds = self._effort(task).seconds(provider.gflops)
-            if task.length is not None:
-                chunk = self._chunk(task, seconds)
-                seconds, stop = seconds * chunk, task.start + chunk
+            seconds, stop = rounds.portion(task, provider.gflops, self._history)
             each.append(seconds)
         now = time.monotonic()
         waits = provider.backlog(now) / provider.profile.slots
@@ -210,14 +176,3 @@ class Dispatcher:
             self._leases.rest_after_failure(provider)
             await self._leases.release(provider_id, held)
         return None
-
-
-def _cut(ready: Sequence[ReadyTask], limit: int) -> set[str]:
-    """The graphs of which more may be ready. They take turns, so those of which all was seen are not at the end."""
-    return {task.graph_id for task in ready[len(ready) // 2 :]} if len(ready) == limit else set()
-
-
-def _appetite(made: Sequence[Assignment]) -> int:
-    """How many ready tasks to look at for each place next time: enough for batches twice as large as now."""
-    largest = max((len(assignment.tasks) for assignment in made), default=FEW)
-    return min(max(FEW, 2 * largest), placement.BATCH_TASKS)

@@ -23,7 +23,7 @@ from ravop.protocol.messages import (
     blobs_needed,
     models_needed,
 )
-from ravsock.core import deadlines
+from ravsock.core import rounds
 from ravsock.server import clock
 from ravsock.server.providers import Batch, Holding, Provider, Providers
 from ravsock.server.writer import Writer
@@ -72,15 +72,10 @@ def wish_for(
     """To give the provider these tasks, which should take `seconds` each when it begins in `waits` seconds."""
     incoming = {sha: size for task in ready for sha, size in task.inputs if sha not in provider.blobs}
     transfer = sum(incoming.values()) + sum(task.bytes_out for task in ready)
-    lasts = deadlines.lease_seconds(
-        sum(seconds) * (1 + ahead / len(ready)),
-        transfer,
-        max(task.tries for task in ready) + 1,
-        provider.history.spread(ready[0].model),
-    )
+    lasts = rounds.lasts(ready, seconds, transfer, provider.history, waits=waits, ahead=ahead)
     lease = Lease(
         provider_id=provider.provider_id,
-        deadline=clock.now() + lasts + deadlines.patience(waits),
+        deadline=clock.now() + lasts,
         tasks=tuple(task.task_id for task in ready),
         stop=stop,
         ahead=ahead,

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from ravop.protocol.messages import HeldTask, Profile, ProviderInfo
-from ravsock.core import deadlines, teams
+from ravsock.core import deadlines, rounds, teams
 from ravsock.core.fleet import Line, ProviderSpeed
 from ravsock.core.history import History
 from ravsock.core.jobs import LINK, Node, room
@@ -140,7 +140,7 @@ class Provider:
 
     def backlog(self, now: float) -> float:
         """Estimated seconds until all that it has is done, if a slot did them one after another."""
-        return sum(max(0.0, b.estimate + b.moving - max(0.0, now - b.since - b.waits)) for b in self._batches)
+        return rounds.backlog(self._batches, now)
 
     def node(self, now: float) -> Node:
         """What placement needs to know."""

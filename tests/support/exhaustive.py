@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 
-from ravsock.core.jobs import PREFETCH, Job, Node, able, moving
-from ravsock.core.placement import BATCH_TASKS, Assignment, Running, _batch
+from ravsock.core.jobs import Job, Node, able, moving
+from ravsock.core.placement import Assignment, Running, _batch, _Share
 
 
 def candidates(job: Job, nodes: Iterable[Node]) -> list[Node]:
@@ -24,7 +23,7 @@ def assign(
 ) -> tuple[Assignment, ...]:
     """As `placement.assign`."""
     load = {node.provider_id: [node.outstanding, node.backlog, node.free] for node in nodes}
-    places = max(1, sum(node.slots + PREFETCH for node in nodes if not node.resting))
+    share = _Share(nodes, ())
     owners = {job.owner: sum(r.owner == job.owner for r in running) for job in jobs}
     graphs = {job.graph_id: sum(r.graph_id == job.graph_id for r in running) for job in jobs}
     queues: dict[int, dict[str, deque[Job]]] = {}
@@ -50,8 +49,7 @@ def assign(
         if not found:
             continue
         node = min(found, key=lambda node: finish(job, node))
-        most = max(math.ceil((len(queue) + 1) / places), (beyond or {}).get(graph, 1))
-        batch = _batch(job, queue, node, min(BATCH_TASKS, most))
+        batch = _batch(job, queue, node, share, (beyond or {}).get(graph, 1))
         made.append(batch.assignment(node))
         owners[owner] += 1
         graphs[graph] += 1
