@@ -15,6 +15,8 @@ TESTS = [
     "torch==2.13.0",
     "onnxscript>=0.7",
     "psycopg[binary]>=3.2",
+    "distributed>=2025.1",
+    "ray>=2.40",
     "boto3>=1.36",
     "swift>=2.36; sys_platform == 'linux'",
 ]
@@ -63,7 +65,10 @@ setup(
     ],
     extras_require={
         "postgresql": ["psycopg[binary]>=3.2"],
+        "redis": ["redis>=5.1"],
         "s3": ["boto3>=1.36"],
+        "dask": ["distributed>=2025.1"],
+        "ray": ["ray>=2.40"],
         "examples": ["scikit-learn>=1.5"],
         "torch": ["torch>=2.13", "onnxscript>=0.7"],
         "benchmarks": BENCHMARKS,

@@ -1,4 +1,6 @@
-"""The time that this process goes by: see `ravsock.core.clock`."""
+"""The time that this process goes by: see `ravsock.core.clock`. Where several share a database, `peers` corrects it by the
+database's clock.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +14,11 @@ _clock = Clock(time.time(), time.monotonic())
 def now() -> float:
     """Seconds since 1970, without jumps until `follow`."""
     return _clock.at(time.monotonic())
+
+
+def at(steady: float) -> float:
+    """Seconds since 1970 when `time.monotonic` says, or said, `steady`."""
+    return _clock.at(steady)
 
 
 def jump() -> float:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from ravop.errors import MessageError, RavenError
 from ravop.protocol.messages import Assign, HeldTask, Task
@@ -24,11 +24,14 @@ from ravsock.server.gangs import Gangs
 from ravsock.server.health import Health
 from ravsock.server.leases import Leases, Send, Wish, needed, wish_for
 from ravsock.server.muster import Muster
+from ravsock.server.peers import Peers
 from ravsock.server.providers import Batch, Holding, Provider, Providers
 from ravsock.server.storage import Storage
 from ravsock.server.writer import Writer
 from ravsock.store import ReadyTask, Store
 
+TAKEN_SECONDS = 0.02
+"""After so long to look again, where another coordinator has leased what was ready."""
 SMALL_MESSAGE = 16
 """Tasks in a message whose acknowledgement tells how far the provider is."""
 
@@ -47,7 +50,10 @@ class Dispatcher:
         gangs: Gangs,
         health: Health,
         send: Send,
+        peers: Peers,
+        more: Callable[[], None],
     ) -> None:
+        """`more` is called when there is more work than the providers here can take."""
         self.jobs: tuple[Job, ...] = ()
         """What was ready and found no place, last time."""
         self._store = store
@@ -58,6 +64,8 @@ class Dispatcher:
         self._history = history
         self._health = health
         self._send = send
+        self._peers = peers
+        self._more = more
         self._muster = Muster(store, writer, providers, leases, history, gangs, self._deliver)
         self._copies = Copies(store, writer, providers, history, self._give)
         self._appetite = placement.BATCH_TASKS
@@ -69,8 +77,11 @@ class Dispatcher:
             await awake.wait()
             awake.clear()
             try:
+                fresh, self._leases.fresh = self._leases.fresh, False
                 while await self._hand_out():
                     pass
+                if fresh and self._peers.others and (self.jobs or not self._room()):
+                    self._more()
                 look = None
                 if self._providers.at_work():
                     look = await self._copies.hand_out(*self._providers.nodes(time.monotonic()))
@@ -81,11 +92,12 @@ class Dispatcher:
 
     async def _hand_out(self) -> bool:
         """One round; whether another may give more."""
-        room = self._providers.room(time.monotonic(), rounds.LOOK_AHEAD // self._appetite + 1)
+        room = self._room()
         if not room:
             return False
         limit = rounds.look(room, self._appetite)
-        ready = {task.task_id: task for task in await asyncio.to_thread(self._store.ready, limit)}
+        found = await asyncio.to_thread(self._store.ready, limit, share=self._peers.share)
+        ready = {task.task_id: task for task in found}
         if not ready:
             self.jobs = ()
             return False
@@ -110,7 +122,13 @@ class Dispatcher:
         for wish, tasks in zip(wishes, batches, strict=True):
             if tasks:
                 self._give(wish, tasks)
+        if not any(batches) and self._peers.others:  # another coordinator was faster
+            self._leases.wake_after(TAKEN_SECONDS)
         return any(batches)
+
+    def _room(self) -> int:
+        """How many more batches there is room for, as far as that matters."""
+        return self._providers.room(time.monotonic(), rounds.LOOK_AHEAD // self._appetite + 1)
 
     def _give(self, wish: Wish, tasks: tuple[Task, ...]) -> None:
         """What was leased is the provider's, and on its way to it."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
 from http import HTTPStatus
 from typing import Any, Protocol
@@ -19,6 +19,7 @@ from ravop.errors import GraphStateError, MessageError, RavenError
 from ravop.protocol.exchange import DONE, GO, GONE, HEADER, PIECE
 from ravsock.server.auth import Authenticator
 from ravsock.server.http import CRASHED, Receive, Scope, Send, bearer, refuse
+from ravsock.server.relay import RELAYED, relay
 from ravsock.store import Identity
 
 INVALID, FAILED = 1008, 1011
@@ -108,17 +109,24 @@ class Exchange:
         return targets
 
 
+WhereIs = Callable[[int, int], Awaitable[str | None]]
+
+
 class Gangs(Protocol):
+    def has(self, task_id: int, attempt: int) -> bool:
+        """Whether this attempt is made here."""
+
     def seat(self, task_id: int, attempt: int, rank: int, who: Identity) -> Exchange:
         """Where the rank belongs. Raises `RavenError` for a caller that does not belong there."""
 
 
 class ExchangeEndpoint:
-    """An ASGI application for `PATH`."""
+    """An ASGI application for `PATH`. `where_is` gives the address of another coordinator that has the gang of an attempt."""
 
-    def __init__(self, auth: Authenticator, gangs: Gangs) -> None:
+    def __init__(self, auth: Authenticator, gangs: Gangs, where_is: WhereIs) -> None:
         self._auth = auth
         self._gangs = gangs
+        self._where_is = where_is
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "websocket":
@@ -126,7 +134,11 @@ class ExchangeEndpoint:
             return await refuse(send, problem, HTTPStatus.UPGRADE_REQUIRED)
         await receive()  # websocket.connect
         try:
-            exchange, rank = await self._admit(scope)
+            who, (task_id, attempt, rank) = await self._ask(scope)
+            if (address := await self._elsewhere(scope, task_id, attempt)) is not None:
+                return await _close(send, await relay(address, scope, receive, send))
+            exchange = self._gangs.seat(task_id, attempt, rank, who)
+            exchange.claim(rank)
         except RavenError as error:
             log.info("a connection to the exchange is refused: %s", error)
             return await _refuse(
@@ -137,16 +149,21 @@ class ExchangeEndpoint:
             return await _refuse(send, FAILED, CRASHED.message)
         return await self._serve(exchange, rank, receive, send)
 
-    async def _admit(self, scope: Scope) -> tuple[Exchange, int]:
+    async def _ask(self, scope: Scope) -> tuple[Identity, tuple[int, int, int]]:
+        """Who it is, and what it is a rank of."""
         who = await self._auth.authenticate(bearer(scope["headers"]), "provider")
         query = parse_qs(scope["query_string"].decode("latin-1"))
         try:
             task_id, attempt, rank = (_number(query[name]) for name in ("task", "attempt", "rank"))
         except (KeyError, ValueError) as error:
             raise MessageError("which rank are you?", expected="?task=…&attempt=…&rank=…") from error
-        exchange = self._gangs.seat(task_id, attempt, rank, who)
-        exchange.claim(rank)
-        return exchange, rank
+        return who, (task_id, attempt, rank)
+
+    async def _elsewhere(self, scope: Scope, task_id: int, attempt: int) -> str | None:
+        relayed = any(name == RELAYED.lower().encode() for name, _ in scope["headers"])
+        return (
+            None if relayed or self._gangs.has(task_id, attempt) else await self._where_is(task_id, attempt)
+        )
 
     async def _serve(self, exchange: Exchange, rank: int, receive: Receive, send: Send) -> None:
         async def work() -> str:

@@ -17,7 +17,6 @@ from typing import TypeVar
 import msgspec
 
 from ravop.errors import (
-    BlobError,
     DeadlineError,
     GraphStateError,
     MessageError,
@@ -35,12 +34,13 @@ from ravsock.server import clock
 from ravsock.server.exchange import Exchange
 from ravsock.server.gang import Gang, Key, Past
 from ravsock.server.leases import RETURN_SECONDS, Leases
+from ravsock.server.peers import Peers
 from ravsock.server.providers import Provider, Providers
 from ravsock.server.writer import Writer
 from ravsock.store import (
+    Attempt,
     BlobStore,
     Failure,
-    Held,
     Identity,
     ReadyTask,
     Recall,
@@ -48,6 +48,7 @@ from ravsock.store import (
     Result,
     Store,
 )
+from ravsock.store.values import StoredBlob
 
 JOIN_SECONDS = 20.0
 """Time for all ranks to come to the exchange, beside that for what they must fetch first."""
@@ -61,7 +62,13 @@ log = logging.getLogger(__name__)
 
 class Gangs:
     def __init__(
-        self, store: Store, writer: Writer, blobs: BlobStore, providers: Providers, leases: Leases
+        self,
+        store: Store,
+        writer: Writer,
+        blobs: BlobStore,
+        providers: Providers,
+        leases: Leases,
+        peers: Peers,
     ) -> None:
         self.past = Past()
         self._store = store
@@ -69,13 +76,15 @@ class Gangs:
         self._blobs = blobs
         self._providers = providers
         self._leases = leases
+        self._peers = peers
         self._running: dict[Key, Gang] = {}
         self._over: Recent[Key, None] = Recent()
 
     async def start(self) -> None:
-        """Give back what gangs of an earlier process had: their exchange is lost."""
+        """Give back what gangs of processes had that are gone: their exchange is lost."""
         try:
-            held = [held for held in await asyncio.to_thread(self._store.held_by) if held.ranks is not None]
+            found = await asyncio.to_thread(self._store.unattended, self._peers.attended)
+            held = [attempt for attempt in found if attempt.ranks is not None]
             await self._writer.do(self._store.release, [_release(h, h.provider_id) for h in held])
         except Exception:
             log.exception("gangs of before could not be ended; their leases will")
@@ -99,6 +108,10 @@ class Gangs:
         return gang
 
     # ── what the exchange says ────────────────────────────────────────────────────────────────────
+    def has(self, task_id: int, attempt: int) -> bool:
+        """Whether this attempt is made here."""
+        return (task_id, attempt) in self._running
+
     def seat(self, task_id: int, attempt: int, rank: int, who: Identity) -> Exchange:
         """Where a rank belongs. Raises `GraphStateError` for a gang that is over, `RoleError` for a stranger."""
         gang = self._running.get((task_id, attempt))
@@ -175,7 +188,9 @@ class Gangs:
         if found is None:
             return DISCARDED
         gang, rank = found
-        problem = await asyncio.to_thread(self._wrong, gang.tasks[rank].outputs, result)
+        problem = await asyncio.to_thread(
+            self._wrong, gang.tasks[rank].outputs, result, provider.token_id
+        )
         if gang.over:
             return DISCARDED
         if problem is not None:
@@ -190,15 +205,17 @@ class Gangs:
             self._leases.start(self._commit(gang))
         return await asyncio.shield(answer)
 
-    def _wrong(self, specs: Sequence[OutputSpec], result: TaskResult) -> Problem | None:
-        """On a thread. Blobs that are not there are the store's business."""
-        sizes: dict[str, int] = {}
+    def _wrong(self, specs: Sequence[OutputSpec], result: TaskResult, token: int) -> Problem | None:
+        """On a thread; `token`: the provider's. Blobs that are not there are the store's business."""
+        copies: dict[str, StoredBlob] = {}
         for blob in (blob for output in result.outputs for blob in blobs_of(output.ref)):
-            try:
-                sizes[blob.sha] = self._blobs.size(blob.sha)
-            except BlobError:
+            found = self._store.find_blob(blob.sha, token) or self._store.find_blob(blob.sha, None)
+            if found is None:
                 return None
-        return check_outputs(specs, result.outputs, self._blobs.head, sizes)
+            copies[blob.sha] = found
+        sizes = {sha: copy.size for sha, copy in copies.items()}
+        head = self._blobs.head
+        return check_outputs(specs, result.outputs, lambda blob: head(blob, copies[blob.sha].place), sizes)
 
     async def _commit(self, gang: Gang) -> None:
         results = [gang.results[rank] for rank in range(len(gang.tasks))]
@@ -333,7 +350,7 @@ class Gangs:
             self._leases.forget(name, [gang.held])
 
 
-def _release(held: Held | HeldTask, provider_id: str) -> Release:
+def _release(held: Attempt | HeldTask, provider_id: str) -> Release:
     return Release(task_id=held.task_id, attempt=held.attempt, provider_id=provider_id)
 
 

@@ -22,10 +22,35 @@ class Health:
         self._trouble = ""
         self._since = 0.0
         self._logged: dict[str, float] = {}
+        self._end = ""
+        self._notes: dict[str, str] = {}
+
+    @property
+    def notes(self) -> list[str]:
+        """What is not as it should be, though everything works."""
+        return list(self._notes.values())
+
+    def note(self, what: str, why: str = "") -> None:
+        """Something about `what` is not as it should be, or is again, without `why`."""
+        if why and self._notes.get(what) != why:
+            log.warning("%s", why)
+        elif not why and what in self._notes:
+            log.warning("well again: %s", self._notes[what])
+        if why:
+            self._notes[what] = why
+        else:
+            self._notes.pop(what, None)
+
+    def ends(self, error: RavenError) -> None:
+        """The coordinator can do no work any more."""
+        self._end = _in_a_line(error)
+        log.error("%s", error)
 
     @property
     def trouble(self) -> str:
         """What is wrong, in one line; empty while nothing is."""
+        if self._end:
+            return self._end
         trouble = self._trouble
         return f"{trouble} (for {time.monotonic() - self._since:.0f} s)" if trouble else ""
 

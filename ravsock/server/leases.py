@@ -94,6 +94,10 @@ class Leases:
         self.awake = asyncio.Event()
         """Set when a task became ready, or room for one."""
         self.joint: Joint | None = None
+        self.elsewhere: Callable[[Iterable[StoreRecall]], None] = lambda recalls: None
+        """Called with what is to be recalled from providers that are not connected here."""
+        self.fresh = False
+        """Something happened here, of which other coordinators may not know."""
         self._store = store
         self._writer = writer
         self._providers = providers
@@ -152,7 +156,9 @@ class Leases:
     def recall(self, recalls: Iterable[StoreRecall]) -> None:
         """Tell providers to stop computing what nobody wants any more."""
         unwanted: dict[str, list[HeldTask]] = {}
-        for recall in recalls if self.joint is None else self.joint.spread(recalls):
+        listed = list(recalls if self.joint is None else self.joint.spread(recalls))
+        self.elsewhere(recall for recall in listed if self._providers.get(recall.provider_id) is None)
+        for recall in listed:
             unwanted.setdefault(recall.provider_id, []).append(recall.task)
         for provider_id, tasks in unwanted.items():
             provider = self._providers.get(provider_id)
@@ -178,6 +184,7 @@ class Leases:
     # ── beside the caller ─────────────────────────────────────────────────────────────────────────
     def wake(self) -> None:
         """A task became ready, or room for one."""
+        self.fresh = True
         self.awake.set()
 
     def wake_after(self, seconds: float) -> None:

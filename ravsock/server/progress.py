@@ -22,6 +22,7 @@ from ravop.protocol.messages import GraphInfo
 from ravsock.core import placement, states
 from ravsock.core.jobs import Job
 from ravsock.server import clock
+from ravsock.server.elsewhere import Elsewhere
 from ravsock.server.health import Health
 from ravsock.server.leases import Send
 from ravsock.server.providers import Providers
@@ -57,6 +58,7 @@ class Progress:
         ready_jobs: Callable[[], tuple[Job, ...]],
         send: Send,
         health: Health,
+        elsewhere: Elsewhere,
     ) -> None:
         self._store = store
         self._writer = writer
@@ -64,6 +66,7 @@ class Progress:
         self._providers = providers
         self._ready_jobs = ready_jobs
         self._send = send
+        self._elsewhere = elsewhere
         self._news: dict[str, dict[str, _News]] = defaultdict(dict)
         self._watchers: dict[tuple[str, str], asyncio.Task[None]] = {}
 
@@ -84,6 +87,7 @@ class Progress:
         info = await asyncio.to_thread(self._store.progress, graph_id, owner, clock.now(), detailed=detailed)
         if info.state == states.DONE:  # whoever hears this may go away and count on it
             await self._writer.durable()
+        await self._elsewhere.refresh()
         return self._completed(info)
 
     async def infos(self, owner: int | None = None, state: str | None = None) -> tuple[GraphInfo, ...]:
@@ -94,12 +98,14 @@ class Progress:
     def _completed(self, info: GraphInfo) -> GraphInfo:
         now = time.monotonic()
         able = [provider for provider in self._providers if provider.graph_id in (None, info.graph_id)]
+        others = self._elsewhere.nodes()
+        count = len(able) + sum(node.graph_id in (None, info.graph_id) for node in others)
         waiting = self._health.trouble
         if not waiting and info.state == states.EXECUTING and not info.tasks_running:
             elsewhere = sum(provider.works_for_others(info.graph_id) for provider in able)
-            nodes = [provider.node(now) for provider in self._providers]
+            nodes = [*(provider.node(now) for provider in self._providers), *others]
             waiting = placement.why_waiting(info.graph_id, self._ready_jobs(), nodes, elsewhere)
-        return msgspec.structs.replace(info, providers=len(able), waiting=waiting)
+        return msgspec.structs.replace(info, providers=count, waiting=waiting)
 
     def watch(self, sid: str, graph_id: str) -> None:
         """Tell this connection of the graph from now on."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from http import HTTPStatus
 from typing import Any, TypeVar
 
@@ -29,11 +29,18 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 
-def rest_app(service: Service, auth: Authenticator, health: Health, loop: asyncio.AbstractEventLoop) -> App:
-    """The API as an ASGI application for paths below `/api`."""
+def rest_app(
+    service: Service,
+    auth: Authenticator,
+    health: Health,
+    draining: Callable[[], bool],
+    loop: asyncio.AbstractEventLoop,
+) -> App:
+    """The API as an ASGI application for paths below `/api`. `draining`: whether the coordinator is about to end."""
     flask = Flask("ravsock", static_folder=None)
-    api = _Api(service, auth, health, loop)
+    api = _Api(service, auth, health, draining, loop)
     flask.get("/api/health")(api.health)
+    flask.get("/api/ready")(api.ready)
     flask.get("/api/graphs")(api.graphs)
     flask.get("/api/graphs/<graph_id>")(api.graph)
     flask.get("/api/graphs/<graph_id>/results/<path:name>")(api.result)
@@ -52,19 +59,33 @@ class _Api:
     """The views. Each gets its caller from the bearer token."""
 
     def __init__(
-        self, service: Service, auth: Authenticator, health: Health, loop: asyncio.AbstractEventLoop
+        self,
+        service: Service,
+        auth: Authenticator,
+        health: Health,
+        draining: Callable[[], bool],
+        loop: asyncio.AbstractEventLoop,
     ) -> None:
         self._service = service
         self._auth = auth
         self._health = health
+        self._draining = draining
         self._loop = loop
 
     def health(self) -> Response:
-        """For load balancers: no token needed. 503 while the database or the disk is in trouble."""
+        """For whoever starts it anew when it cannot work: no token needed. 503 while the database or the disk is in
+        trouble."""
         trouble = self._health.trouble
         if trouble:
             return _json({"status": "trouble", "problem": trouble}, HTTPStatus.SERVICE_UNAVAILABLE)
-        return _json({"status": "ok"})
+        notes = self._health.notes
+        return _json({"status": "ok"} | ({"notes": notes} if notes else {}))
+
+    def ready(self) -> Response:
+        """For load balancers: no token needed. 503 while it should get no new connections."""
+        if self._draining():
+            return _json({"status": "draining"}, HTTPStatus.SERVICE_UNAVAILABLE)
+        return self.health()
 
     def graphs(self) -> Response:
         return _json(self._do(self._service.graphs(self._who())).graphs)

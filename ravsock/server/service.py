@@ -21,6 +21,7 @@ from ravsock.core.fleet import Fleet
 from ravsock.core.planner import Planned, plan_graph
 from ravsock.server import clock
 from ravsock.server.admission import check_manifest
+from ravsock.server.elsewhere import Elsewhere
 from ravsock.server.leases import Leases
 from ravsock.server.progress import Progress
 from ravsock.server.providers import Providers, absent
@@ -39,7 +40,7 @@ class Service:
 
     def __init__(
         self, store: Store, writer: Writer, storage: Storage, providers: Providers, leases: Leases,
-        progress: Progress,
+        progress: Progress, elsewhere: Elsewhere,
     ) -> None:  # fmt: skip
         self._store = store
         self._writer = writer
@@ -47,6 +48,7 @@ class Service:
         self._providers = providers
         self._leases = leases
         self._progress = progress
+        self._elsewhere = elsewhere
 
     async def activate(self, who: Identity, graph_id: str, model: str, manifest: str) -> Activated:
         """Check, plan and keep a graph whose model, manifest and input blobs were uploaded before.
@@ -61,6 +63,7 @@ class Service:
         if row is None or (row.model_sha, row.manifest_sha) != (model, manifest):
             description = decode_manifest(await self._uploaded(who, manifest, MAX_MANIFEST))
             data = await self._uploaded(who, model, Limits().bytes)
+            await self._elsewhere.refresh()
             planned = await asyncio.to_thread(self._plan, graph_id, data, description)
             for sha, shipped in planned.models.items():
                 await self._storage.keep(sha, shipped)
@@ -76,17 +79,18 @@ class Service:
             raise ForbiddenBlobError(
                 "a blob that the graph names was not uploaded", received=sha, hint="upload it, then activate"
             )
-        return await self._storage.load(sha, limit)
+        return await self._storage.load(sha, limit, who.token_id)
 
     def _plan(self, graph_id: str, data: bytes, manifest: Manifest) -> Planned:
         """On a thread of its own: large models take a while."""
         model = check_model(data)
         check_manifest(graph_id, model, manifest)
-        return plan_graph(model, manifest, Fleet(tuple(provider.speed() for provider in self._providers)))
+        here = [provider.speed() for provider in self._providers]
+        return plan_graph(model, manifest, Fleet((*here, *self._elsewhere.speeds())))
 
-    async def execute(self, who: Identity, graph_id: str) -> None:
-        """Start an active graph, or a failed one from what it has. Raises `GraphStateError`."""
-        await self._writer.do(self._store.start_graph, graph_id, _owner(who), clock.now())
+    async def execute(self, who: Identity, graph_id: str, trace: str = "") -> None:
+        """Start an active graph, or a failed one from what it has; `trace`: the caller's span. Raises `GraphStateError`."""
+        await self._writer.do(self._store.start_graph, graph_id, _owner(who), clock.now(), trace)
         self._leases.wake()
         self._progress.touch(graph_id)
 
@@ -135,18 +139,24 @@ class Service:
                 "this value is too large to be shown here", expected=f"at most {MAX_VALUE:,} bytes",
                 received=f"{size:,} bytes", hint=f"ravop fetch {graph_id} {name}",
             )  # fmt: skip
-        arrays = {sha: decode_tensor(await self._storage.load(sha, size)) for sha, size in needed.items()}
+        arrays = {
+            sha: decode_tensor(await self._storage.load(sha, size, _owner(who)))
+            for sha, size in needed.items()
+        }
         return resolve(ref, lambda blob: arrays[blob.sha])
 
     async def providers(self) -> ProviderInfos:
         """All that were ever seen, the connected ones with what they do now."""
+        await self._elsewhere.refresh()
         now = time.monotonic()
         rows = await asyncio.to_thread(self._store.providers)
         return ProviderInfos(providers=tuple(self._provider(row, now) for row in rows))
 
     def _provider(self, row: ProviderRow, now: float) -> ProviderInfo:
         connected = self._providers.get(row.provider_id)
-        return absent(row) if connected is None else connected.info(now, row.tasks_done)
+        if connected is not None:
+            return connected.info(now, row.tasks_done)
+        return self._elsewhere.info(row) or absent(row)
 
 
 def _owner(who: Identity) -> int | None:

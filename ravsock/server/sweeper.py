@@ -1,5 +1,5 @@
-"""Looks after what ends by itself: silent providers, leases out of time, providers that do not come back, clocks that
-jump, and blobs that nothing refers to.
+"""Looks after what ends by itself: silent providers, leases out of time, clocks that jump, and blobs that nothing refers to;
+what providers have that do not come back is in `orphans`.
 
 How long each may take is in `ravsock.core.deadlines`. Each of its rounds is tried again when it fails.
 """
@@ -16,10 +16,12 @@ from ravsock.core import deadlines
 from ravsock.server import clock
 from ravsock.server.health import Health
 from ravsock.server.leases import Leases
+from ravsock.server.orphans import Orphans
+from ravsock.server.peers import Peers
 from ravsock.server.providers import Provider, Providers
 from ravsock.server.storage import Storage
 from ravsock.server.writer import Writer
-from ravsock.store import Release, Store
+from ravsock.store import Store
 
 SWEEP_SECONDS = 1.0
 """How often deadlines and silence are looked at."""
@@ -39,6 +41,8 @@ class Sweeper:
         storage: Storage,
         providers: Providers,
         leases: Leases,
+        peers: Peers,
+        orphans: Orphans,
         health: Health,
         left: Callable[[Provider], Awaitable[None]],
     ) -> None:
@@ -47,9 +51,11 @@ class Sweeper:
         self._storage = storage
         self._providers = providers
         self._leases = leases
+        self._peers = peers
+        self._orphans = orphans
         self._health = health
         self._left = left
-        self._renewed: float | None = None
+        self._renewed = False
 
     async def sweep(self) -> None:
         """Until cancelled."""
@@ -70,7 +76,7 @@ class Sweeper:
             self._health.failed(what, error)
         else:
             if self._health.trouble:  # leases ran on while nobody could deliver
-                self._renewed = None
+                self._renewed = False
             self._health.well()
 
     async def _sweep(self) -> None:
@@ -84,32 +90,24 @@ class Sweeper:
             for outcome in expired:
                 log.warning("an attempt ran out of time (graph %s)", outcome.graph_id)
             self._leases.settle(expired)
-        if self._renewed is not None and now - self._renewed > deadlines.GRACE_SECONDS:
-            await self._release_orphans()
+        await self._orphans.release()
+        await self._orphans.compare()
 
     async def _keep_time(self) -> None:
-        """Leases of an earlier process begin anew; those of this one do not feel that the clock jumps."""
-        if self._renewed is None:
-            await self._writer.apply(self._store.renew, clock.now())
-            self._renewed = time.monotonic()
-        if seconds := clock.jump():
+        """Leases that no living process looked after begin anew; those of this one do not feel that the clock jumps."""
+        if not self._renewed:
+            others = self._peers.attended - {self._peers.id}
+            await self._writer.apply(self._store.renew, clock.now(), others)
+            self._orphans.forgive()
+            self._renewed = True
+        if seconds := self._peers.jump():
             log.warning("the clock has jumped by %.0f s; leases end as much later", seconds)
-            await self._writer.apply(self._store.shift, seconds)
-            clock.follow(seconds)
-
-    async def _release_orphans(self) -> None:
-        held = await asyncio.to_thread(self._store.held_by)
-        orphans = [
-            Release(task_id=h.task_id, attempt=h.attempt, provider_id=h.provider_id)
-            for h in held
-            if self._providers.get(h.provider_id) is None
-        ]
-        if orphans:
-            log.warning("%d tasks of providers that did not come back are given to others", len(orphans))
-            await self._writer.apply(self._store.release, orphans)
-            self._leases.wake()
+            if self._peers.eldest:
+                await self._writer.apply(self._store.shift, seconds)
+            self._peers.follow(seconds)
 
     async def _collect(self) -> None:
         collected = await self._storage.collect()
+        self._health.note("blobs", collected.trouble)
         if collected.gone:
             log.info("%d blobs deleted that nothing refers to", collected.gone)

@@ -34,6 +34,7 @@ from ravsock.server.dispatcher import Dispatcher
 from ravsock.server.doubts import Doubts
 from ravsock.server.gangs import Gangs
 from ravsock.server.leases import RETURN_SECONDS, Leases, needed
+from ravsock.server.peers import Peers
 from ravsock.server.progress import Progress
 from ravsock.server.providers import Batch, Holding, Provider, Providers, claimed
 from ravsock.server.storage import Storage
@@ -61,7 +62,7 @@ class Work:
 
     def __init__(
         self, store: Store, writer: Writer, storage: Storage, providers: Providers, leases: Leases,
-        dispatcher: Dispatcher, history: History, gangs: Gangs, progress: Progress,
+        dispatcher: Dispatcher, history: History, gangs: Gangs, progress: Progress, peers: Peers,
     ) -> None:  # fmt: skip
         self._store = store
         self._writer = writer
@@ -72,7 +73,10 @@ class Work:
         self._history = history
         self._gangs = gangs
         self._progress = progress
+        self._peers = peers
         self._doubts = Doubts(providers, leases)
+        self._coming: set[str] = set()
+        """Providers that are being taken in: what ends now is an earlier connection of theirs."""
 
     async def register(
         self, sid: str, identity: Identity, message: Register
@@ -82,10 +86,20 @@ class Work:
         Also returns the earlier connection of the same provider, if that seemed alive. Raises `RoleError`
         where another token has this provider id.
         """
+        self._coming.add(message.provider_id)
+        try:
+            return await self._take_over(sid, identity, message)
+        finally:
+            self._coming.discard(message.provider_id)
+
+    async def _take_over(
+        self, sid: str, identity: Identity, message: Register
+    ) -> tuple[Registered, Provider | None]:
         name, claims = message.provider_id, message.holding
         await self._writer.do(
-            self._store.register_provider, name, identity.token_id, message.profile, clock.now()
-        )
+            self._store.register_provider, name, identity.token_id, message.profile, clock.now(),
+            self._peers.id, message.graph_id,
+        )  # fmt: skip
         known = self._providers.at(sid)
         if known is not None and known.provider_id == name:
             return self._renew(known, message), None
@@ -144,10 +158,15 @@ class Work:
         self._leases.hold(provider, batch, [holding])
 
     async def left(self, provider: Provider) -> None:
-        """Its connection is closed, or it has been silent too long: others get what it had."""
+        """Its connection is closed, or it has been silent too long: others get what it had, unless it has come to another
+        coordinator with that."""
         self._providers.remove(provider, time.monotonic())
-        log.info("provider %s left; %d tasks go back", provider.provider_id, len(provider.held))
-        await self._leases.release(provider.provider_id, [held.task for held in provider.held.values()])
+        name, held = provider.provider_id, [holding.task for holding in provider.held.values()]
+        log.info("provider %s left; it had %d tasks", name, len(held))
+        alone = await self._gangs.without(name, held)
+        releases = [Release(task_id=h.task_id, attempt=h.attempt, provider_id=name) for h in alone]
+        if name not in self._coming:
+            await self._writer.apply(self._store.provider_left, name, self._peers.id, releases)
         self._changed()
 
     async def beat(self, provider: Provider, message: Beat) -> Beaten:

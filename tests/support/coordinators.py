@@ -92,14 +92,19 @@ class _Server(uvicorn.Server):
 
 @asynccontextmanager
 async def serving(
-    data: Path, blobs: Callable[[Path], BlobStore] = FolderBlobs, port: int = 0
+    data: Path,
+    blobs: Callable[[Path], BlobStore] = FolderBlobs,
+    port: int = 0,
+    database: str = "",
+    redis_url: str | None = None,
 ) -> AsyncIterator[Served]:
-    """Start a coordinator on a folder; everything it has is closed at the end."""
+    """Start a coordinator on a folder, and on a `database` in it or elsewhere; everything it has is closed at the end."""
     folder = blobs(data / "blobs")
-    store = Store(f"sqlite:///{(data / 'ravenverse.db').as_posix()}", folder.head)
+    store = Store(database or f"sqlite:///{(data / 'ravenverse.db').as_posix()}", folder.head)
     store.migrate()
-    coordinator = Coordinator(store, folder)
     listening = listen("127.0.0.1", port)
+    url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+    coordinator = Coordinator(store, folder, address=url, redis_url=redis_url)
     config = uvicorn.Config(
         coordinator.app,
         http=Connection,
@@ -115,7 +120,7 @@ async def serving(
     running = asyncio.create_task(server.serve(sockets=[listening]))
     await server.listening.wait()
     try:
-        yield Served(f"http://127.0.0.1:{listening.getsockname()[1]}", coordinator, store, folder)
+        yield Served(url, coordinator, store, folder)
     finally:
         coordinator.prepare_to_stop()
         server.should_exit = True
