@@ -19,7 +19,8 @@ from ravsock.server import clock
 from ravsock.server.collector import Collected, Collector
 from ravsock.server.writer import Writer
 from ravsock.store import BlobStore, Store
-from ravsock.store.blobstore import BlobWriter
+from ravsock.store.blobstore import BlobWriter, mismatch, missing
+from ravsock.store.values import StoredBlob
 
 BATCH = 4 * 1024 * 1024
 """Bytes hashed and written at a time, on a thread: each change of threads costs a quarter of a millisecond."""
@@ -53,14 +54,26 @@ class Storage:
         with self.blobs.writer(sha) as file:
             await _pour(chunks, file)
             size = await asyncio.to_thread(file.commit)
-        record = self._writer.do if durable else self._writer.apply
-        await record(self._record, sha, size, owner)
+        await self.record(sha, size, owner, durable=durable)
         return not present
+
+    async def record(
+        self, sha: str, size: int, owner: int | None, place: int | None = None, *, durable: bool = True
+    ) -> None:
+        """Note that bytes are there, or that somebody counts on them: they are kept as if they were uploaded now.
+
+        Raises `UnreachableError` where they are being cleared away, or were before this was noted; and `QuotaError`.
+        """
+        record = self._writer.do if durable else self._writer.apply
+        await record(self._store.record_blob, sha, size, owner, clock.now(), place)
+        if not await asyncio.to_thread(self.blobs.has, sha, place):
+            await self._writer.do(self._store.forget_blob, sha, owner)
+            raise UnreachableError("the blob was cleared away while it was uploaded", hint="upload it again")
 
     async def keep(self, sha: str, data: bytes, owner: int | None = None) -> None:
         """Keep bytes that the coordinator made; `owner`: a requester that may read them."""
         if await asyncio.to_thread(self.blobs.has, sha):
-            return await self._writer.do(self._record, sha, len(data), owner)
+            return await self.record(sha, len(data), owner)
 
         async def whole() -> AsyncIterable[bytes]:
             yield data
@@ -106,24 +119,34 @@ class Storage:
             for number, task in enumerate(tasks)
         )
 
-    async def load(self, sha: str, limit: int) -> bytes:
-        """The whole blob. Raises `BlobError` where it is not there, `MessageError` where it has more than
-        `limit` bytes.
+    async def find(self, sha: str, owner: int | None) -> StoredBlob | None:
+        """The copy that is for `owner`, or for everybody; None where there is none."""
+
+        def look() -> StoredBlob | None:
+            own = self._store.find_blob(sha, owner)
+            return own or (None if owner is None else self._store.find_blob(sha, None))
+
+        return await asyncio.to_thread(look)
+
+    async def load(self, sha: str, limit: int, owner: int | None = None) -> bytes:
+        """The whole blob, as `owner` has it. Raises `BlobError` where it is not there, or not what its name says,
+        `MessageError` where it has more than `limit` bytes.
         """
+        found = await self.find(sha, owner)
+        if found is None:
+            raise missing(sha)
+        if found.size > limit:
+            raise MessageError(
+                "too large", expected=f"at most {limit:,} bytes", received=f"{found.size:,} bytes"
+            )
 
         def read() -> bytes:
-            size = self.blobs.size(sha)
-            if size > limit:
-                raise MessageError(
-                    "too large", expected=f"at most {limit:,} bytes", received=f"{size:,} bytes"
-                )
-            return b"".join(self.blobs.read(sha))
+            data = b"".join(self.blobs.read(sha, found.place))
+            if found.place is not None and (digest := sha256(data)) != sha:
+                raise mismatch(sha, digest)
+            return data
 
         return await asyncio.to_thread(read)
-
-    async def touch(self, sha: str, size: int, owner: int) -> None:
-        """Somebody counts on the blob: keep it as if it was uploaded now."""
-        await self._writer.do(self._record, sha, size, owner)
 
     def nearly_full(self) -> bool:
         """Whether little is left of the disk that has the blobs."""
@@ -132,12 +155,6 @@ class Storage:
     async def collect(self) -> Collected:
         """Delete what nothing refers to any more, on a disk that is nearly full sooner."""
         return await self._collector.collect(SHORT_GRACE_SECONDS if self.nearly_full() else GRACE_SECONDS)
-
-    def _record(self, sha: str, size: int, owner: int | None) -> None:
-        """On the writer's thread, as `_collect`: a blob cannot be deleted between the look and the record."""
-        if not self.blobs.has(sha):
-            raise UnreachableError("the blob was cleared away while it was uploaded", hint="upload it again")
-        self._store.record_blob(sha, size, owner, clock.now())
 
 
 async def _pour(chunks: AsyncIterable[bytes], file: BlobWriter) -> None:

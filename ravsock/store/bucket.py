@@ -105,6 +105,7 @@ class Bucket:
     def translated(self, sha: str = "") -> Iterator[None]:
         """Errors of boto3 within become ours."""
         from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, NoCredentialsError
+        from botocore.exceptions import ConnectionError as NotConnectedError
         from urllib3.exceptions import HTTPError
 
         try:
@@ -117,7 +118,7 @@ class Bucket:
             raise self._unusable(
                 "there are no credentials for the blob store", error, _CREDENTIALS
             ) from error
-        except (HTTPClientError, HTTPError, OSError) as error:
+        except (NotConnectedError, HTTPClientError, HTTPError, OSError) as error:
             raise self._unusable("the blob store does not answer", error, _NETWORK) from error
         except BotoCoreError as error:
             raise self._unusable("the blob store cannot be used", error, _CREDENTIALS) from error

@@ -87,7 +87,7 @@ async def test_small_and_empty_blobs_are_blobs(blobs: BlobStore) -> None:
 async def test_ranges(blobs: BlobStore) -> None:
     await blobs.put(SHA, pieces(DATA))
 
-    @settings(max_examples=10)
+    @settings(max_examples=10, deadline=None)
     @given(start=st.integers(0, len(DATA) + 5), length=st.integers(0, 2 * 1024 * 1024))
     def ranges(start: int, length: int) -> None:
         assert b"".join(blobs.read(SHA, start=start, stop=start + length)) == DATA[start : start + length]
@@ -129,6 +129,8 @@ async def test_deleting(kept: Kept, blobs: BlobStore) -> None:
 async def test_all_that_lies_there_since_some_time_is_found(blobs: BlobStore) -> None:
     await blobs.put(SHA, pieces(DATA))
     assert list(blobs.stored(LATER)) == [(SHA, None)]
+    assert list(blobs.stored(LATER, SHA[:2])) == [(SHA, None)]
+    assert list(blobs.stored(LATER, f"{(int(SHA[:2], 16) + 1) % 256:02x}")) == []
     assert list(blobs.stored(0.0)) == []
 
 

@@ -152,7 +152,7 @@ async def test_a_head_without_end_is_not_gathered(tmp_path: Path) -> None:
 
 
 async def test_an_upload_that_stalls_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ravsock.server.blobs.STALLED_SECONDS", 0.05)
+    monkeypatch.setattr("ravsock.server.streams.STALLED_SECONDS", 0.05)
     async with serving(tmp_path) as served:
         head = f"PUT /blobs/{SHA} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(DATA)}\r\nConnection: close\r\n"
         token = f"Authorization: Bearer {served.token('requester')}\r\n\r\n"
