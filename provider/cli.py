@@ -35,6 +35,7 @@ from provider.settings import (
     parse_size,
 )
 from provider.status import Status, lines
+from ravop import logs, tracing
 from ravop.client.display import console
 from ravop.errors import AlreadyRunningError, ArgumentError, MessageError, NotRunningError, RavenError
 from ravop.protocol.messages import Done, Graphs, Hello, JoinableGraphs, Message, ToProvider
@@ -115,6 +116,15 @@ def main() -> None:
 @click.option(
     "--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info", show_default=True
 )
+@click.option(
+    "--log-format",
+    type=click.Choice(logs.FORMATS),
+    default="text",
+    envvar="RAVENVERSE_LOG_FORMAT",
+    show_envvar=True,
+    show_default=True,
+    help="json: one object a line.",
+)
 def start(
     url: str,
     token: str,
@@ -126,10 +136,12 @@ def start(
     name: str | None,
     with_stdin: bool,
     log_level: str,
+    log_format: str,
 ) -> None:
     """Connect, compute and reconnect until stopped (Ctrl-C: finish or hand back; twice: hand back at once)."""
     screen = Console(stderr=True)
-    _log_to(screen, log_level)
+    _log_to(screen, log_level, log_format)
+    tracing.configure("provider")
     settings = Settings(
         url=url,
         token=token,
@@ -245,13 +257,13 @@ def benchmark(threads: int, name: str | None, as_json: bool) -> None:
     click.echo(f"  convolution  {measured.conv_gflops:8.1f} GFLOP/s")
 
 
-def _log_to(screen: Console, level: str) -> None:
+def _log_to(screen: Console, level: str, kind: str) -> None:
     """Log lines above the live line of a terminal, or plain ones."""
     handler: logging.Handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    if screen.is_terminal:
-        handler = RichHandler(console=screen, show_path=False)
-    logging.basicConfig(level=level.upper(), handlers=[handler], format="%(message)s")
+    text = "%(asctime)s %(levelname)s %(message)s"
+    if screen.is_terminal and kind == "text":
+        handler, text = RichHandler(console=screen, show_path=False), "%(message)s"
+    logging.basicConfig(level=level.upper(), handlers=[logs.formatted(handler, kind, text)])
     for noisy in ("socketio", "engineio", "asyncio"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
 

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from msgspec.structs import replace
 
+from ravop import tracing
 from ravop.errors import MessageError, Problem, RavenError, UnreachableError
 from ravop.protocol.messages import (
     MAX_MESSAGE,
@@ -85,7 +86,7 @@ class Connection:
         for _ in range(MAX_ROUNDS):
             if wanted:
                 await upload(wanted)
-            reply = await self._call(report, Reported)
+            reply = await self._call(replace(report, trace=tracing.current()), Reported)
             if not reply.missing:
                 return
             wanted = set(reply.missing)

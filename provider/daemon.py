@@ -11,6 +11,7 @@ import logging
 import os
 import random
 from collections.abc import Callable, Coroutine
+from contextvars import Context
 from typing import Any
 
 from provider.connection import Connection
@@ -23,6 +24,7 @@ from provider.executor import Executor, Host
 from provider.settings import Settings
 from provider.status import Doing, Status
 from provider.work import now
+from ravop import logs, tracing
 from ravop.errors import MessageError, Problem, RavenError, error_from_problem
 from ravop.protocol.messages import Assign, Done, Hello, Message, Profile, Recall, Register, Registered
 from ravop.release import software
@@ -65,9 +67,9 @@ class Daemon:
             e.Wait: lambda wait: self._start(self._later(wait.seconds, e.Waited)),
             e.Register: lambda register: self._start(self._register(register)),
             e.HangUp: lambda hang_up: self._start(self._hang_up(hang_up.problem)),
-            e.Prepare: lambda prepare: self._start(self._executor.prepare(prepare), prepare.batch),
-            e.Compute: lambda compute: self._start(self._executor.compute(compute), compute.batch),
-            e.Deliver: lambda deliver: self._start(self._executor.deliver(deliver), deliver.batch),
+            e.Prepare: lambda prepare: self._work("fetch", self._executor.prepare, prepare),
+            e.Compute: lambda compute: self._work("compute", self._executor.compute, compute),
+            e.Deliver: lambda deliver: self._work("deliver", self._executor.deliver, deliver),
             e.Drop: lambda drop: self._drop(drop.batch),
             e.Remind: lambda remind: self._start(self._later(remind.seconds, self._stop_asked)),
             e.Quit: self._finish,
@@ -137,9 +139,21 @@ class Daemon:
             self._perform[type(instruction)](instruction)
         self._changed()
 
+    def _work(self, name: str, effect: Callable[[Any], Coroutine[Any, Any, None]], instruction: Any) -> None:
+        """Begin an effect of a batch; its log lines and its span tell which."""
+        held = next(held for held in self.state.held if held.number == instruction.batch)
+        first = held.tasks[0]
+        which: dict[str, Any] = {"graph": first.graph_id, "task": first.task_id, "attempt": first.attempt}
+
+        async def followed() -> None:
+            with logs.about(**which), tracing.span(name, first.trace, **which, tasks=len(held.tasks)):
+                await effect(instruction)
+
+        self._start(followed(), instruction.batch)
+
     def _start(self, work: Coroutine[Any, Any, None], batch: int | None = None) -> None:
         """Go on with `work`; with a batch, instead of what went on for that."""
-        task = asyncio.create_task(work)
+        task = asyncio.create_task(work, context=Context())  # not about what the one before was about
         self._running.add(task)
         task.add_done_callback(self._ended)
         if batch is not None:

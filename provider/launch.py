@@ -33,6 +33,7 @@ from provider.settings import Settings, sends_in_the_clear
 from provider.slots import Slots
 from provider.wire import Measured, Ready
 from provider.work import Work
+from ravop import logs
 from ravop.errors import ComputeError, CrashedError
 from ravop.protocol.messages import Profile
 from ravop.release import software
@@ -82,6 +83,7 @@ async def serve(settings: Settings, home: Home, display: Display) -> Quit:
             ready, measured = measuring.result()
         except ComputeError as error:
             return Quit(Exit.BROKEN, error.problem)
+        logs.always(provider=home.provider_id(settings.token))
         daemon = Daemon(
             settings,
             provider_id=home.provider_id(settings.token),

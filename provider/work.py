@@ -199,7 +199,7 @@ class Work:
         self._post(e.Stalled(batch, random.random()))
 
     def _broke(self, batch: int, key: e.Key, error: RavenError) -> None:
-        log.warning("task %d failed: %s", key.task_id, error)
+        log.warning("task %d failed: %s", key.task_id, error, extra=_which(key))
         self._post(e.Broke(batch, key, error.problem, now(), node_index(error.problem.op)))
 
     def _unfit(self, batch: int, error: RavenError | OSError) -> None:
@@ -216,6 +216,11 @@ def now() -> float:
     return time.monotonic()
 
 
+def _which(key: e.Key) -> dict[str, int]:
+    """What a log line is about, which need not be the first task of its batch."""
+    return {"task": key.task_id, "attempt": key.attempt}
+
+
 def _failure(task: Task, problem: Problem, subgraph: str | None) -> TaskFailure:
-    log.warning("task %d failed: %s", task.task_id, problem.text())
+    log.warning("task %d failed: %s", task.task_id, problem.text(), extra=_which(key_of(task)))
     return failure(task, problem, node_index(problem.op), subgraph)

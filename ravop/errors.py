@@ -294,6 +294,11 @@ def _by_code(cls: type[RavenError]) -> dict[str, type[RavenError]]:
     return found | {cls.code: cls}
 
 
+def codes() -> frozenset[str]:
+    """Of all errors that this version knows."""
+    return frozenset(_by_code(RavenError))
+
+
 def error_from_problem(problem: Problem) -> RavenError:
     """The exception that belongs to `problem.code`; a plain `RavenError` for a code this version does not know."""
     error = _by_code(RavenError).get(problem.code, RavenError)(

@@ -16,6 +16,7 @@ from typing import Any
 import click
 import msgspec
 
+from ravop import logs, tracing
 from ravop.errors import RavenError
 from ravsock.server.run import Options, open_store, serve
 from ravsock.store import Store, TokenRow
@@ -67,11 +68,28 @@ def main() -> None:
 @click.option(
     "--log-level", default="info", show_default=True, type=click.Choice(["debug", "info", "warning", "error"])
 )
-def serve_command(log_level: str, **options: Any) -> None:
+@click.option(
+    "--log-format",
+    type=click.Choice(logs.FORMATS),
+    default="text",
+    envvar="RAVENVERSE_LOG_FORMAT",
+    show_envvar=True,
+    show_default=True,
+    help="json: one object a line.",
+)
+@click.option(
+    "--metrics-public",
+    is_flag=True,
+    envvar="RAVENVERSE_METRICS_PUBLIC",
+    show_envvar=True,
+    help="/metrics for everybody who reaches the port, not only with a token of role admin.",
+)
+def serve_command(log_level: str, log_format: str, **options: Any) -> None:
     """Start a coordinator. Prints its URL when it listens."""
-    logging.basicConfig(
-        stream=sys.stderr, level=log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
+    text = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+    handler = logs.formatted(logging.StreamHandler(sys.stderr), log_format, text)
+    logging.basicConfig(level=log_level.upper(), handlers=[handler])
+    tracing.configure("ravsock")
     for chatty in ("alembic", "uvicorn"):  # the latter has two lines for each connection
         logging.getLogger(chatty).setLevel(logging.WARNING)
     serve(Options(**options))

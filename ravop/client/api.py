@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from ravop import tracing
 from ravop.client.display import say, still_executing
 from ravop.client.embedded import Cluster, start_or_join
 from ravop.client.endpoint import data_folder, named
@@ -76,6 +77,7 @@ def initialize(
     if providers is not None and providers < 1:
         raise ArgumentError("too few providers", expected="at least 1", received=providers)
     disconnect()
+    tracing.configure("ravop")
     if place is None:
         cluster, session = start_or_join(data_folder(), providers, stay)
         _connected = _Connected(session, cluster)

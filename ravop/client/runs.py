@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from ravop import tracing
 from ravop.client.display import ProgressDisplay, UploadDisplay, duration, elapsed, say, show_plan
 from ravop.client.session import Lost, Session
 from ravop.client.uploads import Package, pack, upload
@@ -25,6 +26,7 @@ from ravop.errors import (
 )
 from ravop.graph.graph import Graph, GraphState
 from ravop.graph.op import Op
+from ravop.graph.source import describe, user_line
 from ravop.protocol.messages import (
     Activate,
     Activated,
@@ -55,7 +57,9 @@ class Run:
 
     def execute(self) -> None:
         """Start the graph, or start a failed one again from what it has."""
-        self.session.call(Execute(graph_id=self.graph_id), Done)
+        with tracing.span("execute", graph=self.graph_id, source=describe(user_line())):
+            self.session.traces[self.graph_id] = trace = tracing.current()
+            self.session.call(Execute(graph_id=self.graph_id, trace=trace), Done)
         if self._graph is not None:
             self._graph.state = GraphState.EXECUTING
 
@@ -70,8 +74,10 @@ class Run:
         display, not the graph: the `KeyboardInterrupt` says so. Raises `GraphStateError` before `execute`,
         `GraphFailedError` with the provider's error, the op and the user's line, `GraphCancelledError`.
         """
+        source = describe(user_line())
         try:
-            info = self._show()
+            with tracing.span("track", self._trace, graph=self.graph_id, source=source):
+                info = self._show()
         except KeyboardInterrupt:
             # a new one, without the frames where it came in: the last line that Python shows is this text
             raise KeyboardInterrupt(
@@ -87,6 +93,11 @@ class Run:
         """`RunState`: the persisted op's value as int, float or list."""
         name = self._persisted_name(op)
         return fetch(self.session, self.graph_id, [name])[name].tolist()
+
+    @property
+    def _trace(self) -> str | None:
+        """The span in which this script executed the graph, if it did."""
+        return self.session.traces.get(self.graph_id)
 
     def status(self, op: Op) -> str:
         """`RunState`: `computed`, `failed` (as the graph is), or `pending`."""
@@ -159,11 +170,12 @@ def activate(session: Session, graph: Graph) -> PlanSummary:
     From here on the graph takes no more ops. Raises `GraphStateError` for a graph that persists nothing,
     `InvalidModelError`, `StorageFullError`, `UnreachableError`.
     """
-    package = pack(graph)
-    try:
-        activated = _sent(session, graph, package)
-    except (BlobError, ForbiddenBlobError):  # what came first was cleared away while the rest was on its way
-        activated = _sent(session, graph, package)
+    with tracing.span("activate", graph=graph.id, source=describe(user_line())):
+        package = pack(graph)
+        try:
+            activated = _sent(session, graph, package)
+        except (BlobError, ForbiddenBlobError):  # what came first was cleared away meanwhile
+            activated = _sent(session, graph, package)
     graph.state = GraphState.ACTIVE
     graph.attach(Run(session, graph.id, graph))
     show_plan(graph.name, graph.id, activated.plan, graph.notes)
@@ -173,7 +185,9 @@ def activate(session: Session, graph: Graph) -> PlanSummary:
 def _sent(session: Session, graph: Graph, package: Package) -> Activated:
     with UploadDisplay(package.size) as display:
         upload(session, package, display.sent)
-    message = Activate(graph_id=graph.id, model=package.model, manifest=package.manifest)
+    message = Activate(
+        graph_id=graph.id, model=package.model, manifest=package.manifest, trace=tracing.current()
+    )
     return session.call(message, Activated, PLANNING_SECONDS)
 
 

@@ -73,6 +73,8 @@ class Session:
         self.url = url.rstrip("/")
         self._hello = Hello(token=token, role="requester", software=software())
         self._keeper = keeper
+        self.traces: dict[str, str] = {}
+        """Of graphs that this script executed: the span in which it did."""
         self._connection: ControlConnection | None = None
         self._subscribers: dict[str, set[asyncio.Queue[GraphInfo | None]]] = {}
         self._loop = asyncio.new_event_loop()

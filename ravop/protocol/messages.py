@@ -363,7 +363,7 @@ class OutputSpec(msgspec.Struct, frozen=True, kw_only=True):
     """None where only the run can tell."""
 
 
-class Task(msgspec.Struct, frozen=True, kw_only=True):
+class Task(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One attempt of one task: run `subgraph` on `inputs`, deliver `outputs`."""
 
     task_id: Count
@@ -382,6 +382,7 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     """Bytes of the models that the task runs: no need to ask for them before they are fetched."""
     part: Part | None = None
     """With a part, `subgraph` is of no use here: the models are those that the part names."""
+    trace: Trace = ""
 
 
 def blobs_needed(task: Task) -> Iterator[Blob]:
@@ -406,14 +407,13 @@ def models_needed(task: Task) -> set[str]:
     return found
 
 
-class Assign(Message, frozen=True, kw_only=True, omit_defaults=True):
+class Assign(Message, frozen=True, kw_only=True):
     """A batch: tasks that one slot computes one after another, in this order. → `Done`: the provider has taken them over.
 
     What becomes of them comes in one `Report`.
     """
 
     tasks: Annotated[tuple[Task, ...], Meta(min_length=1, max_length=MAX_BATCH)]
-    trace: Trace = ""
 
 
 class Recall(Message, frozen=True, kw_only=True):

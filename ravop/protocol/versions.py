@@ -18,7 +18,6 @@ OLDEST = 2
 ADDED: dict[str, dict[str, int]] = {
     "Activate": {"trace": 3},
     "Execute": {"trace": 3},
-    "Assign": {"trace": 3},
     "Report": {"trace": 3},
 }
 """Fields of messages that came after `OLDEST`, and with which version. They have a default, their messages leave defaults out

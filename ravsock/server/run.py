@@ -54,6 +54,7 @@ class Options:
     embedded: bool = False
     tls_certificate: Path | None = None
     tls_key: Path | None = None
+    metrics_public: bool = False
 
 
 def serve(options: Options) -> None:

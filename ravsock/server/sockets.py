@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 from socketio.exceptions import ConnectionRefusedError as Refusal
 
+from ravop import tracing
 from ravop.errors import (
     GraphStateError,
     MessageError,
@@ -29,6 +30,7 @@ from ravop.protocol.messages import EVENT, MAX_MESSAGE, Message, Refused, decode
 from ravop.protocol.versions import OLDEST
 from ravsock.server.auth import Authenticator
 from ravsock.server.http import CRASHED
+from ravsock.server.metrics import Metrics
 from ravsock.server.packets import Server
 from ravsock.server.providers import Provider, Providers
 from ravsock.server.service import Service
@@ -38,6 +40,8 @@ from ravsock.store import Identity
 PING_SECONDS = 5
 ACK_SECONDS = 15.0
 """Time for a client to acknowledge what the coordinator sends."""
+SPANS: dict[type[Message], str] = {m.Activate: "plan", m.Execute: "start", m.Report: "commit"}
+"""What a trace calls the handling of messages that tell the span of their sender."""
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +63,9 @@ class Session:
 class Sockets:
     """`sio` is the Socket.IO server; `on_gone(session)` is called when a connection has ended."""
 
-    def __init__(self, auth: Authenticator, on_gone: Callable[[Session], Awaitable[None]]) -> None:
+    def __init__(
+        self, auth: Authenticator, on_gone: Callable[[Session], Awaitable[None]], metrics: Metrics
+    ) -> None:
         self.sio: Any = Server(
             async_mode="asgi",
             transports=["websocket"],
@@ -70,6 +76,7 @@ class Sockets:
         self.sessions: dict[str, Session] = {}
         self._auth = auth
         self._on_gone = on_gone
+        self._metrics = metrics
         self._handlers: dict[type[Message], Handler] = {}
         self.sio.on("connect", self._connect)
         self.sio.on("disconnect", self._disconnect)
@@ -117,6 +124,7 @@ class Sockets:
         try:
             hello, who = await self._auth.greet(auth)
         except RavenError as error:
+            self._metrics.refused(error.problem.code)
             raise Refusal(error.problem.message, msgspec.to_builtins(error.problem)) from error
         except Exception as error:
             log.exception("a connection could not be let in")
@@ -139,11 +147,14 @@ class Sockets:
         session = self.sessions.get(sid)
         version = OLDEST if session is None else session.version
         try:
-            return encode(await self._answer(session, values), version)
+            with self._metrics.message_seconds.time():
+                return encode(await self._answer(session, values), version)
         except RavenError as error:
+            self._metrics.refused(error.problem.code)
             return encode(Refused(problem=error.problem), version)
         except Exception:
             log.exception("a message could not be handled")
+            self._metrics.refused(CRASHED.code)
             return encode(Refused(problem=CRASHED), version)
 
     async def _answer(self, session: Session | None, values: tuple[object, ...]) -> Message:
@@ -153,6 +164,7 @@ class Sockets:
         if len(values) != 1:
             raise MessageError("an event carries one message", expected="1 argument", received=len(values))
         message = decode(values[0], m.FromRequester | m.FromProvider)
+        self._metrics.message(type(message))
         handler = self._handlers[type(message)]
         if handler.role != session.role:
             raise RoleError(
@@ -160,7 +172,8 @@ class Sockets:
                 expected=f"a connection as {handler.role}",
                 received=f"a connection as {session.role}",
             )
-        return await handler.answer(session, message)
+        with tracing.span(SPANS.get(type(message), ""), getattr(message, "trace", ""), who=session.who.name):
+            return await handler.answer(session, message)
 
 
 @dataclass(frozen=True)
@@ -173,7 +186,7 @@ class Handler:
 
 def _requester_handlers(service: Service) -> dict[type[Message], Handler]:
     async def execute(session: Session, message: m.Execute) -> Message:
-        await service.execute(session.who, message.graph_id)
+        await service.execute(session.who, message.graph_id, message.trace)
         return m.Done()
 
     async def cancel(session: Session, message: m.Cancel) -> Message:

@@ -29,6 +29,7 @@ from tenacity import (
 )
 
 from ravop.errors import StorageFullError, UnreachableError
+from ravsock.server.metrics import Metrics
 from ravsock.store.troubles import AwayError
 
 P = ParamSpec("P")
@@ -61,8 +62,14 @@ class Writer:
     """Made within a running event loop; `stop` it at the end. `tell` is called on the writer's thread while the
     database is away."""
 
-    def __init__(self, store: Commits, tell: Callable[[str, BaseException], None] = lambda *_: None) -> None:
+    def __init__(
+        self,
+        store: Commits,
+        tell: Callable[[str, BaseException], None] = lambda *_: None,
+        metrics: Metrics | None = None,
+    ) -> None:
         self._store = store
+        self._metrics = metrics or Metrics()
         self._tell = tell
         self._stopping = threading.Event()
         self._patiently = Retrying(
@@ -105,6 +112,11 @@ class Writer:
                 self._syncing.add_done_callback(_heard)
             await asyncio.shield(self._syncing)
 
+    @property
+    def waiting(self) -> int:
+        """Changes that are not taken up yet."""
+        return self._waiting.qsize()
+
     async def stop(self) -> None:
         """Finish what waits, then end the threads."""
         self._stopping.set()
@@ -119,7 +131,8 @@ class Writer:
         """One sync, for all commits before it."""
         until = self._committed
         try:
-            await self._loop.run_in_executor(self._syncer, self._store.sync)
+            with self._metrics.sync_seconds.time():
+                await self._loop.run_in_executor(self._syncer, self._store.sync)
             self._durable = until
         finally:
             self._syncing = None
@@ -149,13 +162,15 @@ class Writer:
     def _commit(self, changes: list[_Change]) -> Sequence[Any]:
         calls = [change.call for change in changes]
         try:
-            results = self._patiently(self._store.run_together, calls)
+            with self._metrics.commit_seconds.time():
+                results = self._patiently(self._store.run_together, calls)
         except (UnreachableError, StorageFullError) as error:  # for whoever asked to tell
             return [error] * len(changes)
         except Exception as error:
             log.exception("a commit of %d changes failed", len(changes))
             return [error] * len(changes)
         self._committed += 1
+        self._metrics.changes.inc(len(changes))
         return results
 
     def _away(self, state: RetryCallState) -> None:
