@@ -21,6 +21,9 @@ LATE, LATE_UNKNOWN = 1.5, 4.0
 MUCH_SLOWER = 3.0
 """A batch that is not late is copied where the other provider would end so many times sooner."""
 
+LOOK_SECONDS = 2e-4
+"""Between two looks, for each batch that is leased: ten times what looking at it takes."""
+
 
 @dataclass(frozen=True)
 class Leased:
@@ -72,6 +75,11 @@ def copies(leased: Iterable[Leased], nodes: Sequence[Node], full: Collection[Hos
             made.append(Copy(task.number, node.provider_id))
             idle.add(node, there)
     return tuple(made)
+
+
+def pause(leased: int) -> float:
+    """Seconds until so many batches are looked at again: looking must not take a large share of the time."""
+    return leased * LOOK_SECONDS
 
 
 def next_look(leased: Iterable[Leased]) -> float | None:
