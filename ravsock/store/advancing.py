@@ -42,6 +42,8 @@ from ravsock.store.schema import graphs, scopes, tasks
 Outputs = Mapping[str, TensorRef]
 Row = dict[str, Any]
 NO_OUTPUTS: Outputs = {}
+MANY = 500
+"""New tasks in one go, after which the database is to look anew at how many there are."""
 
 _AT = (
     tasks.c.graph == sa.bindparam("g"),
@@ -201,10 +203,14 @@ class Advancing:
 
     # ── write ─────────────────────────────────────────────────────────────────────────────────────
     def _flush(self) -> list[Event]:
+        many = False
         for name, statement in _BULK.items():
             if rows := self._statements.pop(name, None):
                 self._bindings.database.many(self._connection, statement, rows)
+                many |= name == "task" and len(rows) >= MANY
         self._bindings.flush()
+        if many:
+            self._bindings.database.analyze(self._connection, "tasks", "bindings")
         events = [*self._flush_decrements(), *self._flush_countdowns()]
         if self._dropped:
             for statement in _DROP:

@@ -178,9 +178,13 @@ class Database:
             bulk = self._bulks[key] = _Bulk(statement.compile(self._engine, column_keys=list(rows[0])))
         connection.exec_driver_sql(bulk.text, [bulk.values(row) for row in rows])
 
-    def upsert(
-        self, table: sa.Table, keys: Sequence[str], update: Sequence[str], where: Any = None
-    ) -> Any:
+    def analyze(self, connection: sa.Connection, *tables: str) -> None:
+        """Many rows were written: PostgreSQL is told, whose plans, made when there were few, would go through all of
+        them for each. Its own look every minute comes too late."""
+        if not self.is_sqlite:
+            connection.exec_driver_sql(f"ANALYZE (SKIP_LOCKED) {', '.join(tables)}")
+
+    def upsert(self, table: sa.Table, keys: Sequence[str], update: Sequence[str], where: Any = None) -> Any:
         """An INSERT that updates the columns `update` of a row that is there already, if it is one that `where` says; none:
         leaves it.
 

@@ -51,9 +51,11 @@ _RAN_AHEAD = (
     sa.select(tasks)
     .where(
         tasks.c.provider.in_(sa.bindparam("providers", expanding=True)),
+        tasks.c.graph.in_(sa.bindparam("graphs", expanding=True)),
         tasks.c.state == states.LEASED,
         tasks.c.waiting_for > 0,
     )
+    .order_by(tasks.c.id)
     .with_for_update()
 )
 _FALL_BACK = (
@@ -173,8 +175,13 @@ class Returns(Leasing):
 
     def _fall_back(self, connection: sa.Connection, returned: Sequence[Returned]) -> list[Recall]:
         """What the providers of these attempts have that ran ahead on them waits again."""
-        providers = {holder.provider_id for _, holder in returned}
-        found = connection.execute(_RAN_AHEAD, {"providers": sorted(providers)}).all() if providers else []
+        if not returned:
+            return []
+        among_these = {
+            "providers": sorted({holder.provider_id for _, holder in returned}),
+            "graphs": sorted({row.graph for row, _ in returned}),
+        }
+        found = connection.execute(_RAN_AHEAD, among_these).all()
         if not found:
             return []
         among: dict[tuple[str, int, str], dict[int, Any]] = defaultdict(dict)
