@@ -66,6 +66,7 @@ class Coordinator:
         self._on_outdated = on_outdated
         self._wire = make_wire(store, redis_url)
         health, metrics = Health(), Metrics()
+        self.health = health
         self._peers = Peers(store, health, address, self._outdated)
         self._writer = Writer(store, health.failed, metrics)
         self._providers = Providers()

@@ -22,6 +22,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import filelock
@@ -31,6 +32,7 @@ from ravop.errors import ArgumentError, DataFolderError, PortTakenError, TokenEr
 from ravop.protocol.messages import MAX_MESSAGE
 from ravsock.server.connection import Connection
 from ravsock.server.coordinator import Coordinator
+from ravsock.server.descriptors import Room, raise_limit
 from ravsock.store import FolderBlobs, Store
 
 STOP_SECONDS = 5
@@ -135,9 +137,10 @@ class _Process:
     async def run(self) -> None:
         self._coordinator = Coordinator(self._store, self._blobs, self._end_if_unneeded)
         options = self._options
+        room = Room(raise_limit(), partial(self._coordinator.health.note, "connections"))
         config = uvicorn.Config(
             self._coordinator.app,
-            http=Connection,
+            http=partial(Connection, room=room),  # type: ignore[arg-type]  # it is only called
             ws="websockets-sansio",
             ws_max_size=MAX_MESSAGE + 1024,
             ws_per_message_deflate=False,

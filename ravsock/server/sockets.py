@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -38,6 +39,8 @@ from ravsock.server.work import Work
 from ravsock.store import Identity
 
 PING_SECONDS = 5
+MAX_OF_TOKEN = 2_000
+"""Connections with one token: one that got into wrong hands must not take all the room."""
 ACK_SECONDS = 15.0
 """Time for a client to acknowledge what the coordinator sends."""
 SPANS: dict[type[Message], str] = {m.Activate: "plan", m.Execute: "start", m.Report: "commit"}
@@ -74,6 +77,7 @@ class Sockets:
             max_http_buffer_size=MAX_MESSAGE + 1024,
         )
         self.sessions: dict[str, Session] = {}
+        self._of_token: Counter[int] = Counter()
         self._auth = auth
         self._on_gone = on_gone
         self._metrics = metrics
@@ -123,19 +127,30 @@ class Sockets:
     async def _connect(self, sid: str, environ: object, auth: object) -> None:
         try:
             hello, who = await self._auth.greet(auth)
+            self._admit(who)
         except RavenError as error:
             self._metrics.refused(error.problem.code)
             raise Refusal(error.problem.message, msgspec.to_builtins(error.problem)) from error
         except Exception as error:
             log.exception("a connection could not be let in")
             raise Refusal(CRASHED.message, msgspec.to_builtins(CRASHED)) from error
+        self._of_token[who.token_id] += 1
         self.sessions[sid] = Session(sid, hello.token, who, hello.role, hello.protocol)
         log.info("%s %s connected (%s)", hello.role, who.name, hello.software or "unknown software")
+
+    def _admit(self, who: Identity) -> None:
+        if self._of_token[who.token_id] >= MAX_OF_TOKEN:
+            raise UnreachableError(
+                f"the token {who.name!r} has too many connections",
+                expected=f"at most {MAX_OF_TOKEN:,} with one token",
+                hint="let who runs the coordinator make another token, or wait until some have ended",
+            )
 
     async def _disconnect(self, sid: str, reason: object = "") -> None:
         session = self.sessions.pop(sid, None)
         if session is None:
             return
+        self._of_token[session.who.token_id] -= 1
         log.info("%s %s disconnected: %s", session.role, session.who.name, reason)
         for answer in session.unanswered:
             if not answer.done():
