@@ -18,6 +18,7 @@ SUITES = {
     "precision": "Steps in narrow floats, against float32",
     "overhead": "The same training through a coordinator and a provider",
     "tasks": "Trivial durable tasks, beside Dask distributed and Ray",
+    "connections": "Thousands of providers at one coordinator",
     "parallel": "One training on two providers, against one and against PyTorch DDP",
     "network": "Four providers behind slow lines",
     "recovery": "Killed, frozen and slow machines",
