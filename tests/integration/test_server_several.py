@@ -3,11 +3,9 @@ LISTEN or by nothing, clocks that differ, a newer program.
 """
 
 import asyncio
-import shutil
-import subprocess
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +13,12 @@ import aiohttp
 import msgspec
 import numpy as np
 import pytest
-import redis
 import sqlalchemy as sa
 from coordinators import FakeProvider, Requester, Served, branches, expected, loop, serving
 from databases import postgresql_server, schema
 from gangs import PartProvider, add_gangs
-from processes import free_port
+from processes import Lab, free_port
+from redis_server import redis_server
 
 from ravop.errors import ArgumentError, ForbiddenBlobError
 from ravop.protocol import messages as m
@@ -49,24 +47,6 @@ def database(postgresql: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         yield url
 
 
-@contextmanager
-def redis_server(folder: Path, port: int = 0) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
-    """The URL of a Redis server of its own, and its process."""
-    port = port or free_port()
-    program = shutil.which("redis-server")
-    assert program, "these tests need redis-server: install Redis"
-    command = [program, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder)]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    try:
-        client = redis.Redis(port=port, retry=redis.retry.Retry(redis.backoff.ConstantBackoff(0.05), 200))
-        assert client.ping()
-        client.close()
-        yield f"redis://127.0.0.1:{port}", process
-    finally:
-        process.kill()
-        process.wait()
-
-
 @asynccontextmanager
 async def two(folder: Path, database: str, **options: Any) -> AsyncIterator[tuple[Served, Served]]:
     """Both know of each other."""
@@ -88,8 +68,8 @@ async def until(condition: Callable[[], object]) -> None:
             await asyncio.sleep(0.005)
 
 
-async def status(served: Served, path: str) -> tuple[int, dict[str, Any]]:
-    async with aiohttp.ClientSession() as http, http.get(served.url + path) as answer:
+async def status(url: str, path: str) -> tuple[int, dict[str, Any]]:
+    async with aiohttp.ClientSession() as http, http.get(f"{url}/api/{path}") as answer:
         return answer.status, await answer.json()
 
 
@@ -249,7 +229,7 @@ async def test_an_older_program_stops_when_a_newer_one_has_changed_the_database(
             connection.execute(sa.text("UPDATE alembic_version SET version_num = '9999'"))
         async with asyncio.timeout(20):
             await ended.wait()
-        code, told = await status(served, "/api/ready")
+        code, told = await status(served.url, "ready")
         assert code == 503
         assert "newer version" in told["problem"]
 
@@ -270,7 +250,7 @@ async def test_redis_may_end_and_come_back_in_the_middle(
             await until(lambda: here.coordinator._peers._health.notes)
             graph_id = await alice.run(branches(2))
             await alice.until_state(graph_id, "done")
-            code, told = await status(here, "/api/health")
+            code, told = await status(here.url, "health")
             assert (code, told["status"]) == (200, "ok")
             assert "Redis does not answer" in told["notes"][0]
             with redis_server(tmp_path, port):
@@ -300,3 +280,21 @@ def test_letters_of_strangers_are_bounded_and_typed() -> None:
     for data in (b"{}", b"x" * 9000, b'{"sender":"x","items":[{"type":"Ready"},{"type":"Drop"}]}'):
         with pytest.raises(msgspec.DecodeError):
             news.decode_letter(data)
+
+
+def test_a_coordinator_drains_before_it_ends(database: str, tmp_path: Path) -> None:
+    lab = Lab(tmp_path)
+    lab.database = database
+    try:
+        process = lab.another("--drain-seconds", "3600")
+        url = process.wait_for(r"^http://\S+$")[0]
+        assert asyncio.run(status(url, "ready")) == (200, {"status": "ok"})
+        process.terminate()
+        process.wait_for("draining")
+        assert asyncio.run(status(url, "ready")) == (503, {"status": "draining"})
+        assert asyncio.run(status(url, "health")) == (200, {"status": "ok"})
+        process.terminate()  # the second time, at once
+        assert process.end() == 0
+        assert "Traceback" not in process.output
+    finally:
+        lab.close()

@@ -152,6 +152,8 @@ class Lab:
         self.host = host
         self.data = folder / "data"
         self.url = ""
+        self.database = ""
+        """The URL of the coordinators' database, if it is not in the folder."""
         self.processes: list[Process] = []
 
     def start(self, command: list[str], cwd: Path | None = None, **environment: str) -> Process:
@@ -184,9 +186,29 @@ class Lab:
             process.wait_for(re.escape(self.url))
         return process
 
+    def another(self, *options: str, wait: bool = True) -> Process:
+        """Start one of several coordinators on the `database`, on a port of its own; it listens when this returns, unless
+        told not to wait.
+        """
+        place = [
+            "--host",
+            self.host,
+            "--port",
+            "0",
+            "--data",
+            str(self.data),
+            "--database-url",
+            self.database,
+        ]
+        process = self.module("ravsock", "serve", *place, *options)
+        if wait:
+            process.wait_for(r"^http://")
+        return process
+
     def ravsock(self, *arguments: str) -> str:
         """What `ravsock arguments…` prints about this coordinator; in this process, which saves a start."""
-        ended = CliRunner().invoke(ravsock_command, [*arguments, "--data", str(self.data)])
+        place = ["--data", str(self.data), *(["--database-url", self.database] if self.database else [])]
+        ended = CliRunner().invoke(ravsock_command, [*arguments, *place])
         assert ended.exit_code == 0, ended.output
         return ended.stdout.strip()
 
