@@ -143,6 +143,7 @@ class Coordinator:
             asyncio.create_task(self._dispatcher.run(), name="dispatcher"),
             asyncio.create_task(self._sweeper.sweep(), name="sweeper"),
             asyncio.create_task(self._sweeper.collect(), name="collector"),
+            asyncio.create_task(self._sweeper.watch_blobs(), name="look at the store of blobs"),
             asyncio.create_task(self._peers.run(), name="peers"),
             asyncio.create_task(self._elsewhere.tell(), name="what was measured"),
             asyncio.create_task(self._news.send(), name="news to others"),

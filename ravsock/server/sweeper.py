@@ -12,6 +12,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from ravop.errors import RavenError
 from ravsock.core import deadlines
 from ravsock.server import clock
 from ravsock.server.health import Health
@@ -27,6 +28,9 @@ SWEEP_SECONDS = 1.0
 """How often deadlines and silence are looked at."""
 COLLECT_SECONDS, COLLECT_SOON_SECONDS = 60.0, 10.0
 """How often blobs that nothing refers to are deleted; and on a disk that is nearly full."""
+
+WATCH_SECONDS = 10.0
+"""How often it is looked whether the store of blobs can be used."""
 
 log = logging.getLogger(__name__)
 
@@ -68,6 +72,17 @@ class Sweeper:
         while True:
             await asyncio.sleep(COLLECT_SOON_SECONDS if self._storage.nearly_full() else COLLECT_SECONDS)
             await self._try("blobs could not be cleared away", self._collect)
+
+    async def watch_blobs(self) -> None:
+        """Until cancelled: tell people while the store of blobs cannot be used."""
+        while True:
+            await asyncio.sleep(WATCH_SECONDS)
+            try:
+                await asyncio.to_thread(self._storage.blobs.check)
+            except (RavenError, OSError) as error:
+                self._health.note("blobs", f"blobs can be neither stored nor read: {error}")
+            else:
+                self._health.note("blobs")
 
     async def _try(self, what: str, work: Callable[[], Awaitable[Any]]) -> None:
         try:
