@@ -8,7 +8,6 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -22,74 +21,29 @@ from provider import control, home
 from provider.core.exits import MEANING, Exit
 from provider.display import Display
 from provider.home import Home
-from provider.launch import serve, speed
+from provider.launch import serve
+from provider.machine import speed
+from provider.options import cluster_options, coordinator_options, json_option, name_option, size_option
 from provider.sandbox import Sandbox
 from provider.settings import (
     DEFAULT_CACHE,
     DEFAULT_MEMORY,
-    DEFAULT_URL,
+    MAX_SLOTS,
+    ClusterSettings,
     Settings,
-    clean_name,
     default_memory,
     default_name,
-    parse_size,
 )
 from provider.status import Status, lines
 from ravop import logs, tracing
 from ravop.client.display import console
-from ravop.errors import AlreadyRunningError, ArgumentError, MessageError, NotRunningError, RavenError
+from ravop.errors import AlreadyRunningError, MessageError, NotRunningError, RavenError
 from ravop.protocol.messages import Done, Graphs, Hello, JoinableGraphs, Message, ToProvider
 from ravop.release import software
 from ravop.transport import ControlConnection
-from ravop.transport.control import base_url
 
 STOP_SECONDS = 30.0
 POLL_SECONDS = 0.1
-
-
-def size_option(
-    flag: str, help: str, default: str | None = None
-) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    def convert(context: click.Context, parameter: click.Parameter, text: str | None) -> int | None:
-        try:
-            return None if text is None else parse_size(text)
-        except ArgumentError as error:
-            raise click.BadParameter(error.problem.text()) from error
-
-    return click.option(flag, metavar="SIZE", default=default, show_default=True, callback=convert, help=help)
-
-
-def coordinator_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    def check(context: click.Context, parameter: click.Parameter, url: str) -> str:
-        try:
-            return base_url(url)
-        except ArgumentError as error:
-            raise click.BadParameter(error.problem.text()) from error
-
-    token = click.option(
-        "--token",
-        envvar="RAVENVERSE_TOKEN",
-        show_envvar=True,
-        required=True,
-        help="A provider token of the coordinator.",
-    )
-    url = click.option(
-        "--url",
-        envvar="RAVENVERSE_URL",
-        show_envvar=True,
-        default=DEFAULT_URL,
-        show_default=True,
-        callback=check,
-        help="The coordinator.",
-    )
-    return url(token(command))
-
-
-def name_option(help: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    return click.option("--name", callback=lambda ctx, param, value: value and clean_name(value), help=help)
-
-
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 @click.group(
@@ -102,8 +56,11 @@ def main() -> None:
 
 @main.command()
 @coordinator_options
+@cluster_options
 @click.option(
-    "--slots", type=click.IntRange(1, 1024), default=1, show_default=True, help="Tasks at one time."
+    "--slots",
+    type=click.IntRange(1, MAX_SLOTS),
+    help="Tasks at one time.  [default: 1; of a cluster, as many as it has]",
 )
 @click.option(
     "--threads", type=click.IntRange(1, 4096), default=1, show_default=True, help="Threads of a task."
@@ -128,7 +85,8 @@ def main() -> None:
 def start(
     url: str,
     token: str,
-    slots: int,
+    cluster: ClusterSettings | None,
+    slots: int | None,
     threads: int,
     max_memory: int | None,
     max_cache: int,
@@ -142,16 +100,18 @@ def start(
     screen = Console(stderr=True)
     _log_to(screen, log_level, log_format)
     tracing.configure("provider")
+    slots = slots or (MAX_SLOTS if cluster else 1)
     settings = Settings(
         url=url,
         token=token,
         name=name or default_name(),
         slots=slots,
         threads=threads,
-        max_memory=max_memory or default_memory(slots),
+        max_memory=max_memory or (0 if cluster else default_memory(slots)),
         max_cache=max_cache,
         graph=graph,
         with_stdin=with_stdin,
+        cluster=cluster,
     )
     place = Home(home.root(os.environ), settings.name)
     try:

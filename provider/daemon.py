@@ -20,7 +20,7 @@ from provider.core.batches import Stage
 from provider.core.describe import describe
 from provider.core.lifecycle import advance
 from provider.core.state import State, holding
-from provider.executor import Executor, Host
+from provider.executor import Backend
 from provider.settings import Settings
 from provider.status import Doing, Status
 from provider.work import now
@@ -37,7 +37,7 @@ class Daemon:
 
     Args:
         state: the first one of the lifecycle.
-        executor: makes what performs the effects of batches.
+        backend: what is lent, and computes.
         changed: called whenever something happened that `status` may show.
     """
 
@@ -47,7 +47,7 @@ class Daemon:
         provider_id: str,
         profile: Profile,
         state: State,
-        executor: Callable[[Host], Executor],
+        backend: Backend,
         changed: Callable[[], None],
     ) -> None:
         self.state = state
@@ -56,7 +56,8 @@ class Daemon:
         self._profile = profile
         self._changed = changed
         self._connection: Connection | None = None
-        self._executor = executor(self)
+        self._backend = backend
+        self._executor = backend.executor(self)
         self._effects: dict[int, asyncio.Task[None]] = {}
         self._running: set[asyncio.Task[None]] = set()
         self._quit: asyncio.Future[e.Quit] = asyncio.get_running_loop().create_future()
@@ -126,7 +127,7 @@ class Daemon:
         self.post(e.Offered(profile.slots, profile.memory, now()))
 
     def leave(self, error: RavenError) -> None:
-        """Nothing can be computed any more: end the line. The next one needs an offer of the executor."""
+        """Nothing can be computed any more: end the line. The next one needs an offer of the backend."""
         self._start(self._hang_up(error.problem))
 
     # ── events and instructions ──────────────────────────────────────────────────────────────────────────────────
@@ -200,7 +201,7 @@ class Daemon:
         hello = Hello(token=self._settings.token, role="provider", software=software())
         connection = Connection(self._settings.url, hello, self._on_message)
         try:
-            self._profile = await self._executor.offer() or self._profile
+            self._profile = await self._backend.offer()
             await connection.connect()
         except RavenError as error:
             return self._lost(error.problem)

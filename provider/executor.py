@@ -1,8 +1,8 @@
-"""What lies between the daemon and whatever computes: `Executor` performs the effects of batches, `Host` is what it
-sees of the daemon.
+"""What lies between the daemon and whatever computes: a `Backend` offers something, its `Executor` performs the effects
+of batches, and `Host` is what that sees of the daemon.
 
-`provider.work` computes on this machine, `provider.executors` on a cluster. What follows from an event is
-`core.lifecycle`'s.
+This machine is one (`provider.machine`, `provider.work`), clusters are others (`provider.executors`). What follows from
+an event is `core.lifecycle`'s.
 """
 
 from __future__ import annotations
@@ -29,17 +29,11 @@ class Host(Protocol):
         """From now on this is offered."""
 
     def leave(self, error: RavenError) -> None:
-        """Nothing can be computed any more: end the line, and connect again when `Executor.offer` gives something."""
+        """Nothing can be computed any more: end the line, and connect again when the backend offers something."""
 
 
 class Executor(Protocol):
     """Each effect ends in an event that is posted, or is cancelled."""
-
-    async def offer(self) -> Profile | None:
-        """What is offered now, asked before each attempt to connect; None for what was offered at the start.
-
-        Raises `RavenError` where nothing can be computed for now.
-        """
 
     async def prepare(self, prepare: e.Prepare) -> None: ...
 
@@ -53,5 +47,18 @@ class Executor(Protocol):
     @property
     def stored(self) -> int:
         """Bytes of blobs that are kept on this machine."""
+
+    async def close(self) -> None: ...
+
+
+class Backend(Protocol):
+    """What a provider lends."""
+
+    async def offer(self) -> Profile:
+        """What is offered now; asked before each attempt to connect. Raises `RavenError` where nothing can be computed
+        for now.
+        """
+
+    def executor(self, host: Host) -> Executor: ...
 
     async def close(self) -> None: ...

@@ -54,11 +54,11 @@ def names(folder: Path) -> list[str]:
 
 
 class Home:
-    """The state folder of the provider called `name`, in `folder`."""
+    """The state folder of the provider called `name`, in `folder`; with another `prefix`, of something else."""
 
-    def __init__(self, folder: Path, name: str) -> None:
+    def __init__(self, folder: Path, name: str, prefix: str = PREFIX) -> None:
         self.name = name
-        self.folder = folder / f"{PREFIX}{name}"
+        self.folder = folder / f"{prefix}{name}"
         self.cache = self.folder / "cache"
         self._control = self.folder / "control.json"
         self._speed = self.folder / "speed.json"

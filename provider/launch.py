@@ -1,6 +1,6 @@
 """`serve`: puts a provider together, from the settings to the running daemon, and takes it apart again.
 
-The only place that knows all parts: state folder, cache, sandboxes, measurement, daemon, control, signals.
+The only place that knows all parts: state folder, what is lent, daemon, control, signals.
 """
 
 from __future__ import annotations
@@ -9,17 +9,12 @@ import asyncio
 import contextlib
 import logging
 import os
-import platform
 import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack
-from functools import partial
 from typing import Any
 
-from tenacity import retry, retry_if_exception_type, stop_after_attempt
-
-from provider.cache import Cache
 from provider.control import listening
 from provider.core.events import Quit
 from provider.core.exits import Exit
@@ -27,21 +22,15 @@ from provider.core.state import State
 from provider.core.tasks import Limits
 from provider.daemon import Daemon
 from provider.display import Display
+from provider.executor import Backend
+from provider.executors import Gateway
 from provider.home import Home
-from provider.sandbox import Sandbox
+from provider.machine import Machine
 from provider.settings import Settings, sends_in_the_clear
-from provider.slots import Slots
-from provider.wire import Measured, Ready
-from provider.work import Work
-from ravop import logs
-from ravop.errors import ComputeError, CrashedError
-from ravop.protocol.messages import Profile
-from ravop.release import software
+from ravop.errors import ArgumentError, ClusterError, ComputeError
 
 FLOP_SHARE = 0.3
 """Of the measured speed, that a subgraph may reach: only for the first guess of a task's duration."""
-TRIES = 3
-"""How often a worker may die, by whatever hand, before the provider says that the engine does not work here."""
 
 log = logging.getLogger(__name__)
 
@@ -62,15 +51,10 @@ async def serve(settings: Settings, home: Home, display: Display) -> Quit:
         log.warning(
             "%s is not encrypted: others on the network can read the token and all data", settings.url
         )
-    cache = Cache(home.cache, settings.max_cache)
-    sandboxes = [
-        Sandbox(home.slot(number), home.cache, settings.max_memory, settings.threads)
-        for number in range(settings.slots)
-    ]
-    slots = Slots(sandboxes)
+    backend = _backend(settings, home)
     async with AsyncExitStack() as stack:
-        stack.push_async_callback(slots.close)
-        measuring = asyncio.create_task(speed(sandboxes[0], home, settings.threads))
+        stack.push_async_callback(backend.close)
+        measuring = asyncio.create_task(backend.offer())
         stack.push_async_callback(_end, measuring)
         stop = Stopper(measuring.cancel)
         stack.enter_context(_signals(stop))
@@ -80,20 +64,19 @@ async def serve(settings: Settings, home: Home, display: Display) -> Quit:
         if measuring.cancelled():
             return Quit(Exit.STOPPED)
         try:
-            ready, measured = measuring.result()
-        except ComputeError as error:
-            return Quit(Exit.BROKEN, error.problem)
-        logs.always(provider=home.provider_id(settings.token))
+            profile = measuring.result()
+        except (ComputeError, ClusterError, ArgumentError) as error:
+            return Quit(Exit.CLUSTER if settings.cluster else Exit.BROKEN, error.problem)
         daemon = Daemon(
             settings,
             provider_id=home.provider_id(settings.token),
-            profile=_profile(settings, ready, measured),
+            profile=profile,
             state=State(
-                slots=settings.slots,
-                limits=Limits(memory=settings.max_memory, disk=settings.max_cache),
-                pace=1 / (FLOP_SHARE * 1e9 * max(measured.matmul_gflops, 1e-3)),
+                slots=profile.slots,
+                limits=Limits(memory=profile.memory, disk=settings.max_cache),
+                pace=1 / (FLOP_SHARE * 1e9 * max(profile.matmul_gflops, 1e-3)),
             ),
-            executor=partial(Work, cache, slots, settings.url, settings.token),
+            backend=backend,
             changed=display.changed,
         )
         stop.action = daemon.stop
@@ -102,39 +85,16 @@ async def serve(settings: Settings, home: Home, display: Display) -> Quit:
         return await daemon.run()
 
 
-@retry(retry=retry_if_exception_type(CrashedError), stop=stop_after_attempt(TRIES), reraise=True)
-async def speed(sandbox: Sandbox, home: Home, threads: int, again: bool = False) -> tuple[Ready, Measured]:
-    """What the engine is, and how fast: measured once for each version and number of threads, or `again`.
-
-    A worker that dies is started again. Raises `ComputeError` where the engine does not work here.
-    """
-    ready = await sandbox.start()
-    measured = None if again else home.speed(ready.engine, threads)
-    if measured is None:
-        log.info("measuring this machine's speed")
-        measured = await sandbox.measure()
-        home.keep_speed(ready.engine, threads, measured)
-    return ready, measured
+def _backend(settings: Settings, home: Home) -> Backend:
+    """What this provider lends."""
+    if settings.cluster is None:
+        return Machine(settings, home)
+    return Gateway(settings, settings.cluster, home)
 
 
 async def _end(task: asyncio.Task[Any]) -> None:
     task.cancel()
     await asyncio.wait({task})
-
-
-def _profile(settings: Settings, ready: Ready, measured: Measured) -> Profile:
-    return Profile(
-        name=settings.name,
-        slots=settings.slots,
-        threads=settings.threads,
-        memory=settings.max_memory,
-        matmul_gflops=measured.matmul_gflops,
-        conv_gflops=measured.conv_gflops,
-        engine=ready.engine,
-        opset=ready.opset,
-        platform=platform.platform()[:200],
-        software=software(),
-    )
 
 
 @contextlib.contextmanager

@@ -29,6 +29,16 @@ _UNITS = {
 _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]I?)?B?\s*", re.IGNORECASE)
 _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9_.-]+")
 MAX_NAME = 80
+MAX_SLOTS = 1024
+"""What the protocol lets one provider have."""
+
+
+class ClusterSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Which cluster is lent, instead of this machine."""
+
+    engine: str
+    """One of `provider.executors.ENGINES`."""
+    address: str
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,12 +48,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     token: str
     name: str
     slots: int = 1
+    """Of a cluster, at most."""
     threads: int = 1
     max_memory: int
-    """Of one slot."""
+    """Of one slot; 0, of a cluster: what its workers have."""
     max_cache: int
+    """Of a cluster, on each worker."""
     graph: str | None = None
     with_stdin: bool = False
+    cluster: ClusterSettings | None = None
 
 
 def parse_size(text: str) -> int:

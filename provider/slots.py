@@ -35,6 +35,12 @@ class Slots:
                 self._free.append(sandbox)
                 self._rest()
 
+    def grow(self, sandbox: Sandbox) -> None:
+        """One more batch can be computed at one time."""
+        self._free.append(sandbox)
+        self._all = (*self._all, sandbox)
+        self._places.release()
+
     async def warm(self) -> None:
         """Start a worker where a free slot has none: work is coming. Raises `CrashedError`."""
         self._rest()

@@ -32,7 +32,7 @@ from ravop.errors import (
     UnreachableError,
     error_from_problem,
 )
-from ravop.protocol.messages import Output, Profile, Task, TaskFailure, TaskResult, models_needed
+from ravop.protocol.messages import Output, Task, TaskFailure, TaskResult, models_needed
 from ravop.protocol.tensors import Blob, Inline
 from ravop.transport import BlobClient
 
@@ -55,10 +55,6 @@ class Work:
         self._host = host
         self._post = host.post
         self._told: set[str] = set()
-
-    async def offer(self) -> Profile | None:
-        """This machine is what it was at the start."""
-        return None
 
     @property
     def stored(self) -> int:

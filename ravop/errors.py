@@ -232,6 +232,12 @@ class QuotaError(RavenError, PermissionError):
     code = "quota"
 
 
+class ClusterError(RavenError, RuntimeError):
+    """The cluster that a provider lends does not answer, or cannot compute."""
+
+    code = "cluster"
+
+
 class PortTakenError(RavenError, OSError):
     """The port to listen on is in use."""
 

@@ -14,6 +14,7 @@ class Exit(enum.IntEnum):
     VERSION = 5
     RUNNING = 6
     BROKEN = 7
+    CLUSTER = 8
 
 
 MEANING: dict[Exit, str] = {
@@ -23,6 +24,7 @@ MEANING: dict[Exit, str] = {
     Exit.VERSION: "coordinator and provider speak different versions: install the same release on both sides",
     Exit.RUNNING: "a provider of this name runs here already: stop it, or choose another --name",
     Exit.BROKEN: "the engine does not work on this machine: see the error above",
+    Exit.CLUSTER: "the cluster cannot be used: see the error above",
 }
 
 FATAL: dict[str, Exit] = {"token": Exit.TOKEN, "role": Exit.ROLE, "version": Exit.VERSION}

@@ -187,7 +187,11 @@ def _unfit(state: State, event: e.Unfit) -> Step:
 
 def _undone(state: State, event: e.Undone) -> Step:
     held = find(state, event.batch)
-    return (state, ()) if held is None else _deliver(state, event, outcome(held))
+    if held is None:
+        return state, ()
+    if held.report is not None and not held.report.done:
+        return _remove(state, held)  # it cannot even be given back
+    return _deliver(state, event, outcome(held))
 
 
 def _stalled(state: State, event: e.Stalled) -> Step:
