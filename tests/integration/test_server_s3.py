@@ -301,6 +301,7 @@ async def test_a_store_that_does_not_answer_costs_time_only(
     tmp_path: Path, s3: S3Server, bucket: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("ravop.transport.http.PAUSE_SECONDS", 0.0)
+    monkeypatch.setattr("ravsock.server.sweeper.WATCH_SECONDS", 0.1)
     with relaying(s3.url) as relay:
 
         def opened(folder: Path) -> BlobStore:
@@ -311,11 +312,24 @@ async def test_a_store_that_does_not_answer_costs_time_only(
             relay.cuts = [0] * 10_000
             with pytest.raises(UnreachableError):
                 await blobs.put(DATA, SHA)
+            await _noted(served, "does not answer")
             with pytest.raises(UnreachableError):
                 await blobs.get(SMALL_SHA, len(SMALL))
             relay.cuts = []
             await blobs.put(DATA, SHA)
             assert await blobs.get(SHA, len(DATA)) == DATA
+            await _noted(served, "")
+
+
+async def _noted(served: Served, what: str) -> None:
+    """Wait until `/api/health` says this of blobs; nothing: until it has nothing to say."""
+    async with asyncio.timeout(20), aiohttp.ClientSession(served.url) as http:
+        while True:
+            async with http.get("/api/health") as response:
+                text = await response.text()
+            if what in text and bool(what) == ("blobs" in text):
+                return
+            await asyncio.sleep(0.05)
 
 
 async def test_a_blob_that_the_bucket_lost_is_missing(tmp_path: Path, bulk: Bulk) -> None:
