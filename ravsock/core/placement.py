@@ -51,7 +51,7 @@ class Assignment(msgspec.Struct, frozen=True):
 def assign(
     jobs: Sequence[Job],
     nodes: Iterable[Node],
-    running: Iterable[Running] = (),
+    running: Iterable[Running] | Mapping[Running, int] = (),
     beyond: Mapping[str, int] | None = None,
     full: Collection[Host] = (),
 ) -> tuple[Assignment, ...]:
@@ -61,7 +61,8 @@ def assign(
     no other connected provider could run it. A batch of tiny tasks is worth `BATCH_SECONDS` at most, and no more than
     a fair share of what is ready: others may become free meanwhile. `beyond`: graphs of which more is ready than these
     jobs, and how many tasks a batch of theirs may have all the same. `full`: connected providers that have no room;
-    there are many of them in a large fleet at work, and little of them matters.
+    there are many of them in a large fleet at work, and little of them matters. `running`: all that is leased, one by one
+    or counted.
     """
     fleet, more = list(nodes), beyond or {}
     load = Load(fleet, attrgetter("free"), jobs, full)
@@ -164,10 +165,12 @@ class _Share:
 class _Turns:
     """Whose job is next: the requester with the fewest batches running, then its graph with the fewest."""
 
-    def __init__(self, jobs: Iterable[Job], running: Iterable[Running]) -> None:
-        listed = list(running)
-        graphs = Counter(task.graph_id for task in listed)
-        owners = Counter(task.owner for task in listed)
+    def __init__(self, jobs: Iterable[Job], running: Iterable[Running] | Mapping[Running, int]) -> None:
+        graphs: Counter[str] = Counter()
+        owners: Counter[int] = Counter()
+        for task, batches in Counter(running).items():
+            graphs[task.graph_id] += batches
+            owners[task.owner] += batches
         queues: dict[int, dict[str, deque[Job]]] = {}
         for job in jobs:
             queues.setdefault(job.owner, {}).setdefault(job.graph_id, deque()).append(job)

@@ -7,6 +7,7 @@ functions.
 from __future__ import annotations
 
 import heapq
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from itertools import count
@@ -25,6 +26,8 @@ from ravsock.core.simulation.work import Graph
 
 ASIDE_SECONDS = 5.0
 """As in the server: who gave NaN waits while another computes the same."""
+LOOK_SECONDS = 1.0
+"""Second attempts are not looked for more often."""
 Clock = Callable[[], float]
 
 
@@ -82,6 +85,7 @@ class Coordinator:
         self._deadlines: list[tuple[float, int, Batch]] = []
         self._numbers = count()
         self._running: dict[Batch, Running] = {}
+        self._shares: Counter[Running] = Counter()
         self._genuine: set[str] = set()
         self._look_at = 0.0
 
@@ -114,6 +118,8 @@ class Coordinator:
     # ── handing out ───────────────────────────────────────────────────────────────────────────────
     def hand_out(self, now: float) -> list[Batch]:
         """One round."""
+        if not any(graph.waiting for graph in self._graphs.values()):
+            return []
         self._open = {name: seat for name, seat in self._open.items() if self._room(seat)}
         nodes = [self._node(seat, now) for seat in self._open.values()]
         places = sum(node.free for node in nodes)
@@ -128,7 +134,7 @@ class Coordinator:
         typical = max((node.gflops for node in nodes), default=DEFAULT_GFLOPS)
         jobs = [rounds.job(task, typical, self.history, self._trial.times) for task in ready.values()]
         began = self._stopwatch()
-        made = placement.assign(jobs, nodes, self._running.values(), beyond, _Others(self._seats, self._open))
+        made = placement.assign(jobs, nodes, self._shares, beyond, _Others(self._seats, self._open))
         self.counts.seconds += self._stopwatch() - began
         self.counts.rounds += 1
         self._appetite = rounds.appetite(made)
@@ -146,7 +152,7 @@ class Coordinator:
         if not any(node.idle for node in nodes):
             return []
         batches = [batch for batch in self._running if not batch.copied]
-        self._look_at = now + stragglers.pause(len(batches))
+        self._look_at = now + max(LOOK_SECONDS, stragglers.pause(len(batches)))
         leased = [
             rounds.leased(
                 number, batch.provider_id, batch, [(h.task, h.estimate) for h in batch.held], now, self.history
@@ -219,7 +225,8 @@ class Coordinator:
             h.task.current[h.attempt] = batch
         self.counts.attempts += len(held)
         seat.batches.append(batch)
-        self._running[batch] = Running(batch.owner, batch.graph_id)
+        self._running[batch] = share = Running(batch.owner, batch.graph_id)
+        self._shares[share] += 1
         heapq.heappush(self._deadlines, (batch.deadline, next(self._numbers), batch))
         return batch
 
@@ -349,8 +356,9 @@ class Coordinator:
 
     def _forget(self, batch: Batch) -> None:
         """Its provider does not have it any more."""
-        if self._running.pop(batch, None) is None:
+        if (share := self._running.pop(batch, None)) is None:
             return
+        self._shares[share] -= 1
         seat = self._seats.get(batch.provider_id) or self._gone[batch.provider_id]
         seat.batches.remove(batch)
         if seat.provider_id in self._seats:
