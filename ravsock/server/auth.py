@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
 
@@ -19,6 +20,9 @@ from ravsock.store import Identity, Store
 REMEMBER_SECONDS = 3.0
 """A revoked token works for so long at most."""
 REMEMBERED = 100_000
+LOOK_UPS = 2
+"""Tokens looked up at a time, on threads of their own: when all come back after a restart, other work does not wait for
+it."""
 
 log = logging.getLogger(__name__)
 
@@ -27,6 +31,7 @@ class Authenticator:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._known: dict[str, Identity] = {}
+        self._threads = ThreadPoolExecutor(LOOK_UPS, thread_name_prefix="tokens")
         self._checked = -REMEMBER_SECONDS
         self._checking: asyncio.Task[None] | None = None
 
@@ -50,7 +55,8 @@ class Authenticator:
             await self._forget_revoked()
         known = self._known.get(token)
         if known is None:
-            known = await asyncio.to_thread(self._store.authenticate, token)
+            loop = asyncio.get_running_loop()
+            known = await loop.run_in_executor(self._threads, self._store.authenticate, token)
             if len(self._known) >= REMEMBERED:
                 self._known.clear()
             self._known[token] = known

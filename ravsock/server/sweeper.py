@@ -26,6 +26,8 @@ from ravsock.store import Store
 
 SWEEP_SECONDS = 1.0
 """How often deadlines and silence are looked at."""
+LATE_SECONDS = 0.1
+"""A round that begins so much later than it should tells that messages wait too."""
 COLLECT_SECONDS, COLLECT_SOON_SECONDS = 60.0, 10.0
 """How often blobs that nothing refers to are deleted; and on a disk that is nearly full."""
 
@@ -64,7 +66,9 @@ class Sweeper:
     async def sweep(self) -> None:
         """Until cancelled."""
         while True:
+            began = time.monotonic()
             await asyncio.sleep(SWEEP_SECONDS)
+            self._forgive(time.monotonic() - began - SWEEP_SECONDS)
             await self._try("leases could not be looked after", self._sweep)
 
     async def collect(self) -> None:
@@ -94,16 +98,26 @@ class Sweeper:
                 self._renewed = False
             self._health.well()
 
+    def _forgive(self, late: float) -> None:
+        """Nobody was silent for so long: this process was too busy to listen, or suspended."""
+        if late > LATE_SECONDS:
+            for provider in self._providers:
+                provider.heard += late
+
     async def _sweep(self) -> None:
         await self._keep_time()
         now = time.monotonic()
         for provider in self._providers:
             if deadlines.silent(provider.heard, now):
-                log.warning("provider %s is silent", provider.provider_id)
+                log.warning(
+                    "provider %s is silent", provider.provider_id, extra={"provider": provider.provider_id}
+                )
                 await self._left(provider)
         if expired := await self._writer.apply(self._store.expire, clock.now()):
             for outcome in expired:
-                log.warning("an attempt ran out of time (graph %s)", outcome.graph_id)
+                log.warning(
+                    "an attempt ran out of time (graph %s)", outcome.graph_id, extra={"graph": outcome.graph_id}
+                )
             self._leases.settle(expired)
         await self._orphans.release()
         await self._orphans.compare()

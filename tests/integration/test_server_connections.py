@@ -6,6 +6,7 @@ import asyncio
 import json
 import socket
 import sys
+import time
 import urllib.error
 import urllib.request
 from collections.abc import AsyncIterator, Iterator
@@ -20,6 +21,8 @@ from processes import Lab
 from ravop.errors import TokenError, UnreachableError
 from ravop.protocol import messages as m
 from ravop.transport import ControlConnection
+from ravsock.core import deadlines
+from ravsock.server import sweeper
 from ravsock.server.auth import Authenticator
 from ravsock.server.run import open_store
 
@@ -116,6 +119,17 @@ async def test_a_token_has_a_share_of_the_connections(
                 with suppress(UnreachableError):
                     await connect(token)
                     break
+
+
+async def test_nobody_was_silent_while_the_coordinator_did_not_listen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sweeper, "SWEEP_SECONDS", 0.02)
+    monkeypatch.setattr(deadlines, "SILENT_SECONDS", 0.5)
+    async with serving(tmp_path) as served, served.provider() as provider:
+        time.sleep(1.0)  # it stops the coordinator too
+        for _ in range(5):
+            assert isinstance(await provider.connection.call(m.Beat()), m.Beaten)
 
 
 async def test_tokens_that_were_seen_cost_one_query_together(
