@@ -22,6 +22,7 @@ SUITES = {
     "parallel": "One training on two providers, against one and against PyTorch DDP",
     "network": "Four providers behind slow lines",
     "recovery": "Killed, frozen and slow machines",
+    "failover": "Two coordinators, one of them killed",
     "chaos": "A training under 200 kills",
     "growth": "The database after a million steps",
     "blobs": "Blobs over loopback",
