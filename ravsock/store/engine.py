@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import sqlalchemy as sa
@@ -111,4 +112,7 @@ def _postgresql(url: sa.URL) -> sa.Engine:
             raise DisconnectionError(str(error)) from error
 
     sa.event.listen(engine, "checkout", check)
+    logging.getLogger("sqlalchemy.pool").setLevel(
+        logging.CRITICAL
+    )  # whoever has a connection tells what ends it
     return engine

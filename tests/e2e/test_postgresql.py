@@ -1,0 +1,41 @@
+"""PostgreSQL restarted and killed in the middle of a training: a pause, and the result is that of one machine."""
+
+from __future__ import annotations
+
+import pytest
+from postgresql import own_postgresql
+from processes import Lab
+from workloads import assert_equals_local, training, wait_until_step
+
+import ravop as R
+from ravop.client.api import session
+from ravop.protocol.messages import GraphInfo
+
+STEPS = 400
+
+
+def test_a_database_that_restarts_costs_a_pause(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    with own_postgresql() as server:
+        monkeypatch.setenv("RAVENVERSE_DATABASE_URL", server.url)
+        coordinator = lab.coordinator()
+        lab.provider(lab.token("provider", "volunteers"), "p1")
+        R.initialize(lab.token("requester", "anna"), url=lab.url)
+        graph = training(STEPS)
+        R.activate()
+        R.execute()
+        for part, how in enumerate(("fast", "kill"), start=1):
+            wait_until_step(graph, part * STEPS // 4)
+            news = session().watch(graph.id)
+            next(news)
+            server.stop(how)
+            assert any(isinstance(told, GraphInfo) and "database" in told.waiting for told in news)
+            server.start()
+        R.track_progress()
+        assert_equals_local("losses", "first", "second", "third")
+        failed_on, expiries = server.execute("SELECT max(failed_on), max(expiries) FROM tasks")[0]
+        assert not failed_on
+        assert not expiries
+        assert "Traceback" not in coordinator.output
+        R.disconnect()
+        coordinator.terminate()
+        assert coordinator.end() == 0
