@@ -15,8 +15,10 @@ from ravsock.core.speeds import UNKNOWN, Spread
 
 BEAT_SECONDS = 5.0
 """How often a provider says that it lives."""
+BEATS_A_SECOND = 600
+"""Of all providers of a coordinator together: where there are many, each is asked to beat less often."""
 SILENT_SECONDS = 12.0
-"""After so much silence a provider's leases are given to others."""
+"""After so much silence a provider's leases are given to others; of one that beats less often, after as many beats more."""
 GRACE_SECONDS = 4.0
 """After the coordinator started, or another one died: time for providers to come back to what they held. Later, they may
 still deliver what nobody else was given meanwhile."""
@@ -165,6 +167,11 @@ def seconds_left(todo: float, done: float, elapsed: float) -> float | None:
     return max(0.0, todo * elapsed / done)
 
 
-def silent(last_heard: float, now: float) -> bool:
-    """Whether a provider last heard of at `last_heard` counts as gone."""
-    return now - last_heard > SILENT_SECONDS
+def beat_seconds(connected: int) -> float:
+    """How often the last of so many providers should say that it lives."""
+    return max(BEAT_SECONDS, connected / BEATS_A_SECOND)
+
+
+def silent(last_heard: float, now: float, beat: float = BEAT_SECONDS) -> bool:
+    """Whether a provider that beats every `beat` seconds, and was last heard of at `last_heard`, counts as gone."""
+    return now - last_heard > SILENT_SECONDS + 2 * (beat - BEAT_SECONDS)

@@ -82,6 +82,8 @@ class Provider:
     heard: float
     """When it last said something, on the clock of `time.monotonic`, as all times here."""
     history: History
+    beat_seconds: float = deadlines.BEAT_SECONDS
+    """How often it was asked to say something."""
     reported: float = 0.0
     """When it last reported what became of a batch."""
     failures: int = 0

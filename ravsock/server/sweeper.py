@@ -108,7 +108,7 @@ class Sweeper:
         await self._keep_time()
         now = time.monotonic()
         for provider in self._providers:
-            if deadlines.silent(provider.heard, now):
+            if deadlines.silent(provider.heard, now, provider.beat_seconds):
                 log.warning(
                     "provider %s is silent", provider.provider_id, extra={"provider": provider.provider_id}
                 )

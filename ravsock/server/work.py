@@ -41,8 +41,8 @@ from ravsock.server.storage import Storage
 from ravsock.server.writer import Writer
 from ravsock.store import Failure, Held, Identity, Outcome, Release, Result, Store
 
-LOST_SECONDS = 2 * deadlines.BEAT_SECONDS
-"""A task that a provider does not name so long after it was sent, it does not have."""
+LOST_BEATS = 2
+"""A task that a provider does not name so many beats after it was sent, it does not have."""
 JOINABLE = 100
 """Graphs shown to a provider that asks."""
 
@@ -114,7 +114,9 @@ class Work:
         )
         kept = await self._writer.do(self._reclaim, provider, claims, clock.now())
         tasks = await self._storage.fitted_tasks([task for task, _ in kept])
+        provider.heard = time.monotonic()
         earlier = self._providers.add(provider)
+        provider.beat_seconds = deadlines.beat_seconds(len(self._providers))
         for task, (_, held) in zip(tasks, kept, strict=True):
             self._keep(provider, task, held)
         log.info(
@@ -122,7 +124,7 @@ class Work:
             name, message.profile.name, len(kept), len(claims),
         )  # fmt: skip
         self._changed()
-        return Registered(beat_seconds=deadlines.BEAT_SECONDS, drop=self._not_held(provider, claims)), earlier
+        return Registered(beat_seconds=provider.beat_seconds, drop=self._not_held(provider, claims)), earlier
 
     def _renew(self, provider: Provider, message: Register) -> Registered:
         """It offers more or less than before, and goes on with what it has."""
@@ -130,7 +132,7 @@ class Work:
         self._history.claim(provider.provider_id, claimed(message.profile))
         log.info("provider %s now offers %d slots", provider.provider_id, message.profile.slots)
         self._changed()
-        return Registered(beat_seconds=deadlines.BEAT_SECONDS, drop=self._not_held(provider, message.holding))
+        return Registered(beat_seconds=provider.beat_seconds, drop=self._not_held(provider, message.holding))
 
     def _reclaim(self, provider: Provider, claims: Sequence[HeldTask], now: float) -> list[tuple[Task, Held]]:
         """On the writer's thread: the attempts it still has; what it was leased and has no more goes back."""
@@ -177,7 +179,7 @@ class Work:
         lost = [
             h.task
             for h in provider.held.values()
-            if h.task_id not in named and now - h.batch.since > LOST_SECONDS
+            if h.task_id not in named and now - h.batch.since > LOST_BEATS * provider.beat_seconds
         ]
         if lost:
             log.warning("provider %s has lost %d tasks", provider.provider_id, len(lost))

@@ -139,3 +139,9 @@ def test_the_time_left_needs_a_speed_to_go_by() -> None:
 def test_silence_counts_from_the_last_sign_of_life() -> None:
     assert not deadlines.silent(100.0, 112.0)
     assert deadlines.silent(100.0, 112.1)
+
+
+def test_many_providers_beat_less_often_and_may_be_silent_for_longer() -> None:
+    assert [deadlines.beat_seconds(connected) for connected in (1, 3_000, 12_000)] == [5.0, 5.0, 20.0]
+    assert not deadlines.silent(100.0, 142.0, 20.0)
+    assert deadlines.silent(100.0, 142.1, 20.0)
