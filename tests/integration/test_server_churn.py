@@ -281,7 +281,7 @@ async def test_an_attempt_out_of_time_is_recalled_and_given_out_again(
 async def test_a_beat_tells_what_to_drop_and_what_was_lost(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ravsock.server.work.LOST_SECONDS", 0.0)
+    monkeypatch.setattr("ravsock.server.work.LOST_BEATS", 0.0)
     async with serving(tmp_path) as served, served.requester() as alice, served.provider() as provider:
         await alice.run(branches(1))
         task = await provider.take()
