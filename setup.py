@@ -18,6 +18,8 @@ TESTS = [
     "distributed>=2025.1",
     "ray>=2.40",
     "boto3>=1.36",
+    "opentelemetry-sdk>=1.30",
+    "opentelemetry-exporter-otlp-proto-http>=1.30",
     "swift>=2.36; sys_platform == 'linux'",
 ]
 LINTERS = ["ruff>=0.9", "mypy>=1.14", "import-linter>=2.1"]
@@ -66,6 +68,7 @@ setup(
     extras_require={
         "postgresql": ["psycopg[binary]>=3.2"],
         "redis": ["redis>=5.1"],
+        "tracing": ["opentelemetry-sdk>=1.30", "opentelemetry-exporter-otlp-proto-http>=1.30"],
         "s3": ["boto3>=1.36"],
         "dask": ["distributed>=2025.1"],
         "ray": ["ray>=2.40"],

@@ -22,6 +22,7 @@ from ravop.protocol.uploads import MAX_OFFER, decode_offer
 from ravsock.server.auth import Authenticator
 from ravsock.server.elsewhere import Elsewhere
 from ravsock.server.http import CRASHED, Receive, Scope, Send, bearer, refuse, respond
+from ravsock.server.metrics import Metrics
 from ravsock.server.providers import Providers
 from ravsock.server.storage import MAX_BLOB, Storage
 from ravsock.server.streams import GoneError, Meter, body, byte_range, disconnected, short_body, some
@@ -57,7 +58,7 @@ class BlobEndpoint:
 
     def __init__(
         self, auth: Authenticator, store: Store, storage: Storage, providers: Providers, elsewhere: Elsewhere,
-        uploads: Uploads,
+        uploads: Uploads, metrics: Metrics,
     ) -> None:  # fmt: skip
         self._auth = auth
         self._store = store
@@ -65,6 +66,7 @@ class BlobEndpoint:
         self._providers = providers
         self._elsewhere = elsewhere
         self._uploads = uploads
+        self._metrics = metrics
         self._methods: dict[tuple[bool, bool], _Methods] = {
             (False, False): {"PUT": self._put, "HEAD": self._head, "GET": self._get},
             (True, False): {"POST": self._ask},
@@ -93,6 +95,7 @@ class BlobEndpoint:
         except GoneError:
             log.debug("an upload was broken off")
         except RavenError as error:
+            self._metrics.refused(error.problem.code)
             await refuse(send, error.problem)
         except Exception:
             log.exception("a request for a blob failed")
@@ -111,6 +114,7 @@ class BlobEndpoint:
         uploading = meter.watch(body(request.receive))
         # a provider's is durable with the result that will name it
         new = await self._storage.receive(request.sha, uploading, request.who.token_id, durable=not provider)
+        self._metrics.blob_bytes.labels("in").inc(meter.total)
         if provider:
             self._providers.moved(request.who.token_id, meter.size, meter.seconds)
         return await respond(request.send, HTTPStatus.CREATED if new else HTTPStatus.OK)
@@ -179,6 +183,7 @@ class BlobEndpoint:
                     meter.count(len(chunk))
         finally:
             gone.cancel()
+            self._metrics.blob_bytes.labels("out").inc(meter.total)
         if request.who.role == "provider":
             self._providers.moved(request.who.token_id, meter.size, meter.seconds)
         return await request.send({"type": "http.response.body", "body": b""})

@@ -22,7 +22,7 @@ from ravsock.server.gangs import Gangs
 from ravsock.server.health import Health
 from ravsock.server.http import App, Receive, Scope, Send, respond
 from ravsock.server.leases import Leases
-from ravsock.server.metrics import Metrics
+from ravsock.server.metrics import OTHER, Metrics
 from ravsock.server.monitoring import PATH as METRICS
 from ravsock.server.monitoring import Gauge, MetricsEndpoint
 from ravsock.server.news import News
@@ -88,7 +88,7 @@ class Coordinator:
         self._leases.joint, self._leases.elsewhere = self._gangs, self._news.recall
         self._dispatcher = Dispatcher(
             store, self._writer, storage, self._providers, self._leases, history, self._gangs, health,
-            self._sockets.send, self._peers, self._news.ready,
+            self._sockets.send, self._peers, self._news.ready, metrics,
         )  # fmt: skip
         self._progress = Progress(
             store, self._writer, self._providers, lambda: self._dispatcher.jobs, self._sockets.send, health,
@@ -96,7 +96,7 @@ class Coordinator:
         )  # fmt: skip
         self._work = Work(
             store, self._writer, storage, self._providers, self._leases, self._dispatcher, history,
-            self._gangs, self._progress, self._peers,
+            self._gangs, self._progress, self._peers, metrics,
         )  # fmt: skip
         self._service = Service(
             store, self._writer, storage, self._providers, self._leases, self._progress, self._elsewhere
@@ -116,6 +116,7 @@ class Coordinator:
                 self._providers,
                 self._elsewhere,
                 Uploads(store, self._writer, storage, self._providers),
+                metrics,
             ),
             PATH: ExchangeEndpoint(self._auth, self._gangs, self._where_is),
             METRICS: MetricsEndpoint(
@@ -184,7 +185,10 @@ class Coordinator:
     async def app(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One port: control, blobs and people."""
         path: str = scope.get("path", "")
-        route = self._routes.get("/" + path[1:].partition("/")[0])
+        plane = path[1:].partition("/")[0]
+        route = self._routes.get("/" + plane)
+        if scope["type"] == "http":
+            send = self._metrics.counting(plane if route else OTHER, scope["method"], send)
         if route is not None:
             await route(scope, receive, send)
         elif scope["type"] == "websocket":

@@ -67,7 +67,9 @@ class Copies:
             copied = await self._writer.apply(self._store.copy, leases, clock.now())
             for wish, tasks in zip(wishes, copied, strict=True):
                 if tasks:
-                    log.info("%s is late; %s computes it too", tasks[0].label, wish.lease.provider_id)
+                    name, first = wish.lease.provider_id, tasks[0]
+                    about = {"graph": first.graph_id, "task": first.task_id, "provider": name}
+                    log.info("%s is late; %s computes it too", first.label, name, extra=about)
                     self._give(wish, tasks)
         copied_now = {copy.number for copy in made}
         return stragglers.next_look(task for task in leased if task.number not in copied_now)

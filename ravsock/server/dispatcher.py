@@ -10,7 +10,11 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Sequence
+from typing import Any
 
+import msgspec
+
+from ravop import tracing
 from ravop.errors import MessageError, RavenError
 from ravop.protocol.messages import Assign, HeldTask, Task
 from ravsock.core import deadlines, placement, rounds
@@ -23,6 +27,7 @@ from ravsock.server.copies import Copies
 from ravsock.server.gangs import Gangs
 from ravsock.server.health import Health
 from ravsock.server.leases import Leases, Send, Wish, needed, wish_for
+from ravsock.server.metrics import Metrics
 from ravsock.server.muster import Muster
 from ravsock.server.peers import Peers
 from ravsock.server.providers import Batch, Holding, Provider, Providers
@@ -52,6 +57,7 @@ class Dispatcher:
         send: Send,
         peers: Peers,
         more: Callable[[], None],
+        metrics: Metrics,
     ) -> None:
         """`more` is called when there is more work than the providers here can take."""
         self.jobs: tuple[Job, ...] = ()
@@ -66,6 +72,9 @@ class Dispatcher:
         self._send = send
         self._peers = peers
         self._more = more
+        self._metrics = metrics
+        self._began = 0.0
+        """When what this round hands out was asked for."""
         self._muster = Muster(store, writer, providers, leases, history, gangs, self._deliver)
         self._copies = Copies(store, writer, providers, history, self._give)
         self._appetite = placement.BATCH_TASKS
@@ -76,6 +85,7 @@ class Dispatcher:
         while True:
             await awake.wait()
             awake.clear()
+            self._began = self._leases.woken
             try:
                 fresh, self._leases.fresh = self._leases.fresh, False
                 while await self._hand_out():
@@ -135,6 +145,7 @@ class Dispatcher:
         provider = self._providers.get(wish.lease.provider_id)
         if provider is not None:
             batch = wish.batch
+            batch.asked = self._began
             batch.blobs = frozenset().union(*map(needed, tasks))
             known = {
                 ready.task_id: (ready, seconds)
@@ -179,18 +190,40 @@ class Dispatcher:
             fitted = await self._storage.fitted_tasks(tasks)
             if fitted is not tasks:
                 batch.blobs = batch.blobs.union(*map(needed, fitted))
+            trace = await self._trace(batch)
             sent = time.monotonic()
-            await self._send(provider.sid, Assign(tasks=fitted))
+            with tracing.span("dispatch", trace, batch.since, provider=provider_id, **_about(batch, tasks)):
+                await self._send(provider.sid, Assign(tasks=_traced(fitted)))
+            self._metrics.attempts.labels("sent").inc(len(tasks))
+            self._metrics.dispatch_seconds.observe(time.monotonic() - (batch.asked or batch.since))
             if len(tasks) <= SMALL_MESSAGE:
                 self._history.answered(provider_id, time.monotonic() - sent)
         except MessageError as error:
-            log.warning("%d tasks from %s on cannot be sent: %s", len(tasks), tasks[0].label, error)
+            about = _about(batch, tasks)
+            label = tasks[0].label
+            log.warning("%d tasks from %s on cannot be sent: %s", len(tasks), label, error, extra=about)
             if len(tasks) == 1:
                 await self._leases.fail(provider_id, held[0], error)
             else:  # smaller batches next time, until it is seen which one is at fault
                 await self._leases.release(provider_id, held)
         except RavenError as error:
-            log.info("provider %s did not take %d tasks: %s", provider_id, len(tasks), error)
+            about = {**_about(batch, tasks), "provider": provider_id}
+            log.info("provider %s did not take %d tasks: %s", provider_id, len(tasks), error, extra=about)
             self._leases.rest_after_failure(provider)
             await self._leases.release(provider_id, held)
         return None
+
+    async def _trace(self, batch: Batch) -> str:
+        """The span of who asked for the run, where spans are recorded."""
+        return await asyncio.to_thread(self._store.trace, batch.graph_id) if tracing.on() else ""
+
+
+def _about(batch: Batch, tasks: Sequence[Task]) -> dict[str, Any]:
+    """What a log line or a span tells of a batch: its first task stands for all."""
+    return {"graph": batch.graph_id, "task": tasks[0].task_id, "attempt": tasks[0].attempt}
+
+
+def _traced(tasks: tuple[Task, ...]) -> tuple[Task, ...]:
+    """The tasks with the span that the caller is in."""
+    trace = tracing.current()
+    return tuple(msgspec.structs.replace(task, trace=trace) for task in tasks) if trace else tasks

@@ -59,12 +59,14 @@ class Doubts:
         verdict = doubts.judge(nan, name, whose, nan and self._another(provider, graph_id, memory))
         self._doubted.pop(result.task_id)
         if verdict is Verdict.DOUBTED:
-            log.info("task %d gave NaN at provider %s; another shall compute it too", result.task_id, name)
+            task, about = result.task_id, {"graph": graph_id, "task": result.task_id, "provider": name}
+            log.info("task %d gave NaN at provider %s; another shall compute it too", task, name, extra=about)
             self._doubted[result.task_id] = (name, result.attempt)
         elif verdict is Verdict.GENUINE:
             self._genuine[graph_id] = None
         elif verdict is Verdict.REFUTED and whose is not None:
-            log.warning("provider %s gave NaN where %s gives none", whose, name)
+            about = {"graph": graph_id, "task": result.task_id, "provider": whose}
+            log.warning("provider %s gave NaN where %s gives none", whose, name, extra=about)
             if (wrong := self._providers.get(whose)) is not None:
                 self._leases.rest_after_failure(wrong)
         return verdict is Verdict.DOUBTED

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from dataclasses import dataclass, field
+from typing import Any
 
 from ravop.protocol.messages import HeldTask, Reported, Task, TaskResult
 from ravsock.core import teams
@@ -36,7 +37,7 @@ class Past:
         taken = seconds if 0 < seconds <= elapsed else elapsed
         log.info(
             "a gang did %d iterations of task %d in %.2f s (%.2f s with all around it); %.2f s were expected",
-            gang.team.length, gang.held.task_id, taken, elapsed, gang.team.estimate,
+            gang.team.length, gang.held.task_id, taken, elapsed, gang.team.estimate, extra=gang.about,
         )  # fmt: skip
         before = self.seen(gang.ready.model).get(len(gang.tasks))
         self._saw(gang, teams.learn(before, gang.team, taken, elapsed - taken))
@@ -89,6 +90,11 @@ class Gang:
     @property
     def key(self) -> Key:
         return self.tasks[0].task_id, self.tasks[0].attempt
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """What log lines tell of it."""
+        return {"graph": self.ready.graph_id, "task": self.held.task_id, "attempt": self.held.attempt}
 
     @property
     def leader(self) -> str:

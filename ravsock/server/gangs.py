@@ -134,7 +134,7 @@ class Gangs:
 
     def _lost(self, gang: Gang, rank: int, why: str) -> None:
         """A rank that failed says so over its control connection, one that is dead has lost that as well."""
-        log.info("rank %d of task %d left the exchange: %s", rank, gang.held.task_id, why)
+        log.info("rank %d of task %d left the exchange: %s", rank, gang.held.task_id, why, extra=gang.about)
         asyncio.get_running_loop().call_later(LOST_SECONDS, self._left, gang, rank, why)
 
     def _left(self, gang: Gang, rank: int, why: str) -> None:
@@ -194,7 +194,8 @@ class Gangs:
         if gang.over:
             return DISCARDED
         if problem is not None:
-            log.warning("a result of provider %s is wrong: %s", provider.provider_id, problem.text())
+            about = {**gang.about, "provider": provider.provider_id}
+            log.warning("a result of provider %s is wrong: %s", about["provider"], problem.text(), extra=about)
             self._leases.rest_after_failure(provider)
             await self._blame(gang, provider.provider_id, problem)
             return DISCARDED
@@ -281,7 +282,8 @@ class Gangs:
             why = f"{provider.provider_id} cannot read what it hears: {failure.problem.message}"
             return await self.break_off(found[0], why, provider.provider_id)
         cause = error_from_problem(failure.problem)
-        log.info("provider %s failed its part of task %d: %s", provider.provider_id, failure.task_id, cause)
+        name, about = provider.provider_id, {**found[0].about, "provider": provider.provider_id}
+        log.info("provider %s failed its part of task %d: %s", name, failure.task_id, cause, extra=about)
         self._leases.rest_after_failure(provider)
         return await self._blame(
             found[0], provider.provider_id, failure.problem, failure.node, failure.subgraph
@@ -302,7 +304,7 @@ class Gangs:
         """Nobody is to blame: the chunk goes back to the queue. `but` knows already."""
         if gang.over or gang.committing:
             return
-        log.info("the gang of task %d is broken off: %s", gang.held.task_id, why)
+        log.info("the gang of task %d is broken off: %s", gang.held.task_id, why, extra=gang.about)
         self._dissolve(gang, but)
         await self._writer.do(self._store.release, [_release(gang.held, gang.leader)])
         self._leases.wake()

@@ -93,6 +93,8 @@ class Leases:
     def __init__(self, store: Store, writer: Writer, providers: Providers, send: Send, touch: Touch) -> None:
         self.awake = asyncio.Event()
         """Set when a task became ready, or room for one."""
+        self.woken = time.monotonic()
+        """When it was set last."""
         self.joint: Joint | None = None
         self.elsewhere: Callable[[Iterable[StoreRecall]], None] = lambda recalls: None
         """Called with what is to be recalled from providers that are not connected here."""
@@ -171,7 +173,8 @@ class Leases:
         try:
             await self._send(provider.sid, Recall(tasks=tuple(tasks)))
         except RavenError as error:  # it learns it from its next beat
-            log.info("provider %s did not hear a recall: %s", provider.provider_id, error)
+            which = {"provider": provider.provider_id, "task": tasks[0].task_id, "attempt": tasks[0].attempt}
+            log.info("provider %s did not hear a recall: %s", provider.provider_id, error, extra=which)
 
     def rest_after_failure(self, provider: Provider) -> None:
         """No work for a while, longer after each failure in a row."""
@@ -184,6 +187,8 @@ class Leases:
     # ── beside the caller ─────────────────────────────────────────────────────────────────────────
     def wake(self) -> None:
         """A task became ready, or room for one."""
+        if not self.awake.is_set():
+            self.woken = time.monotonic()
         self.fresh = True
         self.awake.set()
 

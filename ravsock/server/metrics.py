@@ -9,12 +9,23 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import MutableMapping
+from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, Info, ProcessCollector
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Histogram,
+    Info,
+    ProcessCollector,
+    disable_created_metrics,
+)
 
 from ravop.errors import codes
+from ravop.protocol.messages import Report
 from ravop.protocol.versions import VERSION
 from ravop.release import software
+from ravsock.server.http import Send
 
 PREFIX = "ravenverse"
 OTHER = "other"
@@ -27,6 +38,8 @@ LONG = (0.01, 0.05, 0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0, 72
 """Of what takes as long as the task."""
 METHODS = frozenset({"GET", "HEAD", "PUT", "POST", "DELETE", "OPTIONS"})
 CODES = codes()
+
+disable_created_metrics()  # type: ignore[no-untyped-call]  # a series more for each, that nobody reads
 
 
 class Metrics:
@@ -45,7 +58,7 @@ class Metrics:
         self._errors = self._counter("errors", "Refusals told to clients, by the error's code.", "code")
         self._failures = self._counter("task_failures", "Attempts that providers failed, by code.", "code")
         self.attempts = self._counter("attempts", "Attempts of tasks, by what became of them.", "outcome")
-        """`sent`; then `accepted`, `discarded`, `failed` or `returned` as reported, or `expired`."""
+        """`sent`; then, as reported: `accepted`, `discarded`, `failed` or `returned`."""
         self.blob_bytes = self._counter("blob_bytes", "Bytes of blobs through this process.", "direction")
         self.message_seconds = self._histogram("message_seconds", "Until a message is answered.", QUICK)
         self.dispatch_seconds = self._histogram(
@@ -76,15 +89,32 @@ class Metrics:
         self._messages.labels(kind.__name__).inc()
 
     def refused(self, code: str) -> None:
-        self._errors.labels(code if code in CODES else OTHER).inc()
+        """A client was told an error of this code."""
+        self._errors.labels(_known(code)).inc()
 
-    def failed(self, code: str) -> None:
-        """A provider says that an attempt failed."""
-        self._failures.labels(code if code in CODES else OTHER).inc()
+    def reported(self, report: Report, accepted: int) -> None:
+        """What became of a batch, of whose results so many count."""
+        for outcome, count in (
+            ("accepted", accepted),
+            ("discarded", len(report.done) - accepted),
+            ("failed", len(report.failed)),
+            ("returned", len(report.returned)),
+        ):
+            self.attempts.labels(outcome).inc(count)
+        for failure in report.failed:
+            self._failures.labels(_known(failure.problem.code)).inc()
 
-    def answered(self, plane: str, method: str, status: int) -> None:
-        """An HTTP request; `plane` is the first part of its path, where something is served."""
-        self._requests.labels(plane, method if method in METHODS else OTHER, str(status)).inc()
+    def counting(self, plane: str, method: str, send: Send) -> Send:
+        """`send`, such that the request is counted when it is answered; `plane`: the first part of its path, of those
+        where something is served."""
+
+        async def counted(message: MutableMapping[str, Any]) -> None:
+            if message["type"] == "http.response.start":
+                status = str(int(message["status"]))
+                self._requests.labels(plane, method if method in METHODS else OTHER, status).inc()
+            await send(message)
+
+        return counted
 
     async def watch_loop(self) -> None:
         """Until cancelled."""
@@ -92,3 +122,7 @@ class Metrics:
             due = time.monotonic() + LAG_SECONDS
             await asyncio.sleep(LAG_SECONDS)
             self.lag_seconds.observe(max(0.0, time.monotonic() - due))
+
+
+def _known(code: str) -> str:
+    return code if code in CODES else OTHER

@@ -78,7 +78,7 @@ class Orphans:
         }
         leased = {Recall(provider_id=name, task=task) for task, name in attempts.items()}
         for name in self._twice("moved", here.keys() - names):
-            log.info("provider %s is connected to another coordinator", name)
+            log.info("provider %s is connected to another coordinator", name, extra={"provider": name})
             await self._moved(here[name])
         for name in self._twice("gone", names - here.keys()):
             await self._writer.apply(self._store.provider_left, name, self._peers.id, ())
@@ -86,7 +86,9 @@ class Orphans:
             log.info("%d attempts are recalled that are over", len(recalls))
             self._leases.recall(recalls)
         for lost in self._twice("lost", {one for one in leased - held if one.provider_id in here}):
-            log.warning("task %d was not sent to provider %s", lost.task.task_id, lost.provider_id)
+            name, task = lost.provider_id, lost.task.task_id
+            about = {"provider": name, "task": task, "attempt": lost.task.attempt}
+            log.warning("task %d was not sent to provider %s", task, name, extra=about)
             await self._leases.release(lost.provider_id, [lost.task])
 
     def _twice(self, what: str, found: Set[T]) -> set[T]:

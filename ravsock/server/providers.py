@@ -41,6 +41,8 @@ class Batch:
     """Seconds that all of its tasks should take."""
     left: int = 0
     """Tasks of which nothing was heard."""
+    asked: float = 0.0
+    """Since when there was work, and room for it."""
     copied: bool = False
     """Another provider was given its tasks too, or it is the copy."""
 

@@ -70,7 +70,8 @@ class Service:
             await self._writer.do(
                 self._store.add_graph, who.token_id, description, model, manifest, planned.plan, clock.now()
             )
-            log.info("graph %s activated: %d units", graph_id, len(planned.plan.main.units))
+            units = len(planned.plan.main.units)
+            log.info("graph %s activated: %d units", graph_id, units, extra={"graph": graph_id})
         plan = await asyncio.to_thread(self._store.plan, graph_id, who.token_id)
         return Activated(graph_id=graph_id, plan=plan.summary)
 

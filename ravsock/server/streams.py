@@ -48,6 +48,11 @@ class Meter:
         return self._total - self._since
 
     @property
+    def total(self) -> int:
+        """All bytes so far."""
+        return self._total
+
+    @property
     def seconds(self) -> float:
         return self._last - self._began
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 
@@ -34,6 +35,7 @@ from ravsock.server.dispatcher import Dispatcher
 from ravsock.server.doubts import Doubts
 from ravsock.server.gangs import Gangs
 from ravsock.server.leases import RETURN_SECONDS, Leases, needed
+from ravsock.server.metrics import Metrics
 from ravsock.server.peers import Peers
 from ravsock.server.progress import Progress
 from ravsock.server.providers import Batch, Holding, Provider, Providers, claimed
@@ -63,6 +65,7 @@ class Work:
     def __init__(
         self, store: Store, writer: Writer, storage: Storage, providers: Providers, leases: Leases,
         dispatcher: Dispatcher, history: History, gangs: Gangs, progress: Progress, peers: Peers,
+        metrics: Metrics,
     ) -> None:  # fmt: skip
         self._store = store
         self._writer = writer
@@ -74,6 +77,7 @@ class Work:
         self._gangs = gangs
         self._progress = progress
         self._peers = peers
+        self._metrics = metrics
         self._doubts = Doubts(providers, leases)
         self._coming: set[str] = set()
         """Providers that are being taken in: what ends now is an earlier connection of theirs."""
@@ -121,7 +125,7 @@ class Work:
             self._keep(provider, task, held)
         log.info(
             "provider %s (%s) registered; keeps %d of the %d tasks it has",
-            name, message.profile.name, len(kept), len(claims),
+            name, message.profile.name, len(kept), len(claims), extra={"provider": name},
         )  # fmt: skip
         self._changed()
         return Registered(beat_seconds=provider.beat_seconds, drop=self._not_held(provider, claims)), earlier
@@ -130,7 +134,8 @@ class Work:
         """It offers more or less than before, and goes on with what it has."""
         provider.profile = message.profile
         self._history.claim(provider.provider_id, claimed(message.profile))
-        log.info("provider %s now offers %d slots", provider.provider_id, message.profile.slots)
+        about = {"provider": provider.provider_id}
+        log.info("provider %s now offers %d slots", about["provider"], message.profile.slots, extra=about)
         self._changed()
         return Registered(beat_seconds=provider.beat_seconds, drop=self._not_held(provider, message.holding))
 
@@ -164,7 +169,7 @@ class Work:
         coordinator with that."""
         self._providers.remove(provider, time.monotonic())
         name, held = provider.provider_id, [holding.task for holding in provider.held.values()]
-        log.info("provider %s left; it had %d tasks", name, len(held))
+        log.info("provider %s left; it had %d tasks", name, len(held), extra={"provider": name})
         alone = await self._gangs.without(name, held)
         releases = [Release(task_id=h.task_id, attempt=h.attempt, provider_id=name) for h in alone]
         if name not in self._coming:
@@ -182,7 +187,8 @@ class Work:
             if h.task_id not in named and now - h.batch.since > LOST_BEATS * provider.beat_seconds
         ]
         if lost:
-            log.warning("provider %s has lost %d tasks", provider.provider_id, len(lost))
+            about = {"provider": provider.provider_id}
+            log.warning("provider %s has lost %d tasks", about["provider"], len(lost), extra=about)
             await self._leases.release(provider.provider_id, lost)
         return Beaten(drop=self._not_held(provider, message.holding), waiting=self._why_idle(provider, now))
 
@@ -194,6 +200,7 @@ class Work:
         provider.heard = time.monotonic()
         name = provider.provider_id
         message, joint = await self._gangs.report(provider, message)
+        self._metrics.attempts.labels("accepted").inc(joint.accepted)
         message, again = self._doubts.sift(provider, message)
         if joint.missing or not (message.done or message.failed or message.returned or again):
             return joint
@@ -226,6 +233,7 @@ class Work:
         except _MissingError as error:
             return Reported(missing=error.missing)
         self._note(provider, message, outcomes)  # what follows may begin at once
+        self._metrics.reported(message, sum(outcome.accepted for outcome in outcomes))
         await self._writer.durable()
         return Reported(accepted=joint.accepted + sum(outcome.accepted for outcome in outcomes))
 
@@ -252,7 +260,9 @@ class Work:
             self._leases.rest(provider, RETURN_SECONDS, "after handing a task back")
         for failure in message.failed:
             problem = error_from_problem(failure.problem)
-            log.info("provider %s failed task %d: %s", provider.provider_id, failure.task_id, problem)
+            about = _about(provider, failure)
+            name, task = provider.provider_id, failure.task_id
+            log.info("provider %s failed task %d: %s", name, task, problem, extra=about)
         good: list[tuple[TaskResult, Outcome]] = []
         for result, outcome in zip(message.done, outcomes, strict=False):
             if outcome.accepted:
@@ -260,7 +270,8 @@ class Work:
                 good.append((result, outcome))
             elif outcome.problem is not None:
                 why = outcome.problem.text()
-                log.warning("a result of provider %s is wrong: %s", provider.provider_id, why)
+                about = _about(provider, result)
+                log.warning("a result of provider %s is wrong: %s", about["provider"], why, extra=about)
                 self._leases.rest_after_failure(provider)
         given = [output.ref for result, _ in good for output in result.outputs]
         provider.blobs.add(blob.sha for ref in given for blob in blobs_of(ref))
@@ -294,6 +305,7 @@ class Work:
                 )
             )
         if batch is not None:
+            self._metrics.lease_seconds.observe(now - batch.since)
             began = max(batch.since, provider.reported) if provider.profile.slots == 1 else batch.since
             self._history.learn(provider.provider_id, runs, now - began, batch.moving)
 
@@ -322,3 +334,10 @@ class Work:
         if least > node.memory:
             return f"the subgraphs that are ready need {least:,} bytes of memory, {node.memory:,} are offered"
         return "others have what is ready, or it failed here before"
+
+
+def _about(provider: Provider, end: TaskResult | TaskFailure) -> dict[str, Any]:
+    """What a log line about an attempt's end tells."""
+    held = provider.held.get(end.task_id)
+    graph = {} if held is None else {"graph": held.batch.graph_id}
+    return {"provider": provider.provider_id, "task": end.task_id, "attempt": end.attempt, **graph}
