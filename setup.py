@@ -23,7 +23,14 @@ TESTS = [
     "swift>=2.36; sys_platform == 'linux'",
 ]
 LINTERS = ["ruff>=0.9", "mypy>=1.14", "import-linter>=2.1"]
-BENCHMARKS = ["torch==2.13.0", "scikit-learn>=1.5", "distributed>=2025.1", "ray>=2.40"]
+BENCHMARKS = [
+    "torch==2.13.0",
+    "scikit-learn>=1.5",
+    "distributed>=2025.1",
+    "ray>=2.40",
+    "boto3>=1.36",
+    "swift>=2.36; sys_platform == 'linux'",
+]
 
 setup(
     name="ravenverse",
