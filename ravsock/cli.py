@@ -19,6 +19,7 @@ import msgspec
 from ravop import logs, tracing
 from ravop.errors import RavenError
 from ravsock.server.run import Options, open_store, serve
+from ravsock.simulate import simulate_command
 from ravsock.store import Store, TokenRow
 
 ROLES = ["requester", "provider", "admin"]
@@ -93,6 +94,9 @@ def serve_command(log_level: str, log_format: str, **options: Any) -> None:
     for chatty in ("alembic", "uvicorn"):  # the latter has two lines for each connection
         logging.getLogger(chatty).setLevel(logging.WARNING)
     serve(Options(**options))
+
+
+main.add_command(simulate_command)
 
 
 @main.group()
