@@ -67,6 +67,28 @@ def main() -> None:
 @click.option("--tls-certificate", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--tls-key", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option(
+    "--blobs",
+    metavar="URL",
+    envvar="RAVENVERSE_BLOBS",
+    show_envvar=True,
+    help="Where blobs are kept: s3://bucket/prefix, or a folder; default: in the data folder.",
+)
+@click.option(
+    "--blob-presign/--no-blob-presign",
+    default=True,
+    envvar="RAVENVERSE_BLOB_PRESIGN",
+    show_envvar=True,
+    show_default=True,
+    help="With a bucket: others transfer blobs with the store itself, by URLs that are signed here.",
+)
+@click.option(
+    "--blobs-public-endpoint",
+    metavar="URL",
+    envvar="RAVENVERSE_BLOBS_PUBLIC_ENDPOINT",
+    show_envvar=True,
+    help="Where others reach the store of the bucket, if not where the coordinator does.",
+)
+@click.option(
     "--log-level", default="info", show_default=True, type=click.Choice(["debug", "info", "warning", "error"])
 )
 @click.option(

@@ -33,7 +33,8 @@ from ravop.protocol.messages import MAX_MESSAGE
 from ravsock.server.connection import Connection
 from ravsock.server.coordinator import Coordinator
 from ravsock.server.descriptors import Room, raise_limit
-from ravsock.store import FolderBlobs, Store
+from ravsock.store import BlobStore, Store
+from ravsock.store.places import open_blobs
 
 STOP_SECONDS = 5
 """Time for requests in progress when the coordinator stops."""
@@ -57,6 +58,9 @@ class Options:
     tls_certificate: Path | None = None
     tls_key: Path | None = None
     metrics_public: bool = False
+    blobs: str | None = None
+    blob_presign: bool = True
+    blobs_public_endpoint: str | None = None
 
 
 def serve(options: Options) -> None:
@@ -68,7 +72,7 @@ def serve(options: Options) -> None:
     _warn_if_open(options)
     gc.freeze()
     gc.set_threshold(YOUNG_OBJECTS)
-    with data_folder(options.data, options.database_url) as (store, blobs):
+    with data_folder(options) as (store, blobs):
         store.migrate()
         listening = listen(options.host, options.port)
         with closing(listening), asyncio.Runner(loop_factory=_fast_loop()) as runner:
@@ -76,12 +80,17 @@ def serve(options: Options) -> None:
 
 
 @contextmanager
-def data_folder(data: Path, database_url: str | None) -> Iterator[tuple[Store, FolderBlobs]]:
-    """Store and blobs of a folder, made if needed; with SQLite no other coordinator may use it meanwhile."""
+def data_folder(options: Options) -> Iterator[tuple[Store, BlobStore]]:
+    """Store and blobs of a folder, made if needed, or elsewhere; with SQLite no other coordinator may use it meanwhile."""
+    data = options.data
     with ExitStack() as stack:
         try:
-            blobs = FolderBlobs(data / "blobs")
-            if database_url is None:
+            data.mkdir(parents=True, exist_ok=True)
+            blobs = open_blobs(
+                options.blobs, data, presign=options.blob_presign,
+                public_endpoint=options.blobs_public_endpoint,
+            )  # fmt: skip
+            if options.database_url is None:
                 stack.enter_context(filelock.FileLock(data / "coordinator.lock", timeout=0))
         except filelock.Timeout as error:
             raise DataFolderError(
@@ -93,10 +102,10 @@ def data_folder(data: Path, database_url: str | None) -> Iterator[tuple[Store, F
             raise DataFolderError(
                 "the data folder cannot be used", received=error, hint="give another folder with --data"
             ) from error
-        yield stack.enter_context(closing(open_store(data, database_url, blobs))), blobs
+        yield stack.enter_context(closing(open_store(data, options.database_url, blobs))), blobs
 
 
-def open_store(data: Path, database_url: str | None, blobs: FolderBlobs | None = None) -> Store:
+def open_store(data: Path, database_url: str | None, blobs: BlobStore | None = None) -> Store:
     """The database of a data folder, or the one at `database_url`. Raises `ArgumentError` for a bad URL."""
     url = database_url or f"sqlite:///{(data / 'ravenverse.db').as_posix()}"
     return Store(url, None if blobs is None else blobs.head)
@@ -127,7 +136,7 @@ class _Server(uvicorn.Server):
 
 
 class _Process:
-    def __init__(self, options: Options, store: Store, blobs: FolderBlobs, listening: socket.socket) -> None:
+    def __init__(self, options: Options, store: Store, blobs: BlobStore, listening: socket.socket) -> None:
         self._options = options
         self._store = store
         self._blobs = blobs
