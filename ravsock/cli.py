@@ -17,7 +17,8 @@ import click
 import msgspec
 
 from ravop import logs, tracing
-from ravop.errors import RavenError
+from ravop.errors import ArgumentError, RavenError
+from ravop.sizes import in_words, parse_size
 from ravsock.server.run import Options, open_store, serve
 from ravsock.simulate import simulate_command
 from ravsock.store import Store, TokenRow
@@ -37,6 +38,13 @@ _database = click.option(
     show_envvar=True,
     help="postgresql://user:password@host/name; default: SQLite in the data folder.",
 )
+
+
+def _size(context: click.Context, parameter: click.Parameter, text: str | None) -> int | None:
+    try:
+        return None if text is None else parse_size(text)
+    except ArgumentError as error:
+        raise click.BadParameter(error.problem.text()) from error
 
 
 class _Commands(click.Group):
@@ -63,6 +71,14 @@ def main() -> None:
 )
 @_data
 @_database
+@click.option(
+    "--quota",
+    metavar="SIZE",
+    callback=_size,
+    envvar="RAVENVERSE_QUOTA",
+    show_envvar=True,
+    help="Of a requester's blobs, such as 10GB, unless its token has another; default: no limit.",
+)
 @click.option("--embedded", is_flag=True, help="For one script: makes tokens, and ends with who started it.")
 @click.option("--tls-certificate", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--tls-key", type=click.Path(exists=True, dir_okay=False, path_type=Path))
@@ -129,12 +145,13 @@ def token() -> None:
 @token.command("create")
 @click.option("--role", type=click.Choice(ROLES), required=True)
 @click.option("--name", required=True, help="Whose it is; somebody may have several.")
+@click.option("--quota", metavar="SIZE", callback=_size, help="Of a requester's blobs, such as 10GB.")
 @_data
 @_database
-def create(role: str, name: str, data: Path, database_url: str | None) -> None:
+def create(role: str, name: str, quota: int | None, data: Path, database_url: str | None) -> None:
     """Make a token and print it; it is not shown again."""
     with _store(data, database_url) as store:
-        click.echo(store.create_token(role, name, time.time()))
+        click.echo(store.create_token(role, name, time.time(), quota))
 
 
 @token.command("list")
@@ -142,7 +159,7 @@ def create(role: str, name: str, data: Path, database_url: str | None) -> None:
 @_data
 @_database
 def list_tokens(as_json: bool, data: Path, database_url: str | None) -> None:
-    """All tokens, without their secrets."""
+    """All tokens, without their secrets, and what requesters store."""
     with _store(data, database_url) as store:
         rows = store.list_tokens()
     if as_json:
@@ -163,6 +180,18 @@ def revoke(token: str, data: Path, database_url: str | None) -> None:
     click.echo(f"{count} token{'' if count == 1 else 's'} revoked")
 
 
+@token.command("quota")
+@click.argument("token", metavar="NUMBER|NAME")
+@click.argument("size", metavar="SIZE|default")
+@_data
+@_database
+def quota(token: str, size: str, data: Path, database_url: str | None) -> None:
+    """Let a requester store so much, such as 10GB, or (default) as much as those whose tokens say nothing of it."""
+    with _store(data, database_url) as store:
+        count = store.set_quota(token, None if size == "default" else parse_size(size))
+    click.echo(f"{count} token{'' if count == 1 else 's'} changed")
+
+
 @contextmanager
 def _store(data: Path, database_url: str | None) -> Iterator[Store]:
     """The store, beside a coordinator that may be running."""
@@ -174,4 +203,6 @@ def _store(data: Path, database_url: str | None) -> Iterator[Store]:
 
 def _line(row: TokenRow) -> str:
     made = datetime.fromtimestamp(row.created, UTC).strftime("%Y-%m-%d %H:%M")
-    return f"{row.token_id:>5}  {row.role:<10} {made}  {row.name}{'  (revoked)' if row.revoked else ''}"
+    quota = "" if row.quota is None else f" of {in_words(row.quota)}"
+    stored = f"  {in_words(row.used)}{quota} stored" if row.role == "requester" else ""
+    return f"{row.token_id:>5}  {row.role:<10} {made}  {row.name}{stored}{'  (revoked)' if row.revoked else ''}"

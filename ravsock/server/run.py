@@ -57,6 +57,7 @@ class Options:
     embedded: bool = False
     tls_certificate: Path | None = None
     tls_key: Path | None = None
+    quota: int | None = None
     metrics_public: bool = False
     blobs: str | None = None
     blob_presign: bool = True
@@ -74,6 +75,7 @@ def serve(options: Options) -> None:
     gc.set_threshold(YOUNG_OBJECTS)
     with data_folder(options) as (store, blobs):
         store.migrate()
+        store.quota = options.quota
         listening = listen(options.host, options.port)
         with closing(listening), asyncio.Runner(loop_factory=_fast_loop()) as runner:
             runner.run(_Process(options, store, blobs, listening).run())

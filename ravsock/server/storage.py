@@ -7,7 +7,7 @@ its bytes go when its record has gone.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Sequence
 
 import msgspec
 
@@ -20,6 +20,7 @@ from ravsock.server.collector import Collected, Collector
 from ravsock.server.writer import Writer
 from ravsock.store import BlobStore, Store
 from ravsock.store.blobstore import BlobWriter, mismatch, missing
+from ravsock.store.troubles import storage_full
 from ravsock.store.values import StoredBlob
 
 BATCH = 4 * 1024 * 1024
@@ -32,6 +33,8 @@ between the chunks of a loop wait here too, so it cannot be much longer.
 SHORT_GRACE_SECONDS = 60.0
 NEARLY_FULL = 1024**3
 """With fewer bytes left on the disk, what nothing refers to is kept for the shorter time."""
+RESERVED = 32 * 1024**2
+"""With fewer, no blob is taken: what is deleted must be written down before, and the database may be on the same disk."""
 
 
 class Storage:
@@ -52,7 +55,7 @@ class Storage:
         """
         present = await asyncio.to_thread(self.blobs.has, sha)
         with self.blobs.writer(sha) as file:
-            await _pour(chunks, file)
+            await _pour(self._while_there_is_room(chunks), file)
             size = await asyncio.to_thread(file.commit)
         await self.record(sha, size, owner, durable=durable)
         return not present
@@ -147,6 +150,17 @@ class Storage:
             return data
 
         return await asyncio.to_thread(read)
+
+    async def _while_there_is_room(self, chunks: AsyncIterable[bytes]) -> AsyncIterator[bytes]:
+        """Raises `StorageFullError` where what is left is reserved."""
+        left = 0
+        async for chunk in chunks:
+            if left < len(chunk):
+                left = min(BATCH, self.blobs.free() - RESERVED)
+                if left < len(chunk):
+                    raise storage_full(f"{max(0, left + RESERVED):,} bytes left")
+            left -= len(chunk)
+            yield chunk
 
     def nearly_full(self) -> bool:
         """Whether little is left of the disk that has the blobs."""

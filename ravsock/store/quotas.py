@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-from ravop.errors import ArgumentError, QuotaError, TokenError
+from ravop.errors import QuotaError, TokenError
 from ravop.sizes import in_words
 from ravsock.store.results import Results
 from ravsock.store.schema import blob_owners, blobs, tokens, uploads
-from ravsock.store.tokens import named
+from ravsock.store.tokens import SIZE, check_quota, named
 from ravsock.store.values import Usage
 
 _USED = (
-    sa.select(sa.func.coalesce(sa.func.sum(sa.func.coalesce(blob_owners.c.size, blobs.c.size)), 0))
+    sa.select(sa.func.coalesce(sa.func.sum(SIZE), 0))
     .select_from(blob_owners.join(blobs))
     .where(blob_owners.c.owner == sa.bindparam("of"), blobs.c.doomed == 0)
 )
@@ -42,7 +42,7 @@ class Quotas(Results):
     def set_quota(self, id_or_name: int | str, quota: int | None) -> int:
         """Let the requester's token of this number, or all of this name, have so many bytes; None: as all others. Gives how
         many tokens. Raises `TokenError` where there is none, `ArgumentError` for a quota of nothing."""
-        _check(quota)
+        check_quota(quota)
         with self.write() as connection:
             query = sa.update(tokens).where(named(id_or_name), tokens.c.role == "requester")
             done = connection.execute(query.values(quota=quota).returning(tokens.c.id)).all()
@@ -80,11 +80,3 @@ class Quotas(Results):
         there = sa.select(blobs.c.sha).join(blob_owners)
         query = there.where(blobs.c.sha == sha, blobs.c.doomed == 0, blob_owners.c.owner == owner)
         return connection.execute(query).one_or_none() is not None
-
-
-def _check(quota: int | None) -> None:
-    if quota is not None and quota <= 0:
-        raise ArgumentError(
-            "not a quota", expected="some bytes, such as 10GB", received=quota,
-            hint="to keep somebody out: ravsock token revoke",
-        )  # fmt: skip

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+from typing import Any
 
 import msgspec
 import sqlalchemy as sa
@@ -13,22 +14,34 @@ import sqlalchemy as sa
 from ravop.errors import ArgumentError, RoleError, TokenError
 from ravop.protocol.messages import Profile
 from ravsock.store.database import Database
-from ravsock.store.schema import providers, tokens
+from ravsock.store.schema import blob_owners, blobs, providers, tokens
 from ravsock.store.values import Identity, ProviderRow, TokenRow
 
 PREFIXES = {"requester": "rvr_", "provider": "rvp_", "admin": "rva_"}
 
+SIZE = sa.func.coalesce(blob_owners.c.size, blobs.c.size)
+"""Of the copy that an owner has."""
+_USED = (
+    sa.select(blob_owners.c.owner, sa.func.sum(SIZE))
+    .select_from(blob_owners.join(blobs))
+    .where(blobs.c.doomed == 0)
+    .group_by(blob_owners.c.owner)
+)
+
 
 class Tokens(Database):
-    def create_token(self, role: str, name: str, now: float) -> str:
-        """A new token; it is shown this once. Raises `ArgumentError` for an unknown role or an empty name."""
+    def create_token(self, role: str, name: str, now: float, quota: int | None = None) -> str:
+        """A new token; it is shown this once. `quota`: bytes that a requester may store, if not as many as others. Raises
+        `ArgumentError` for an unknown role, an empty name, or a quota of nothing or nobody."""
         if role not in PREFIXES:
             raise ArgumentError("unknown role", expected=" or ".join(PREFIXES), received=role)
         if not name.strip():
             raise ArgumentError("a token needs a name", expected="--name NAME", received=repr(name))
+        check_quota(quota, role)
         token = PREFIXES[role] + secrets.token_urlsafe(32)
         with self.write() as connection:
-            connection.execute(sa.insert(tokens).values(hash=_hash(token), role=role, name=name, created=now))
+            row = {"hash": _hash(token), "role": role, "name": name, "created": now, "quota": quota}
+            connection.execute(sa.insert(tokens).values(row))
         return token
 
     def authenticate(self, token: str) -> Identity:
@@ -51,13 +64,17 @@ class Tokens(Database):
             return frozenset(found.scalars())
 
     def list_tokens(self) -> list[TokenRow]:
-        """All tokens, oldest first, the revoked ones among them."""
+        """All tokens, oldest first, the revoked ones among them, with what they have stored."""
         with self.read() as connection:
             rows = connection.execute(sa.select(tokens).order_by(tokens.c.id)).all()
+            used: dict[int, Any] = dict(connection.execute(_USED).all())
         return [
-            TokenRow(token_id=r.id, role=r.role, name=r.name, created=r.created, revoked=r.revoked)
+            TokenRow(
+                token_id=r.id, role=r.role, name=r.name, created=r.created, revoked=r.revoked, quota=r.quota,
+                used=int(used.get(r.id, 0)),
+            )
             for r in rows
-        ]
+        ]  # fmt: skip
 
     def revoke_token(self, id_or_name: int | str, now: float) -> int:
         """Revoke the token of this number, or all of this name; how many. Raises `TokenError` where there is
@@ -114,6 +131,14 @@ class Tokens(Database):
             )
             for r in rows
         ]  # fmt: skip
+
+
+def check_quota(quota: int | None, role: str = "requester") -> None:
+    if quota is not None and (quota <= 0 or role != "requester"):
+        raise ArgumentError(
+            "not a quota", expected="some bytes, such as 10GB, for a requester", received=f"{quota} for a {role}",
+            hint="to keep somebody out: ravsock token revoke",
+        )  # fmt: skip
 
 
 def named(id_or_name: int | str) -> sa.ColumnElement[bool]:

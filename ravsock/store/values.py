@@ -27,6 +27,10 @@ class TokenRow(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     created: float
     revoked: float | None
+    quota: int | None = None
+    """Bytes that it may store, if not as many as others."""
+    used: int = 0
+    """Bytes that it stores."""
 
 
 class Usage(msgspec.Struct, frozen=True, kw_only=True):
