@@ -105,6 +105,27 @@ def main() -> None:
     help="Where others reach the store of the bucket, if not where the coordinator does.",
 )
 @click.option(
+    "--advertise",
+    metavar="URL",
+    envvar="RAVENVERSE_ADVERTISE",
+    show_envvar=True,
+    help="Where other coordinators of the same database reach this one; default: where it listens.",
+)
+@click.option(
+    "--redis-url",
+    metavar="URL",
+    envvar="RAVENVERSE_REDIS_URL",
+    show_envvar=True,
+    help="redis://host:6379: carries news between coordinators; default: PostgreSQL does.",
+)
+@click.option(
+    "--drain-seconds",
+    type=click.FloatRange(0, 3600),
+    envvar="RAVENVERSE_DRAIN_SECONDS",
+    show_envvar=True,
+    help="With PostgreSQL: go on for so long after SIGTERM, while /api/ready says no.  [default: 5]",
+)
+@click.option(
     "--log-level", default="info", show_default=True, type=click.Choice(["debug", "info", "warning", "error"])
 )
 @click.option(

@@ -24,6 +24,7 @@ from contextlib import ExitStack, closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import filelock
 import uvicorn
@@ -36,6 +37,8 @@ from ravsock.server.descriptors import Room, raise_limit
 from ravsock.store import BlobStore, Store
 from ravsock.store.places import open_blobs
 
+DRAIN_SECONDS = 5.0
+"""Until load balancers have noticed that a coordinator wants no new connections."""
 STOP_SECONDS = 5
 """Time for requests in progress when the coordinator stops."""
 EMBEDDED = "embedded.json"
@@ -59,6 +62,9 @@ class Options:
     tls_key: Path | None = None
     quota: int | None = None
     metrics_public: bool = False
+    advertise: str | None = None
+    redis_url: str | None = None
+    drain_seconds: float | None = None
     blobs: str | None = None
     blob_presign: bool = True
     blobs_public_endpoint: str | None = None
@@ -67,9 +73,10 @@ class Options:
 def serve(options: Options) -> None:
     """Run until SIGTERM, SIGINT, or (embedded) until nobody needs it any more.
 
-    Raises `PortTakenError`, `DataFolderError`, `VersionError` for a database newer than this program,
-    `ArgumentError` for a host or database URL that is none.
+    Raises `PortTakenError`, `DataFolderError`, `VersionError` for a database newer than this program, or older and in use,
+    `ArgumentError` for a host or URL that is none.
     """
+    _check_address(options.advertise)
     _warn_if_open(options)
     gc.freeze()
     gc.set_threshold(YOUNG_OBJECTS)
@@ -144,10 +151,15 @@ class _Process:
         self._blobs = blobs
         self._listening = listening
         self._abandoned = False
+        self._draining: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
-        self._coordinator = Coordinator(self._store, self._blobs, self._end_if_unneeded)
         options = self._options
+        self._coordinator = Coordinator(
+            self._store, self._blobs, self._end_if_unneeded,
+            address=(options.advertise or self._url(reachable=True)).rstrip("/"), redis_url=options.redis_url,
+            on_outdated=self._stop, metrics_public=options.metrics_public,
+        )  # fmt: skip
         room = Room(raise_limit(), partial(self._coordinator.health.note, "connections"))
         config = uvicorn.Config(
             self._coordinator.app,
@@ -174,10 +186,16 @@ class _Process:
                 (options.data / EMBEDDED).unlink(missing_ok=True)
         log.info("stopped")
 
-    def _announce(self) -> None:
+    def _url(self, *, reachable: bool = False) -> str:
+        """Where it listens; `reachable`: by the name of this machine, where that is at every address."""
         host, port = self._listening.getsockname()[:2]
+        if reachable and ipaddress.ip_address(host).is_unspecified:
+            host = socket.gethostname()
         scheme = "https" if self._options.tls_certificate else "http"
-        url = f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
+        return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
+
+    def _announce(self) -> None:
+        url = self._url()
         if self._options.embedded:
             tokens = embedded_tokens(self._store, self._options.data)
             _write_private(self._options.data / EMBEDDED, {"url": url, "pid": os.getpid(), **tokens})
@@ -185,6 +203,29 @@ class _Process:
         print(url, flush=True)
 
     def _stop(self) -> None:
+        """In order the first time, at once the second time."""
+        if self._draining is None and self._drain_seconds > 0:
+            self._draining = asyncio.ensure_future(self._drain())
+        else:
+            self._finish()
+
+    @property
+    def _drain_seconds(self) -> float:
+        """Where no other coordinator could take over, there is nothing to wait for."""
+        if self._options.embedded or self._store.is_sqlite:
+            return 0.0
+        return DRAIN_SECONDS if self._options.drain_seconds is None else self._options.drain_seconds
+
+    async def _drain(self) -> None:
+        log.info(
+            "draining: new connections should go to other coordinators; this one ends in %g s",
+            self._drain_seconds,
+        )
+        await self._coordinator.drain()
+        await asyncio.sleep(self._drain_seconds)
+        self._finish()
+
+    def _finish(self) -> None:
         log.info("stopping")
         self._coordinator.prepare_to_stop()
         self._server.should_exit = True
@@ -217,7 +258,7 @@ class _Process:
 
     def _end_if_unneeded(self) -> None:
         if self._abandoned and not self._coordinator.requesters:
-            self._stop()
+            self._finish()
 
 
 def embedded_tokens(store: Store, data: Path) -> dict[str, str]:
@@ -266,6 +307,15 @@ def listen(host: str, port: int) -> socket.socket:
     # it every small answer waits 40 ms for the other side's delayed acknowledgement
     listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return listening
+
+
+def _check_address(url: str | None) -> None:
+    parts = urlsplit(url or "http://unused")
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.path.strip("/") or parts.query:
+        raise ArgumentError(
+            "not an address where other coordinators reach this one", expected="http://HOST:PORT, without a path",
+            received=url, hint="correct --advertise",
+        )  # fmt: skip
 
 
 def _warn_if_open(options: Options) -> None:

@@ -81,6 +81,8 @@ def test_a_taken_port_is_told_with_what_to_do(tmp_path: Path) -> None:
         (["--host", "no.such.host.invalid"], "not an address"),
         (["--database-url", "mysql://x"], "not a database URL"),
         (["--database-url", "postgresql://postgres@127.0.0.1:1/none"], "database does not answer"),
+        (["--redis-url", "redis://127.0.0.1:6379"], "with SQLite there is one"),
+        (["--advertise", "somewhere"], "not an address where other coordinators"),
     ],
 )
 def test_options_that_cannot_work(tmp_path: Path, options: list[str], words: str) -> None:
