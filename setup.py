@@ -15,6 +15,7 @@ TESTS = [
     "torch==2.13.0",
     "onnxscript>=0.7",
     "psycopg[binary]>=3.2",
+    "redis>=5.1",
     "distributed>=2025.1",
     "ray>=2.40",
     "boto3>=1.36",
