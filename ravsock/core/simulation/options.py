@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import msgspec
 
-from ravsock.core import deadlines
 from ravsock.core.deadlines import COORDINATOR, Policy
 from ravsock.core.jobs import PREFETCH
 
@@ -84,9 +83,8 @@ class Trial(msgspec.Struct, frozen=True):
     prefetch: int = PREFETCH
     speeds: str = "measured"
     """What placement goes by: speeds as `measured`, as `claimed`, or `equal` ones."""
-    round_seconds: float = 0.1
+    round_seconds: float = 0.2
     """From something that happens until a round is handed out."""
-    beat_seconds: float = deadlines.BEAT_SECONDS
 
 
 class Options(msgspec.Struct, frozen=True):
