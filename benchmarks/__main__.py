@@ -26,6 +26,7 @@ SUITES = {
     "chaos": "A training under 200 kills",
     "growth": "The database after a million steps",
     "blobs": "Blobs over loopback",
+    "simulation": "Placement at scale, and simulated fleets",
     "bucket": "Blobs in a bucket, past the coordinator and through it",
 }
 
