@@ -1,9 +1,10 @@
-"""The command `ravsock`: serve, and manage tokens. Errors are shown as text on standard error, with exit code
-1.
+"""The command `ravsock`: serve, manage tokens, look at the database and move it. Errors are shown as text on standard
+error, with exit code 1.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import sys
 import time
@@ -17,11 +18,13 @@ import click
 import msgspec
 
 from ravop import logs, tracing
-from ravop.errors import ArgumentError, RavenError
+from ravop.errors import ArgumentError, DataFolderError, RavenError
 from ravop.sizes import in_words, parse_size
-from ravsock.server.run import Options, open_store, serve
+from ravsock.server.run import Options, data_folder, open_store, serve
 from ravsock.simulate import simulate_command
 from ravsock.store import Store, TokenRow
+from ravsock.store.copying import contents, copy_blobs, copy_rows
+from ravsock.store.places import open_blobs
 
 ROLES = ["requester", "provider", "admin"]
 _data = click.option(
@@ -213,6 +216,63 @@ def quota(token: str, size: str, data: Path, database_url: str | None) -> None:
     click.echo(f"{count} token{'' if count == 1 else 's'} changed")
 
 
+@main.group()
+def db() -> None:
+    """The database."""
+
+
+@db.command("check")
+@_data
+@_database
+def check(data: Path, database_url: str | None) -> None:
+    """Say what is there: version, size, rows, coordinators. Changes nothing."""
+    if database_url is None:
+        _check_there(data)
+    with closing(open_store(data, database_url)) as store:
+        found = contents(store)
+    newest = "" if found.revision == found.newest else f" (this program: {found.newest})"
+    click.echo(f"{found.kind}, tables of revision {found.revision or 'none'}{newest}, {in_words(found.size)}")
+    for name, rows in found.rows.items():
+        click.echo(f"{rows:>12,}  {name}")
+    for address in found.coordinators:
+        click.echo(f"coordinator at {address}")
+
+
+@db.command("copy")
+@_data
+@click.option("--database-url", required=True, envvar="RAVENVERSE_DATABASE_URL", show_envvar=True,
+              help="An empty one: postgresql://user:password@host/name.")  # fmt: skip
+@click.option("--blobs", metavar="URL", envvar="RAVENVERSE_BLOBS", show_envvar=True,
+              help="Copy the blobs too: to s3://bucket/prefix, or a folder; default: they stay in the data folder.")  # fmt: skip
+def copy(data: Path, database_url: str, blobs: str | None) -> None:
+    """Move what a data folder has to PostgreSQL, graphs that run included. No coordinator may run meanwhile.
+
+    All rows arrive, or none; what was copied of the blobs before a cut is not copied again.
+    """
+    _check_there(data)
+    with (
+        data_folder(Options(host="", port=0, data=data)) as (source, old),
+        closing(Store(database_url)) as target,
+    ):
+        source.migrate()
+        target.migrate()
+        if blobs is not None:
+            new = open_blobs(blobs, data)
+            new.check()
+            count = asyncio.run(copy_blobs(source, old, new))
+            click.echo(f"{count:>12,}  blobs copied")
+        for name, rows in copy_rows(source, target).items():
+            click.echo(f"{rows:>12,}  {name}")
+    click.echo(
+        "From now on start coordinators with this --database-url (and --blobs); the old database is left as it was."
+    )
+
+
+def _check_there(data: Path) -> None:
+    if not (data / "ravenverse.db").exists():
+        raise DataFolderError("there is no database", received=data / "ravenverse.db", hint="correct --data")
+
+
 @contextmanager
 def _store(data: Path, database_url: str | None) -> Iterator[Store]:
     """The store, beside a coordinator that may be running."""
@@ -226,4 +286,6 @@ def _line(row: TokenRow) -> str:
     made = datetime.fromtimestamp(row.created, UTC).strftime("%Y-%m-%d %H:%M")
     quota = "" if row.quota is None else f" of {in_words(row.quota)}"
     stored = f"  {in_words(row.used)}{quota} stored" if row.role == "requester" else ""
-    return f"{row.token_id:>5}  {row.role:<10} {made}  {row.name}{stored}{'  (revoked)' if row.revoked else ''}"
+    return (
+        f"{row.token_id:>5}  {row.role:<10} {made}  {row.name}{stored}{'  (revoked)' if row.revoked else ''}"
+    )

@@ -122,10 +122,17 @@ def _copy_table(old: sa.Connection, new: sa.Connection, table: sa.Table) -> int:
     names = ", ".join(column.name for column in table.columns)
     driver: Any = new.connection.driver_connection
     count = 0
-    with driver.cursor() as cursor, cursor.copy(f"COPY {table.name} ({names}) FROM STDIN") as copy:
-        for row in old.execute(sa.select(table), execution_options={"yield_per": ROWS}):
-            copy.write_row(tuple(row))
-            count += 1
+    try:
+        with driver.cursor() as cursor, cursor.copy(f"COPY {table.name} ({names}) FROM STDIN") as copy:
+            for row in old.execute(sa.select(table), execution_options={"yield_per": ROWS}):
+                copy.write_row(tuple(row))
+                count += 1
+    except new.dialect.loaded_dbapi.Error as error:
+        raise UnreachableError(
+            f"the database did not take the rows of {table.name}; nothing is kept",
+            received=error,
+            hint="mend what it names, and copy again",
+        ) from error
     return count
 
 

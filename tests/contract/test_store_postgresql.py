@@ -7,13 +7,18 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
+from pathlib import Path
 
+import filelock
+import numpy as np
 import psycopg
 import pytest
-from plans import Bench, chain
+from click.testing import CliRunner
+from plans import Bench, chain, training
 from postgresql import PostgreSQL, own_postgresql
 
 from ravop.errors import UnreachableError
+from ravsock.cli import main
 from ravsock.store import Store
 
 
@@ -126,3 +131,46 @@ def test_locks_wanted_in_different_orders_are_no_deadlock(server: PostgreSQL, fr
             results = list(pool.map(lambda turn: start(*turn), turns))
     assert [[found[0], found[2]] for found in results] == [["executing"] * 2] * 2
     assert server.execute("SELECT deadlocks FROM pg_stat_database WHERE datname = 'postgres'") == [(0,)]
+
+
+def db(*arguments: object) -> tuple[int, str]:
+    ended = CliRunner().invoke(main, ["db", *map(str, arguments)])
+    return ended.exit_code, ended.output
+
+
+def test_an_installation_moves_with_graphs_that_run(fresh: str, tmp_path: Path) -> None:
+    case = training()
+    with closing(opened(f"sqlite:///{tmp_path / 'ravenverse.db'}")) as old:
+        bench = Bench(old)
+        bench.add(chain(), "flushed")
+        old.flush(bench.owner)
+        bench.start(case, "half done")
+        for _ in range(2):
+            bench.step(case)
+        token = old.create_token("admin", "kept", 1.0)
+        last = old.ready(1)[0].task_id
+    with filelock.FileLock(tmp_path / "coordinator.lock"):
+        code, told = db("copy", "--data", tmp_path, "--database-url", fresh)
+        assert (code, "another coordinator uses" in told) == (1, True)
+    code, told = db("copy", "--data", tmp_path, "--database-url", fresh)
+    assert code == 0, told
+    code, told = db("copy", "--data", tmp_path, "--database-url", fresh)
+    assert (code, "not empty" in told) == (1, True)
+    code, told = db("check", "--data", tmp_path, "--database-url", fresh)
+    assert "PostgreSQL" in told
+    with closing(opened(fresh)) as new:
+        assert new.authenticate(token).role == "admin"
+        bench.store = new
+        assert [task.task_id for task in new.ready(1)] == [last]
+        bench.drive(case)
+        assert new.graph("half done").state == "done"
+        for persisted in case.persisted:
+            np.testing.assert_allclose(
+                bench.fetch("half done", persisted.name), case.expected()[persisted.value]
+            )
+        assert new.graph(bench.add(chain(), "next")).number == 3
+
+
+def test_what_is_no_installation_is_not_moved(fresh: str, tmp_path: Path) -> None:
+    code, told = db("copy", "--data", tmp_path, "--database-url", fresh)
+    assert (code, "there is no database" in told) == (1, True)
