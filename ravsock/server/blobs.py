@@ -110,6 +110,7 @@ class BlobEndpoint:
                 "the blob is too large", expected=f"at most {MAX_BLOB:,} bytes", received=length
             )
             return await refuse(request.send, problem.problem, HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
+        await asyncio.to_thread(self._store.check_quota, request.who.token_id, int(length), request.sha)
         meter = Meter()
         uploading = meter.watch(body(request.receive))
         # a provider's is durable with the result that will name it
