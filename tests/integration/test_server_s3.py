@@ -90,21 +90,28 @@ async def test_blobs_of_all_sizes_go_both_ways_past_the_coordinator(tmp_path: Pa
             assert control.passed < 50_000
 
 
-async def test_a_graph_with_large_values_is_computed_past_the_coordinator(tmp_path: Path, bulk: Bulk) -> None:
+@pytest.mark.parametrize("whole", [PART, 1000], ids=["at once", "in parts"])
+async def test_a_graph_with_large_values_is_computed_past_the_coordinator(
+    tmp_path: Path, bulk: Bulk, monkeypatch: pytest.MonkeyPatch, whole: int
+) -> None:
+    """In parts, nobody has checked the copies: each is for the graph that it belongs to."""
+    monkeypatch.setattr("ravsock.server.uploads.WHOLE", whole)
     size = 200  # values of 160 kB
     async with (
         bulk.serving(tmp_path) as served,
         served.requester() as requester,
-        served.provider() as provider,
+        served.provider("one") as one,
+        served.provider("two") as two,
     ):
-        received = _count(served)
+        received = _count(served)  # only what the coordinator makes itself
         graph_id = await requester.run(branches(3, size))
-        provider.keep_working()
+        for provider in (one, two):
+            provider.keep_working()
         await requester.until_state(graph_id, "done")
         values = await requester.fetch(graph_id, "branch_0", "branch_2")
         for index, value in zip((0, 2), values, strict=True):
             np.testing.assert_allclose(value, expected(index, size), rtol=1e-5)
-        assert set(received) == {task.subgraph for task in provider.done}  # which it made itself
+        assert set(received) == {task.subgraph for provider in (one, two) for task in provider.done}
 
 
 def _count(served: Served) -> list[str]:
