@@ -27,6 +27,7 @@ from provider.executors import Gateway
 from provider.home import Home
 from provider.machine import Machine
 from provider.settings import Settings, sends_in_the_clear
+from ravop import logs
 from ravop.errors import ArgumentError, ClusterError, ComputeError
 
 FLOP_SHARE = 0.3
@@ -67,9 +68,11 @@ async def serve(settings: Settings, home: Home, display: Display) -> Quit:
             profile = measuring.result()
         except (ComputeError, ClusterError, ArgumentError) as error:
             return Quit(Exit.CLUSTER if settings.cluster else Exit.BROKEN, error.problem)
+        provider_id = home.provider_id(settings.token)
+        logs.always(provider=provider_id)
         daemon = Daemon(
             settings,
-            provider_id=home.provider_id(settings.token),
+            provider_id=provider_id,
             profile=profile,
             state=State(
                 slots=profile.slots,
