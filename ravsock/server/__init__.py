@@ -11,5 +11,6 @@
   `progress` goes out to requesters.
 - What is in memory only: `providers` that are connected; of their speeds, `ravsock.core.history`.
 - What goes on by itself: `sweeper`, by `clock`; `health` tells people when it fails.
+- What Prometheus is told: `metrics` counts where things happen, `monitoring` answers.
 - Every change: through `writer`, blobs through `storage`.
 """
