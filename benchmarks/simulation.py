@@ -2,7 +2,7 @@
 
 Measured: one call of `placement.assign` with 100,000 ready tasks and 10,000 free providers that hold some of the inputs,
 and one as the dispatcher makes it most of the time, with fifty places. Simulated: what `ravsock simulate` says for 10,000
-providers of speeds over two orders of magnitude, a fifth of which leave within an hour; and for 1,000 under other policies,
+providers of speeds over two orders of magnitude, a fifth of which leave within an hour; and for 100 under other policies,
 all with the same seed. Simulated figures do not depend on the machine, the real seconds beside them do.
 """
 
@@ -102,12 +102,12 @@ def large() -> Row:
 
 def policies() -> list[Row]:
     found = {
-        name: _simulated(Fleet(providers=300), Work(hours=1.0, task_seconds=300.0), trial)
+        name: _simulated(Fleet(providers=100), Work(hours=1.0, task_seconds=300.0), trial)
         for name, trial in TRIALS.items()
     }
     return [
         Row(
-            f"300 providers: {name}",
+            f"100 providers: {name}",
             f"{result.utilisation:.1%}",
             "report",
             f"simulated; all done after {result.hours:.2f} h, at best {result.bound_hours:.2f} h; "

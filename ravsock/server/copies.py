@@ -38,12 +38,16 @@ class Copies:
         self._providers = providers
         self._history = history
         self._give = give
+        self._look_at = 0.0
+        """Not before that, on the clock of `time.monotonic`."""
 
     async def hand_out(self, nodes: Sequence[Node], full: Sequence[Host]) -> float | None:
         """Lease copies of what is late; seconds until there may be more to copy. `full`: providers without room."""
         if not any(node.idle for node in nodes):
             return None
         now = time.monotonic()
+        if now < self._look_at:
+            return self._look_at - now
         batches = [
             (provider, batch, holdings)
             for provider in self._providers
@@ -54,6 +58,7 @@ class Copies:
             rounds.leased(number, provider.provider_id, batch, _told(holdings), now, self._history)
             for number, (provider, batch, holdings) in enumerate(batches)
         ]
+        self._look_at = now + stragglers.pause(len(leased))
         made = stragglers.copies(leased, nodes, full)
         wishes = []
         for copy in made:
