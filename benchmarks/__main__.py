@@ -19,6 +19,7 @@ SUITES = {
     "overhead": "The same training through a coordinator and a provider",
     "tasks": "Trivial durable tasks, beside Dask distributed and Ray",
     "connections": "Thousands of providers at one coordinator",
+    "postgresql": "Trivial durable tasks on PostgreSQL, one coordinator and two",
     "parallel": "One training on two providers, against one and against PyTorch DDP",
     "network": "Four providers behind slow lines",
     "recovery": "Killed, frozen and slow machines",

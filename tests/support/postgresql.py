@@ -67,7 +67,7 @@ class PostgreSQL:
         processes at once, by SIGKILL."""
         if self._process is None:
             return
-        family = [psutil.Process(self._process.pid)]
+        family = [self.process]
         family += family[0].children() if mode == "kill" else []
         for process in family:
             with contextlib.suppress(psutil.NoSuchProcess):
@@ -77,6 +77,12 @@ class PostgreSQL:
         assert self._process.stderr is not None
         self._process.stderr.close()
         self._process = None
+
+    @property
+    def process(self) -> psutil.Process:
+        """The server's first process; its children are the others."""
+        assert self._process is not None
+        return psutil.Process(self._process.pid)
 
     def execute(self, statement: str) -> list[tuple[Any, ...]]:
         """Run a statement as superuser; its rows, where it gives some."""
