@@ -36,9 +36,9 @@ from ravop.protocol.messages import Graphs, ListGraphs
 from ravsock.server.run import open_store
 
 PROVIDERS = 3_000
-STEPS = (6_000, 9_000, 12_000, 15_000)
+STEPS = (6_000, 10_000, 14_000)
 PROCESSES = 2
-IDLE_SECONDS, STEP_SECONDS = 30.0, 15.0
+IDLE_SECONDS, STEP_SECONDS = 30.0, 20.0
 TRICKLE, TRICKLE_SECONDS = 20, 15.0
 """Tasks of the small graphs that are executed one after another, and for how long."""
 LONGEST = 180.0
