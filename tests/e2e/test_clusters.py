@@ -42,7 +42,7 @@ def test_a_training_on_a_dask_cluster_that_is_lost_in_the_middle(lab: Lab) -> No
     place = ["--executor", "dask", "--dask-scheduler", grid.address]
     provider = lab.provider(lab.token("provider", "cluster"), "gateway", *place)
     R.initialize(lab.token("requester", "anna"), url=lab.url)
-    graph = training()
+    graph = training(steps=400)
     R.activate()
     R.execute()
     wait_until_step(graph, 1)

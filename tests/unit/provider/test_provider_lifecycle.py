@@ -363,6 +363,25 @@ def test_a_machine_in_trouble_gives_back_and_rests_longer_each_time() -> None:
 
 
 # ── stopping ─────────────────────────────────────────────────────────────────────────────────────────────────
+def test_what_cannot_be_finished_here_goes_back_and_the_line_stays() -> None:
+    state, instructions = run(running(task(1), task(2)), e.Undone(0, 3.0))
+    assert instructions == (e.Deliver(0, returned(1, 2)),)
+    state, instructions = run(state, e.Undone(0, 4.0))  # not even that can be told: the lease will run out
+    assert (state.held, state.link, instructions) == ((), Link.ONLINE, (e.Drop(0),))
+
+
+def test_more_slots_take_what_waits_and_fewer_end_nothing() -> None:
+    state = online(slots=1)
+    for number in range(3):
+        state, _ = run(state, assigned(task(number)), e.Prepared(number, 1.0))
+    state, instructions = run(state, e.Offered(2, 500, 2.0))
+    assert [type(instruction) for instruction in instructions] == [e.Compute]
+    assert state.limits.memory == 500
+    state, instructions = run(state, e.Offered(1, 500, 3.0))
+    assert instructions == ()
+    assert [held.stage for held in state.held] == [Stage.RUNNING, Stage.RUNNING, Stage.READY]
+
+
 def test_an_idle_provider_stops_at_once() -> None:
     assert advance(online(), e.StopAsked(0.0))[1][-1] == e.Quit(Exit.STOPPED)
 
