@@ -10,7 +10,9 @@
   second attempts when nothing is left. `leases` keeps what they hold, `gangs` what several hold together (each a `Gang`).
   `progress` goes out to requesters.
 - What is in memory only: `providers` that are connected; of their speeds, `ravsock.core.history`.
-- What goes on by itself: `sweeper`, by `clock`; `health` tells people when it fails.
+- What goes on by itself: `sweeper`, with `orphans`, by `clock`; `health` tells people when it fails.
+- What others serve that use the same database: `peers` says who lives, `news` (by `wires`) what they tell at once,
+  `elsewhere` which providers they have; `relay` passes on an exchange that belongs to one of them.
 - What Prometheus is told: `metrics` counts where things happen, `monitoring` answers.
 - Every change: through `writer`, blobs through `storage`.
 """

@@ -88,7 +88,7 @@ class Coordinator:
         self._leases.joint, self._leases.elsewhere = self._gangs, self._news.recall
         self._dispatcher = Dispatcher(
             store, self._writer, storage, self._providers, self._leases, history, self._gangs, health,
-            self._sockets.send, self._peers, self._news.ready, metrics,
+            self._sockets.send, self._peers, self._elsewhere, self._news.ready, metrics,
         )  # fmt: skip
         self._progress = Progress(
             store, self._writer, self._providers, lambda: self._dispatcher.jobs, self._sockets.send, health,

@@ -24,6 +24,7 @@ from ravsock.core.jobs import Job
 from ravsock.core.placement import Assignment
 from ravsock.server import clock
 from ravsock.server.copies import Copies
+from ravsock.server.elsewhere import Elsewhere
 from ravsock.server.gangs import Gangs
 from ravsock.server.health import Health
 from ravsock.server.leases import Leases, Send, Wish, needed, wish_for
@@ -31,6 +32,7 @@ from ravsock.server.metrics import Metrics
 from ravsock.server.muster import Muster
 from ravsock.server.peers import Peers
 from ravsock.server.providers import Batch, Holding, Provider, Providers
+from ravsock.server.sharing import Sharing
 from ravsock.server.storage import Storage
 from ravsock.server.writer import Writer
 from ravsock.store import ReadyTask, Store
@@ -56,6 +58,7 @@ class Dispatcher:
         health: Health,
         send: Send,
         peers: Peers,
+        elsewhere: Elsewhere,
         more: Callable[[], None],
         metrics: Metrics,
     ) -> None:
@@ -71,6 +74,7 @@ class Dispatcher:
         self._health = health
         self._send = send
         self._peers = peers
+        self._sharing = Sharing(elsewhere, leases)
         self._more = more
         self._metrics = metrics
         self._began = 0.0
@@ -90,7 +94,7 @@ class Dispatcher:
                 fresh, self._leases.fresh = self._leases.fresh, False
                 while await self._hand_out():
                     pass
-                if fresh and self._peers.others and (self.jobs or not self._room()):
+                if fresh and self._peers.others and (self.jobs or self._sharing.leaves or not self._room()):
                     self._more()
                 look = None
                 if self._providers.at_work():
@@ -107,11 +111,14 @@ class Dispatcher:
             return False
         limit = rounds.look(room, self._appetite)
         found = await asyncio.to_thread(self._store.ready, limit, share=self._peers.share)
+        nodes, full = self._providers.nodes(time.monotonic())
+        if self._peers.others and len(found) < limit:
+            idle = sum(max(0, node.slots - node.outstanding) for node in nodes if not node.resting)
+            found = list(await self._sharing.mine(found, idle))
         ready = {task.task_id: task for task in found}
         if not ready:
             self.jobs = ()
             return False
-        nodes, full = self._providers.nodes(time.monotonic())
         beyond = dict.fromkeys(rounds.cut(tuple(ready.values()), limit), self._appetite)
         ready, nodes = await self._muster.hand_out(ready, nodes)
         typical = max((node.gflops for node in nodes), default=DEFAULT_GFLOPS)

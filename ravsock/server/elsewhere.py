@@ -61,6 +61,11 @@ class Elsewhere:
             found = await asyncio.to_thread(self._store.connected, others)
             self._rows = {row.provider_id: row for row in found}
 
+    @property
+    def idle(self) -> int:
+        """How many slots had nothing to do, when that was read."""
+        return sum(max(0, row.profile.slots - row.tasks) for row in self._rows.values())
+
     def nodes(self) -> list[Node]:
         """As for placement, which they are none of: for why something waits."""
         now = clock.now()

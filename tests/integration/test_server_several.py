@@ -298,3 +298,18 @@ def test_a_coordinator_drains_before_it_ends(database: str, tmp_path: Path) -> N
         assert "Traceback" not in process.output
     finally:
         lab.close()
+
+
+async def test_few_tasks_go_to_idle_providers_of_both_before_anyone_gets_two(
+    database: str, tmp_path: Path
+) -> None:
+    async with (
+        two(tmp_path, database) as (here, there),
+        here.requester() as alice,
+        here.provider("one") as one,
+        there.provider("two") as other,
+    ):
+        await until(lambda: here.coordinator._news._connected and there.coordinator._news._connected)
+        await alice.run(branches(2))
+        first, second = await one.take(), await other.take()
+        assert first.task_id != second.task_id
