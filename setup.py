@@ -79,7 +79,7 @@ setup(
         "tracing": ["opentelemetry-sdk>=1.30", "opentelemetry-exporter-otlp-proto-http>=1.30"],
         "s3": ["boto3>=1.36"],
         "dask": ["distributed>=2025.1"],
-        "ray": ["ray>=2.40"],
+        "ray": ["ray[client]>=2.40"],
         "examples": ["scikit-learn>=1.5"],
         "torch": ["torch>=2.13", "onnxscript>=0.7"],
         "benchmarks": BENCHMARKS,

@@ -63,6 +63,24 @@ async def test_a_provider_that_comes_back_keeps_what_nobody_took(tmp_path: Path)
         await alice.until_state(graph_id, "done")
 
 
+async def test_a_provider_that_grows_on_its_line_keeps_what_it_has(tmp_path: Path) -> None:
+    async with serving(tmp_path) as served, served.requester() as alice, served.provider() as provider:
+        graph_id = await alice.run(branches(1))
+        task = await provider.take()
+        outputs = await provider.compute(task)
+        provider.slots = 3
+        registered = await provider.connection.call(
+            m.Register(provider_id=provider.name, profile=provider.profile, holding=(held(task),))
+        )
+        assert isinstance(registered, m.Registered)
+        assert registered.drop == ()
+        (info,) = (await alice.call(m.ListProviders())).providers
+        assert (info.slots, info.busy) == (3, 1)
+        assert (await provider.deliver(task, outputs)).accepted
+        assert provider.tasks.empty()
+        await alice.until_state(graph_id, "done")
+
+
 async def test_a_provider_that_comes_back_with_less_gets_it_again(tmp_path: Path) -> None:
     async with serving(tmp_path) as served, served.requester() as alice, served.provider() as provider:
         await alice.run(branches(1))
