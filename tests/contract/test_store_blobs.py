@@ -8,12 +8,15 @@ from contextlib import AbstractContextManager
 
 import msgspec
 import numpy as np
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from plans import CASES, PROFILE, Bench, training
 
+from ravop.errors import UnreachableError
 from ravop.protocol.tensors import Blob, blobs_of
 from ravsock.store import Identity
+from ravsock.store.garbage import CLAIM_SECONDS
 
 GRACE = 100.0
 
@@ -109,6 +112,28 @@ def test_a_blob_is_kept_while_it_is_fresh_or_used_and_goes_with_its_graph(bench:
     bench.store.flush(bench.owner)
     left = set(bench.blobs)
     assert collect(bench) == left | set(case.workshop.kernels)
+
+
+def test_what_is_used_after_the_look_stays_and_what_is_doomed_is_not_there(bench: Bench) -> None:
+    """Whoever uses a blob is there before the collector, or finds it gone."""
+    used, doomed = (bench.upload(data, bench.owner) for data in (b"used", b"doomed"))
+    bench.now += 2 * GRACE
+    look = bench.store.unneeded(bench.now - GRACE)
+    assert {seen.sha for seen in look.unneeded} == {used.sha, doomed.sha}
+    bench.upload(b"used", bench.owner)
+    bench.store.doom(look.unneeded)
+    assert bench.store.find_blob(doomed.sha, bench.owner) is None
+    assert bench.store.usage(bench.owner).used == used.size
+    with pytest.raises(UnreachableError, match="cleared away"):
+        bench.upload(b"doomed", bench.owner)
+    claimed = bench.store.claim(bench.now)
+    assert [one.sha for one in claimed] == [doomed.sha]
+    assert bench.store.claim(bench.now) == [], "another collector deletes it"
+    (again,) = bench.store.claim(bench.now + 2 * CLAIM_SECONDS)
+    bench.store.bury(claimed)
+    assert bench.store.recorded([doomed.sha]), "who has claimed it last buries it"
+    bench.store.bury([again])
+    bench.upload(b"doomed", bench.owner)
 
 
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -145,17 +145,18 @@ class Machine(RuleBasedStateMachine):
         self.cases: dict[str, Case] = {}
 
     @rule(
-        kinds=st.tuples(st.sampled_from(["upload", "result", "graph"]), st.just("collection")),
+        kinds=st.tuples(st.sampled_from(["upload", "upload", "result", "graph"]), st.just("collection")),
         seconds=st.sampled_from([0.0, 2 * GRACE, 2 * GRACE, LONG]),
-        schedule=st.lists(st.booleans(), min_size=2, max_size=14),
+        turns=st.lists(st.sampled_from([1, 2, 3, 20]), min_size=2, max_size=5),
     )
-    def interleave(self, kinds: tuple[str, str], seconds: float, schedule: list[bool]) -> None:
-        """A collection and something else, at the same time and on either store; they may be broken off."""
+    def interleave(self, kinds: tuple[str, str], seconds: float, turns: list[int]) -> None:
+        """A collection and something else take turns, of so many steps each, on either store; they may be broken off."""
         self.world.now += seconds
         self.world.store.expire(self.world.now)
         running = [getattr(self, kind)() for kind in kinds]
-        for which in schedule:
-            self.go(running[which], which)
+        for turn, count in enumerate(turns):
+            for _ in range(count):
+                self.go(running[(turn + 1) % 2], bool(turn % 2))
             self.what_is_needed_is_there()
         self.steps += running
 
@@ -234,5 +235,5 @@ def test_nothing_needed_is_collected_and_nothing_else_stays(
         world = World([one, two], tmp_path / "blobs")
         machine: Any = type("Worlds", (Machine,), {"world": world})
         run_state_machine_as_test(
-            machine, settings=settings(max_examples=20, stateful_step_count=6, deadline=None)
+            machine, settings=settings(max_examples=12, stateful_step_count=6, deadline=None)
         )
