@@ -8,8 +8,9 @@ from typing import Any
 
 import click
 
-from provider.settings import DEFAULT_URL, ClusterSettings, clean_name, parse_size
+from provider.settings import DEFAULT_URL, ClusterSettings, clean_name
 from ravop.errors import ArgumentError
+from ravop.sizes import parse_size
 from ravop.transport.control import base_url
 
 

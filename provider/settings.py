@@ -10,23 +10,11 @@ from urllib.parse import urlsplit
 import msgspec
 import psutil
 
-from ravop.errors import ArgumentError
+from ravop.sizes import parse_size
 
 DEFAULT_URL = "http://127.0.0.1:9999"
 DEFAULT_MEMORY = "4GiB"
 DEFAULT_CACHE = "4GiB"
-_UNITS = {
-    "": 1,
-    "K": 10**3,
-    "M": 10**6,
-    "G": 10**9,
-    "T": 10**12,
-    "KI": 2**10,
-    "MI": 2**20,
-    "GI": 2**30,
-    "TI": 2**40,
-}
-_SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]I?)?B?\s*", re.IGNORECASE)
 _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9_.-]+")
 MAX_NAME = 80
 MAX_SLOTS = 1024
@@ -57,15 +45,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     graph: str | None = None
     with_stdin: bool = False
     cluster: ClusterSettings | None = None
-
-
-def parse_size(text: str) -> int:
-    """Bytes in `4GiB`, `500MB`, `1.5G` or `1000`. Raises `ArgumentError` for anything else."""
-    match = _SIZE.fullmatch(text)
-    size = int(float(match[1]) * _UNITS[(match[2] or "").upper()]) if match else 0
-    if size <= 0:
-        raise ArgumentError("this is not a size", expected="such as 4GiB, 500MB or 1000000", received=text)
-    return size
 
 
 def default_memory(slots: int) -> int:

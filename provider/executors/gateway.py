@@ -26,11 +26,12 @@ from provider.executors.jobs import (
 )
 from provider.home import Home
 from provider.machine import profile_of
-from provider.settings import DEFAULT_MEMORY, ClusterSettings, Settings, parse_size
+from provider.settings import DEFAULT_MEMORY, ClusterSettings, Settings
 from provider.wire import Measured, Ready
 from ravop.errors import ClusterError, MessageError
 from ravop.protocol.messages import Profile, Task
 from ravop.release import software
+from ravop.sizes import parse_size
 
 LOOK_SECONDS = 2.0
 """Between two looks at what the cluster has."""

@@ -20,7 +20,7 @@ from provider.core.state import Link, State, Stop
 from provider.core.tasks import Limits, check_task, node_index
 from provider.home import Control, Home
 from provider.limits import clean_environment
-from provider.settings import clean_name, default_memory, parse_size, sends_in_the_clear
+from provider.settings import clean_name, default_memory, sends_in_the_clear
 from provider.wire import (
     HEADER,
     MAX_FRAME,
@@ -55,6 +55,7 @@ from ravop.protocol.messages import (
     encode,
 )
 from ravop.protocol.tensors import Blob, Inline
+from ravop.sizes import parse_size
 
 LIMITS = Limits(memory=1_000_000, disk=1_000_000)
 GOOD = Task(
