@@ -10,7 +10,7 @@ import msgspec
 import pytest
 from aiohttp import web
 
-from ravop.errors import BlobError, ForbiddenBlobError, StorageFullError, UnreachableError
+from ravop.errors import BlobError, ForbiddenBlobError, MessageError, StorageFullError, UnreachableError
 from ravop.protocol.tensors import sha256
 from ravop.transport import BlobClient
 from ravop.transport.blobs import ASK_FIRST
@@ -183,3 +183,63 @@ async def test_a_missing_blob_is_a_blob_error() -> None:
     async with serving(Uploads().handle) as client:
         with pytest.raises(BlobError):
             await client.get("0" * 64, 1 << 40)
+
+
+async def test_only_the_coordinator_gets_the_token() -> None:
+    seen: list[bool] = []
+
+    async def store(request: web.Request) -> web.Response:
+        seen.append("Authorization" in request.headers)
+        return web.Response(body=DATA)
+
+    async with serving(store) as elsewhere:
+
+        async def send_away(request: web.Request) -> web.Response:
+            assert request.headers["Authorization"] == "Bearer secret"
+            return web.Response(status=307, headers={"Location": f"{elsewhere._url}{SHA}?signed=a%2Fb"})
+
+        async with serving(send_away) as client:
+            assert await client.get(SHA, len(DATA)) == DATA
+    assert seen == [False]
+
+
+@pytest.mark.parametrize(
+    "location", ["file:///etc/passwd", "ftp://host/x", "/blobs/x", "", "http://[", "//host/x"]
+)
+async def test_a_client_is_sent_to_urls_of_http_only(location: str) -> None:
+    async def send_away(_: web.Request) -> web.Response:
+        return web.Response(status=307, headers={"Location": location})
+
+    async with serving(send_away) as client:
+        with pytest.raises(MessageError, match="not a URL of a blob"):
+            await client.get(SHA, len(DATA))
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {},
+        {"type": "elsewhere", "upload": "../x", "part": 5, "parts": []},
+        {"type": "elsewhere", "upload": "a", "part": 0, "parts": []},
+        {"type": "elsewhere", "upload": "a", "part": 5, "parts": [{"number": 9, "url": "http://x/"}]},
+        {"type": "elsewhere", "upload": "a", "part": 5, "parts": [{"number": 1, "url": "file:///x"}]},
+        {"type": "elsewhere", "upload": "a", "part": 5, "parts": [{"number": 1, "url": "http://x/" + "y" * 9000}]},
+        {"type": "elsewhere", "upload": "a", "part": 5,
+         "parts": [{"number": 1, "url": "http://x/", "headers": {"Cookie": "a"}}]},
+    ],
+    ids=str,
+)  # fmt: skip
+async def test_answers_to_an_upload_that_are_none(answer: dict[str, Any]) -> None:
+    app = web.Application()
+
+    async def answering(_: web.Request) -> web.Response:
+        return web.json_response(answer)
+
+    app.router.add_post("/blobs/{sha}/uploads", answering)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    async with BlobClient(f"http://127.0.0.1:{runner.addresses[0][1]}", "secret") as client:
+        with pytest.raises(MessageError):
+            await client.put(b"small", "c" * 64)
+    await runner.cleanup()
