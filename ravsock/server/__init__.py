@@ -3,7 +3,8 @@
 `coordinator` wires the parts, `run` makes a process of them. Decisions are in `ravsock.core`, the truth in
 `ravsock.store`.
 
-- What comes in: `sockets` (control), `blobs` (bulk), `exchange` (frames between ranks) and `rest` (people), with `auth`,
+- What comes in: `sockets` (control), `blobs` (bulk; with `streams`, and `uploads` for those that pass the coordinator by),
+  `exchange` (frames between ranks) and `rest` (people), with `auth`,
   `http` and `connection`. What it means: `service` for requesters, `admission` for their graphs, `work` for providers,
   `doubts` about what these report.
 - What goes out to providers: `dispatcher` in each round asks `muster` for gangs, places what is left, and asks `copies` for
