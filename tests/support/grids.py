@@ -24,6 +24,7 @@ class Grid:
     def worker(self, threads: int) -> Process:
         """Has started to compute when this returns. Without a nanny: whoever is killed stays dead."""
         limits = ["--nthreads", str(threads), "--memory-limit", "2GiB", "--no-nanny", "--no-dashboard"]
-        process = self._lab.module("dask", "worker", self.address, *limits, "--host", "127.0.0.1")
+        place = ["--host", "127.0.0.1", "--local-directory", str(self._lab.folder)]
+        process = self._lab.module("dask", "worker", self.address, *limits, *place)
         process.wait_for("Registered to")
         return process
