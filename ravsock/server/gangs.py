@@ -188,14 +188,14 @@ class Gangs:
         if found is None:
             return DISCARDED
         gang, rank = found
-        problem = await asyncio.to_thread(
-            self._wrong, gang.tasks[rank].outputs, result, provider.token_id
-        )
+        problem = await asyncio.to_thread(self._wrong, gang.tasks[rank].outputs, result, provider.token_id)
         if gang.over:
             return DISCARDED
         if problem is not None:
             about = {**gang.about, "provider": provider.provider_id}
-            log.warning("a result of provider %s is wrong: %s", about["provider"], problem.text(), extra=about)
+            log.warning(
+                "a result of provider %s is wrong: %s", about["provider"], problem.text(), extra=about
+            )
             self._leases.rest_after_failure(provider)
             await self._blame(gang, provider.provider_id, problem)
             return DISCARDED
