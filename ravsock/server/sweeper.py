@@ -116,7 +116,9 @@ class Sweeper:
         if expired := await self._writer.apply(self._store.expire, clock.now()):
             for outcome in expired:
                 log.warning(
-                    "an attempt ran out of time (graph %s)", outcome.graph_id, extra={"graph": outcome.graph_id}
+                    "an attempt ran out of time (graph %s)",
+                    outcome.graph_id,
+                    extra={"graph": outcome.graph_id},
                 )
             self._leases.settle(expired)
         await self._orphans.release()
