@@ -11,6 +11,7 @@ memory.
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -25,6 +26,8 @@ _ELSEWHERE = dict.fromkeys(("array", "asarray", "constant", "tensor"), _TENSORS)
 def __getattr__(name: str) -> Any:
     if name.startswith("__"):
         raise AttributeError(name)
+    if importlib.util.find_spec(f"{__name__}.{name}"):  # `from ravop import logs` asks here first
+        return importlib.import_module(f"{__name__}.{name}")
     public = importlib.import_module("ravop.public")
     if not hasattr(public, name):
         hint = (
