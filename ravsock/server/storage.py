@@ -54,9 +54,12 @@ class Storage:
         `StorageFullError`.
         """
         present = await asyncio.to_thread(self.blobs.has, sha)
-        with self.blobs.writer(sha) as file:
+        file = await asyncio.to_thread(self.blobs.writer, sha)
+        try:
             await _pour(self._while_there_is_room(chunks), file)
             size = await asyncio.to_thread(file.commit)
+        finally:
+            await asyncio.to_thread(file.close)
         await self.record(sha, size, owner, durable=durable)
         return not present
 

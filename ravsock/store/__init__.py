@@ -1,4 +1,5 @@
-"""The truth: graphs, tasks, leases and values in SQL (SQLite or PostgreSQL), tensors as blobs in a folder.
+"""The truth: graphs, tasks, leases and values in SQL (SQLite or PostgreSQL), tensors as blobs in a
+folder or a bucket.
 
 Synchronous. `Store` is called from one writer thread of the server; what follows from what is decided in
 `ravsock.core`.

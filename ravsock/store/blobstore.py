@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterable, Iterator, Mapping
-from types import TracebackType
 from typing import NamedTuple, Protocol
 
 from ravop.errors import BlobError
@@ -20,14 +19,11 @@ _NAME = re.compile(r"[0-9a-f]{64}", re.ASCII)
 
 
 class BlobWriter(Protocol):
-    """One upload: `write` the bytes, then `commit`; leaving the block without a commit forgets them."""
+    """One upload: `write` the bytes, then `commit`, then `close`, which without a commit forgets them. All may block."""
 
     def write(self, chunk: bytes | bytearray | memoryview) -> None: ...
     def commit(self) -> int: ...
-    def __enter__(self) -> BlobWriter: ...
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
+    def close(self) -> None: ...
 
 
 class Lying(NamedTuple):

@@ -14,21 +14,12 @@ import shutil
 import time
 import uuid
 from collections.abc import AsyncIterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from types import TracebackType
 from typing import BinaryIO
 
 from ravop.protocol.tensors import HEAD, Blob
-from ravsock.store.blobstore import (
-    CHUNK,
-    BlobWriter,
-    Direct,
-    Lying,
-    checked_name,
-    mismatch,
-    missing,
-)
+from ravsock.store.blobstore import CHUNK, BlobWriter, Direct, Lying, checked_name, mismatch, missing
 from ravsock.store.troubles import storage_full
 
 SHA_DIGITS = 64
@@ -44,12 +35,8 @@ class FolderBlobs:
         self._incoming = folder / "incoming"
         with _full_disk():
             self._incoming.mkdir(parents=True, exist_ok=True)
-        oldest = time.time() - ABANDONED_SECONDS
-        for left in self._incoming.iterdir():
-            if left.stat().st_mtime < oldest:
-                left.unlink(missing_ok=True)
-
         self.direct: Direct | None = None
+        self.clear(time.time())
 
     def check(self) -> None:
         """Raises `OSError` where the folder is away."""
@@ -70,7 +57,7 @@ class FolderBlobs:
 
     async def put(self, sha: str, chunks: AsyncIterable[bytes]) -> int:
         """Store the bytes and give their number. Raises `BlobError` where their hash is not `sha`."""
-        with self.writer(sha) as writer:
+        with closing(self.writer(sha)) as writer:
             async for chunk in chunks:
                 writer.write(chunk)
             return await asyncio.to_thread(writer.commit)
@@ -159,12 +146,7 @@ class _FolderWriter:
                 _sync_folder(folder)
         return self._size
 
-    def __enter__(self) -> _FolderWriter:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
         self._stream.close()
         self._temporary.unlink(missing_ok=True)
 

@@ -13,7 +13,6 @@ import sys
 import time
 from base64 import b64encode
 from collections.abc import AsyncIterable, Iterator
-from types import TracebackType
 from typing import Any
 
 from ravop.errors import BlobError, RavenError, UnreachableError
@@ -73,10 +72,13 @@ class S3Blobs:
 
     async def put(self, sha: str, chunks: AsyncIterable[bytes]) -> int:
         """Store the bytes and give their number. Raises `BlobError` where their hash is not `sha`."""
-        with self.writer(sha) as writer:
+        writer = self.writer(sha)
+        try:
             async for chunk in chunks:
                 await asyncio.to_thread(writer.write, chunk)
             return await asyncio.to_thread(writer.commit)
+        finally:
+            await asyncio.to_thread(writer.close)
 
     def read(
         self, sha: str, place: int | None = None, start: int = 0, stop: int | None = None
@@ -214,12 +216,7 @@ class _BucketWriter:
         self._handle = None
         return self._size
 
-    def __enter__(self) -> _BucketWriter:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
         if self._handle is not None:
             try:
                 self._bucket.call("abort_multipart_upload", Key=self._key, UploadId=self._handle)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -38,7 +39,7 @@ async def test_a_full_disk_says_so(
 async def test_a_device_that_is_full_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     blobs = FolderBlobs(tmp_path / "blobs")
     writer = blobs.writer(SHA)
-    with writer, Path("/dev/full").open("wb", buffering=0) as full:
+    with closing(writer), Path("/dev/full").open("wb", buffering=0) as full:
         original = writer._stream  # type: ignore[attr-defined]
         writer._stream = full  # type: ignore[attr-defined]
         with pytest.raises(StorageFullError):

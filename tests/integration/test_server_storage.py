@@ -95,7 +95,7 @@ async def test_bytes_that_nobody_recorded_go_after_a_day(
         blobs.stubborn = False
         await kept.keep(sha256(DATA), DATA)
         for data in (b"old", b"young"):
-            with blobs.writer(sha256(data)) as writer:
+            with closing(blobs.writer(sha256(data))) as writer:
                 writer.write(data)
                 writer.commit()
         for data in (b"old", DATA):
