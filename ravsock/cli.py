@@ -153,7 +153,8 @@ def serve_command(log_level: str, log_format: str, **options: Any) -> None:
     handler = logs.formatted(logging.StreamHandler(sys.stderr), log_format, text)
     logging.basicConfig(level=log_level.upper(), handlers=[handler])
     tracing.configure("ravsock")
-    for chatty in ("alembic", "uvicorn"):  # the latter has two lines for each connection
+    # uvicorn has two lines for each connection; botocore tells what signs a request
+    for chatty in ("alembic", "uvicorn", "botocore", "urllib3"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
     serve(Options(**options))
 
