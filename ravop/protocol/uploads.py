@@ -21,12 +21,14 @@ PART = 16 * 1024 * 1024
 """Bytes of each part of a larger one, but for the last."""
 LISTED = 32
 """Parts in one answer."""
-MAX_UPLOAD = 16 * 1024**3
+MAX_BLOB = 16 * 1024**3
 """Bytes of a blob."""
 MAX_ANSWER = 1024 * 1024
 """Bytes of an answer."""
 MAX_OFFER = 1024
 MAX_URL = 8192
+CHECKSUM = "x-amz-checksum-sha256"
+"""The header by which a store is told a blob's hash, in Base64, and checks it."""
 
 Header = Annotated[str, Meta(pattern=r"^x-amz-[a-z0-9-]{1,100}$")]
 """What a store wants to be told is in such headers; nobody is made to send others."""
@@ -36,7 +38,7 @@ HeaderValue = Annotated[str, Meta(pattern=r"^[\x21-\x7e]{0,1000}$")]
 class Offer(msgspec.Struct, frozen=True):
     """A blob of so many bytes could be sent."""
 
-    size: Annotated[int, Meta(ge=0, le=MAX_UPLOAD)]
+    size: Annotated[int, Meta(ge=0, le=MAX_BLOB)]
 
 
 class There(msgspec.Struct, frozen=True, tag="there"):
@@ -59,7 +61,7 @@ class Elsewhere(msgspec.Struct, frozen=True, tag="elsewhere"):
     """Send these parts, each of `part` bytes (the last one: what is left). `more`: others are missing, too."""
 
     upload: Annotated[str, Meta(pattern=r"^[0-9a-z]{1,64}$")]
-    part: Annotated[int, Meta(ge=1, le=MAX_UPLOAD)]
+    part: Annotated[int, Meta(ge=1, le=MAX_BLOB)]
     parts: Annotated[tuple[Part, ...], Meta(max_length=LISTED)]
     more: bool = False
 

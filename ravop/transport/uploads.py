@@ -19,6 +19,7 @@ from yarl import URL
 
 from ravop.errors import BlobError, MessageError
 from ravop.protocol.uploads import (
+    CHECKSUM,
     MAX_ANSWER,
     Answer,
     Elsewhere,
@@ -43,7 +44,6 @@ from ravop.transport.http import (
 
 PARALLEL = 4
 """Parts of one blob that are sent at a time."""
-CHECKSUM = "x-amz-checksum-sha256"
 MAX_REASON = 2_000
 _REASON = re.compile(
     r"<Code>([A-Za-z0-9_.]{1,100})</Code>(?:.{0,20}?<Message>([^<]{1,500})</Message>)?", re.S

@@ -18,23 +18,24 @@ from http import HTTPStatus
 import msgspec
 
 from ravop.errors import BlobError, ForbiddenBlobError, MessageError, RavenError
-from ravop.protocol.uploads import MAX_OFFER, decode_offer
+from ravop.protocol.uploads import MAX_BLOB, MAX_OFFER, decode_offer
 from ravsock.server.auth import Authenticator
 from ravsock.server.elsewhere import Elsewhere
 from ravsock.server.http import CRASHED, Receive, Scope, Send, bearer, refuse, respond
 from ravsock.server.metrics import Metrics
 from ravsock.server.providers import Providers
-from ravsock.server.storage import MAX_BLOB, Storage
+from ravsock.server.storage import Storage
 from ravsock.server.streams import GoneError, Meter, body, byte_range, disconnected, short_body, some
 from ravsock.server.uploads import Uploads
 from ravsock.store import Identity, Store
+from ravsock.store.blobstore import checked_name
 from ravsock.store.values import StoredBlob
 
 PREFIX = "/blobs/"
 BUFFERED = 4 * 1024 * 1024
 """Bytes that the kernel takes for a connection before it waits for the line."""
 _PATH = re.compile(r"/blobs/([^/]*)(/uploads)?(?:(?<=/uploads)/([0-9a-z]{1,64}))?", re.ASCII)
-_SHA = re.compile(r"[0-9a-f]{64}", re.ASCII)
+_JSON = (b"content-type", b"application/json")
 
 log = logging.getLogger(__name__)
 
@@ -78,10 +79,7 @@ class BlobEndpoint:
         try:
             found = _PATH.fullmatch(scope["path"])
             sha, uploads, upload = found.groups("") if found else (scope["path"].removeprefix(PREFIX), "", "")
-            if not _SHA.fullmatch(sha):
-                raise MessageError(
-                    "not the name of a blob", expected="64 hexadecimal digits", received=sha[:80]
-                )
+            checked_name(sha)
             methods = self._methods[bool(uploads), bool(upload)]
             method = methods.get(scope["method"])
             if method is None:
@@ -219,6 +217,3 @@ class BlobEndpoint:
             raise ForbiddenBlobError(
                 "a provider stores blobs only while it holds a task", hint="register, and wait for a task"
             )
-
-
-_JSON = (b"content-type", b"application/json")

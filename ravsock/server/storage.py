@@ -14,6 +14,7 @@ import msgspec
 from ravop.errors import MessageError, UnreachableError
 from ravop.protocol.messages import Earlier, Task, TaskInput
 from ravop.protocol.tensors import Blob, TensorRef, sha256
+from ravop.protocol.uploads import MAX_BLOB
 from ravsock.core import fitting
 from ravsock.server import clock
 from ravsock.server.collector import Collected, Collector
@@ -25,7 +26,6 @@ from ravsock.store.values import StoredBlob
 
 BATCH = 4 * 1024 * 1024
 """Bytes hashed and written at a time, on a thread: each change of threads costs a quarter of a millisecond."""
-MAX_BLOB = 16 * 1024**3
 GRACE_SECONDS = 600.0
 """A blob that nothing refers to is kept so long after its last use: the rest of a graph may be on its way. Weights
 between the chunks of a loop wait here too, so it cannot be much longer.

@@ -11,12 +11,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from ravop.errors import BlobError
+from ravop.protocol.uploads import CHECKSUM
 from ravsock.store.blobstore import Signed
 from ravsock.store.bucket import Bucket
 
 URL_SECONDS = 3600
 """A URL may be used for so long; a transfer that has begun may last longer."""
-CHECKSUM = "x-amz-checksum-sha256"
 
 
 class Presigned:
