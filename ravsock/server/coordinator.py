@@ -6,8 +6,8 @@ Made and closed within one event loop. `run` gives it a port, a process and sign
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 
 import socketio
 
@@ -41,6 +41,8 @@ from ravsock.server.work import Work
 from ravsock.server.writer import Writer
 from ravsock.store import BlobStore, Recall, Store
 from ravsock.store.counts import counts
+
+log = logging.getLogger(__name__)
 
 
 class Coordinator:
@@ -152,6 +154,8 @@ class Coordinator:
             asyncio.create_task(self._news.poll(), name="looking for work"),
             asyncio.create_task(self._metrics.watch_loop(), name="event loop's lag"),
         ]
+        for task in self._tasks:
+            task.add_done_callback(_ended)
 
     async def drain(self) -> None:
         """Go on, but want no new connections."""
@@ -168,12 +172,11 @@ class Coordinator:
     async def stop(self) -> None:
         """Close all connections and finish what is being committed.
 
-        Providers keep their leases: they will be back when the coordinator is.
+        Providers keep their leases: they will be back when the coordinator is. Raises at the end what a task beside it
+        had died of, if one had.
         """
         self.prepare_to_stop()
-        for task in self._tasks:
-            with suppress(asyncio.CancelledError):
-                await task
+        ends = await asyncio.gather(*self._tasks, return_exceptions=True)
         for sid in list(self._sockets.sessions):
             await self._sockets.drop(sid)
         await self._sockets.sio.shutdown()
@@ -181,6 +184,9 @@ class Coordinator:
         if self._wire is not None:
             await self._wire.close()
         await self._writer.stop()
+        for end in ends:
+            if isinstance(end, Exception):
+                raise end
 
     async def app(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One port: control, blobs and people."""
@@ -245,3 +251,9 @@ class Coordinator:
     async def _silent(self, provider: Provider) -> None:
         await self._work.left(provider)
         await self._sockets.drop(provider.sid)
+
+
+def _ended(task: asyncio.Task[None]) -> None:
+    """Only a defect ends one before it is cancelled: what else goes wrong is tried again."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.error("%s: ended by a defect", task.get_name(), exc_info=error)

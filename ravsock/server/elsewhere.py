@@ -15,6 +15,7 @@ from http import HTTPStatus
 
 import aiohttp
 
+from ravop.errors import RavenError
 from ravop.protocol.messages import ProviderInfo
 from ravsock.core import teams
 from ravsock.core.fleet import Line, ProviderSpeed
@@ -102,10 +103,13 @@ class Elsewhere:
         """Until cancelled: what was measured here of providers that are connected here."""
         while not self._store.is_sqlite:
             await asyncio.sleep(TELL_SECONDS)
-            if self._peers.others:
-                await self._tell()
-            else:
+            if not self._peers.others:
                 self._told = {}
+                continue
+            try:
+                await self._tell()
+            except RavenError as error:
+                log.info("other coordinators hear later of what was measured here: %s", error)
 
     async def _tell(self) -> None:
         seen = {provider.provider_id: _measured(provider) for provider in self._providers}
