@@ -30,7 +30,6 @@ LATE_SECONDS = 0.1
 """A round that begins so much later than it should tells that messages wait too."""
 COLLECT_SECONDS, COLLECT_SOON_SECONDS = 60.0, 10.0
 """How often blobs that nothing refers to are deleted; and on a disk that is nearly full."""
-
 WATCH_SECONDS = 10.0
 """How often it is looked whether the store of blobs can be used."""
 
@@ -74,7 +73,7 @@ class Sweeper:
     async def collect(self) -> None:
         """Until cancelled."""
         while True:
-            await asyncio.sleep(COLLECT_SOON_SECONDS if self._storage.nearly_full() else COLLECT_SECONDS)
+            await asyncio.sleep(COLLECT_SOON_SECONDS if await self._nearly_full() else COLLECT_SECONDS)
             await self._try("blobs could not be cleared away", self._collect)
 
     async def watch_blobs(self) -> None:
@@ -137,8 +136,14 @@ class Sweeper:
                 await self._writer.apply(self._store.shift, seconds)
             self._peers.follow(seconds)
 
+    async def _nearly_full(self) -> bool:
+        try:
+            return await asyncio.to_thread(self._storage.nearly_full)
+        except OSError:  # the folder is away, which `watch_blobs` tells
+            return False
+
     async def _collect(self) -> None:
         collected = await self._storage.collect()
-        self._health.note("blobs", collected.trouble)
+        self._health.note("clearing", collected.trouble)
         if collected.gone:
             log.info("%d blobs deleted that nothing refers to", collected.gone)
