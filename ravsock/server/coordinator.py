@@ -29,7 +29,8 @@ from ravsock.server.news import News
 from ravsock.server.orphans import Orphans
 from ravsock.server.peers import Peers
 from ravsock.server.progress import Progress
-from ravsock.server.providers import Provider, Providers
+from ravsock.server.provider import Provider
+from ravsock.server.providers import Providers
 from ravsock.server.rest import rest_app
 from ravsock.server.service import Service
 from ravsock.server.sockets import Session, Sockets

@@ -17,7 +17,8 @@ from ravsock.core.history import History
 from ravsock.core.jobs import Host, Node
 from ravsock.server import clock
 from ravsock.server.leases import Wish, wish_for
-from ravsock.server.providers import Batch, Holding, Provider, Providers
+from ravsock.server.provider import Batch, Holding, Provider
+from ravsock.server.providers import Providers
 from ravsock.server.writer import Writer
 from ravsock.store import ReadyTask, Store
 

@@ -31,7 +31,8 @@ from ravsock.server.leases import Leases, Send, Wish, needed, wish_for
 from ravsock.server.metrics import Metrics
 from ravsock.server.muster import Muster
 from ravsock.server.peers import Peers
-from ravsock.server.providers import Batch, Holding, Provider, Providers
+from ravsock.server.provider import Batch, Holding, Provider
+from ravsock.server.providers import Providers
 from ravsock.server.sharing import Sharing
 from ravsock.server.storage import Storage
 from ravsock.server.writer import Writer

@@ -14,7 +14,8 @@ from ravsock.core import doubts
 from ravsock.core.doubts import Verdict
 from ravsock.core.recent import Recent
 from ravsock.server.leases import Leases
-from ravsock.server.providers import Provider, Providers
+from ravsock.server.provider import Provider
+from ravsock.server.providers import Providers
 
 ASIDE_SECONDS = 5.0
 """The provider with the NaN gets no work for so long, so that another gets the task."""

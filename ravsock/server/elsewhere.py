@@ -22,7 +22,8 @@ from ravsock.core.fleet import Line, ProviderSpeed
 from ravsock.core.jobs import LINK, Node
 from ravsock.server import clock
 from ravsock.server.peers import Peers
-from ravsock.server.providers import Provider, Providers, claimed, software_of
+from ravsock.server.provider import Provider, claimed, software_of
+from ravsock.server.providers import Providers
 from ravsock.server.writer import Writer
 from ravsock.store import ConnectedRow, Identity, Measured, ProviderRow, Store
 

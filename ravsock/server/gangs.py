@@ -35,7 +35,8 @@ from ravsock.server.exchange import Exchange
 from ravsock.server.gang import Gang, Key, Past
 from ravsock.server.leases import RETURN_SECONDS, Leases
 from ravsock.server.peers import Peers
-from ravsock.server.providers import Provider, Providers
+from ravsock.server.provider import Provider
+from ravsock.server.providers import Providers
 from ravsock.server.writer import Writer
 from ravsock.store import (
     Attempt,

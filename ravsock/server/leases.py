@@ -25,7 +25,8 @@ from ravop.protocol.messages import (
 )
 from ravsock.core import rounds
 from ravsock.server import clock
-from ravsock.server.providers import Batch, Holding, Provider, Providers
+from ravsock.server.provider import Batch, Holding, Provider
+from ravsock.server.providers import Providers
 from ravsock.server.writer import Writer
 from ravsock.store import Failure, Lease, Outcome, ReadyTask, Release, Store
 from ravsock.store import Recall as StoreRecall

@@ -20,7 +20,8 @@ from ravsock.core.teams import Chunk, Member, Team
 from ravsock.server import clock
 from ravsock.server.gangs import Gangs
 from ravsock.server.leases import Leases, needed
-from ravsock.server.providers import Batch, Holding, Providers
+from ravsock.server.provider import Batch, Holding
+from ravsock.server.providers import Providers
 from ravsock.server.writer import Writer
 from ravsock.store import Lease, ReadyTask, Store
 

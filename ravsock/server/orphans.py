@@ -15,7 +15,8 @@ from typing import TypeVar
 from ravsock.core import deadlines
 from ravsock.server.leases import Leases
 from ravsock.server.peers import Peers
-from ravsock.server.providers import Provider, Providers
+from ravsock.server.provider import Provider
+from ravsock.server.providers import Providers
 from ravsock.server.writer import Writer
 from ravsock.store import Recall, Release, Store
 

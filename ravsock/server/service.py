@@ -24,7 +24,8 @@ from ravsock.server.admission import check_manifest
 from ravsock.server.elsewhere import Elsewhere
 from ravsock.server.leases import Leases
 from ravsock.server.progress import Progress
-from ravsock.server.providers import Providers, absent
+from ravsock.server.provider import absent
+from ravsock.server.providers import Providers
 from ravsock.server.storage import Storage
 from ravsock.server.writer import Writer
 from ravsock.store import Identity, ProviderRow, Store

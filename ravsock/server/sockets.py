@@ -33,7 +33,8 @@ from ravsock.server.auth import Authenticator
 from ravsock.server.http import CRASHED
 from ravsock.server.metrics import Metrics
 from ravsock.server.packets import Server
-from ravsock.server.providers import Provider, Providers
+from ravsock.server.provider import Provider
+from ravsock.server.providers import Providers
 from ravsock.server.service import Service
 from ravsock.server.work import Work
 from ravsock.store import Identity

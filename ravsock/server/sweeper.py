@@ -19,7 +19,8 @@ from ravsock.server.health import Health
 from ravsock.server.leases import Leases
 from ravsock.server.orphans import Orphans
 from ravsock.server.peers import Peers
-from ravsock.server.providers import Provider, Providers
+from ravsock.server.provider import Provider
+from ravsock.server.providers import Providers
 from ravsock.server.storage import Storage
 from ravsock.server.writer import Writer
 from ravsock.store import Store

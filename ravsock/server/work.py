@@ -38,7 +38,8 @@ from ravsock.server.leases import RETURN_SECONDS, Leases, needed
 from ravsock.server.metrics import Metrics
 from ravsock.server.peers import Peers
 from ravsock.server.progress import Progress
-from ravsock.server.providers import Batch, Holding, Provider, Providers, claimed
+from ravsock.server.provider import Batch, Holding, Provider, claimed
+from ravsock.server.providers import Providers
 from ravsock.server.storage import Storage
 from ravsock.server.writer import Writer
 from ravsock.store import Failure, Held, Identity, Outcome, Release, Result, Store

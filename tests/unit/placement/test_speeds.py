@@ -10,7 +10,7 @@ from ravsock.core import speeds
 from ravsock.core.deadlines import Effort
 from ravsock.core.fleet import Fleet, Line
 from ravsock.core.history import History, Run
-from ravsock.server.providers import Provider
+from ravsock.server.provider import Provider
 
 TRUE = 10.0
 
