@@ -26,7 +26,7 @@ from ravop.protocol.tensors import sha256
 from ravop.transport import BlobClient
 from ravsock.core import deadlines, teams
 from ravsock.core.clock import Clock
-from ravsock.server import clock, coordinator, news
+from ravsock.server import clock, coordinator, elsewhere, news, sharing
 from ravsock.server.wires import make_wire
 from ravsock.store.schema import tasks
 
@@ -219,6 +219,22 @@ async def test_all_go_by_the_clock_of_the_database(
         assert abs(held.deadline - clock.now() - left) < 20, "the database's clock jumps, and leases with it"
 
 
+async def test_a_coordinator_whose_blobs_lie_elsewhere_is_refused(database: str, tmp_path: Path) -> None:
+    here, there = tmp_path / "here", tmp_path / "there"
+    async with serving(here, database=database) as first:
+        with pytest.raises(ArgumentError, match="keep their blobs elsewhere") as refused:
+            async with serving(there, database=database):
+                pass
+        assert first.url in str(refused.value) and "--blobs" in str(refused.value)
+        (there / "blobs" / "identity").write_bytes((here / "blobs" / "identity").read_bytes())
+        async with serving(there, database=database):  # as where one folder is seen at two places
+            await until(lambda: others(first) == 1)
+            assert not first.coordinator.health.notes
+            (row,) = first.coordinator._peers.others
+            first.store.beat(row.coordinator_id, row.address, row.software, False, "folder that was moved")
+            await until(lambda: first.coordinator.health.notes)
+
+
 async def test_an_older_program_stops_when_a_newer_one_has_changed_the_database(
     database: str, tmp_path: Path
 ) -> None:
@@ -301,8 +317,10 @@ def test_a_coordinator_drains_before_it_ends(database: str, tmp_path: Path) -> N
 
 
 async def test_few_tasks_go_to_idle_providers_of_both_before_anyone_gets_two(
-    database: str, tmp_path: Path
+    database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(sharing, "LEAVE_SECONDS", 30.0)  # however busy this machine is
+    monkeypatch.setattr(elsewhere, "FRESH_SECONDS", 0.0)
     async with (
         two(tmp_path, database) as (here, there),
         here.requester() as alice,
