@@ -51,6 +51,7 @@ class Collector:
         self._writer = writer
         self._last: Seen | None = None
         self._resting_until = 0.0
+        self._deleting = False
         self._round = random.randrange(len(BEGINNINGS))
         self._places: dict[str, set[int]] = {}
         """Of strays: what lies beside the checked copy."""
@@ -59,14 +60,26 @@ class Collector:
         """One round: delete what nothing has referred to and nobody has used for `grace` seconds."""
         await self._doom_unneeded(clock.now() - grace)
         await self._doom_strays(clock.now() - STRAY_SECONDS)
-        gone = 0
-        while claimed := await self._writer.do(self._store.claim, clock.now()):
-            erased, trouble = await asyncio.to_thread(self._erase, claimed)
-            await self._writer.apply(self._store.bury, erased)
-            gone += len(erased)
-            if len(erased) < len(claimed):
-                return Collected(gone, trouble)
-        return Collected(gone)
+        return await self._delete_doomed()
+
+    async def discard(self, sha: str) -> None:
+        """Delete at once what was stored and not recorded, unless it is somebody else's, too."""
+        await self._writer.apply(self._store.doom_strays, [sha])
+        if not self._deleting:
+            await self._delete_doomed()
+
+    async def _delete_doomed(self) -> Collected:
+        gone, self._deleting = 0, True
+        try:
+            while claimed := await self._writer.do(self._store.claim, clock.now()):
+                erased, trouble = await asyncio.to_thread(self._erase, claimed)
+                await self._writer.apply(self._store.bury, erased)
+                gone += len(erased)
+                if len(erased) < len(claimed):
+                    return Collected(gone, trouble)
+            return Collected(gone)
+        finally:
+            self._deleting = False
 
     async def _doom_unneeded(self, before: float) -> None:
         started = time.monotonic()

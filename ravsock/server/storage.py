@@ -7,11 +7,14 @@ its bytes go when its record has gone.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import ParamSpec, TypeVar
 
 import msgspec
 
-from ravop.errors import MessageError, UnreachableError
+from ravop.errors import MessageError, QuotaError, UnreachableError
 from ravop.protocol.messages import Earlier, Task, TaskInput
 from ravop.protocol.tensors import Blob, TensorRef, sha256
 from ravop.protocol.uploads import MAX_BLOB
@@ -35,6 +38,11 @@ NEARLY_FULL = 1024**3
 """With fewer bytes left on the disk, what nothing refers to is kept for the shorter time."""
 RESERVED = 32 * 1024**2
 """With fewer, no blob is taken: what is deleted must be written down before, and the database may be on the same disk."""
+THREADS = 32
+"""For the store of blobs: as many as there are connections to a bucket."""
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 class Storage:
@@ -43,6 +51,12 @@ class Storage:
         self._store = store
         self._writer = writer
         self._collector = Collector(blobs, store, writer)
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="blobs")
+
+    async def on_thread(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """What the call to the store of blobs gives. Its threads are its own: a store that is slow, or hangs, must not keep
+        the database waiting, by which the other coordinators see that this one lives."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, partial(call, *args, **kwargs))
 
     async def receive(
         self, sha: str, chunks: AsyncIterable[bytes], owner: int | None, *, durable: bool = True
@@ -53,13 +67,13 @@ class Storage:
         Raises `BlobError` where bytes and name differ, `MessageError` where it is too large,
         `StorageFullError`.
         """
-        present = await asyncio.to_thread(self.blobs.has, sha)
-        file = await asyncio.to_thread(self.blobs.writer, sha)
+        present = await self.on_thread(self.blobs.has, sha)
+        file = await self.on_thread(self.blobs.writer, sha)
         try:
-            await _pour(self._while_there_is_room(chunks), file)
-            size = await asyncio.to_thread(file.commit)
+            await self._pour(self._while_there_is_room(chunks), file)
+            size = await self.on_thread(file.commit)
         finally:
-            await asyncio.to_thread(file.close)
+            await self.on_thread(file.close)
         await self.record(sha, size, owner, durable=durable)
         return not present
 
@@ -71,14 +85,21 @@ class Storage:
         Raises `UnreachableError` where they are being cleared away, or were before this was noted; and `QuotaError`.
         """
         record = self._writer.do if durable else self._writer.apply
-        await record(self._store.record_blob, sha, size, owner, clock.now(), place)
-        if not await asyncio.to_thread(self.blobs.has, sha, place):
+        try:
+            await record(self._store.record_blob, sha, size, owner, clock.now(), place)
+        except QuotaError:
+            if place is None:
+                await self._collector.discard(sha)
+            else:
+                await self.on_thread(self.blobs.delete, sha, place)
+            raise
+        if not await self.on_thread(self.blobs.has, sha, place):
             await self._writer.do(self._store.forget_blob, sha, owner)
             raise UnreachableError("the blob was cleared away while it was uploaded", hint="upload it again")
 
     async def keep(self, sha: str, data: bytes, owner: int | None = None) -> None:
         """Keep bytes that the coordinator made; `owner`: a requester that may read them."""
-        if await asyncio.to_thread(self.blobs.has, sha):
+        if await self.on_thread(self.blobs.has, sha):
             return await self.record(sha, len(data), owner)
 
         async def whole() -> AsyncIterable[bytes]:
@@ -152,7 +173,29 @@ class Storage:
                 raise mismatch(sha, digest)
             return data
 
-        return await asyncio.to_thread(read)
+        return await self.on_thread(read)
+
+    async def _pour(self, chunks: AsyncIterable[bytes], file: BlobWriter) -> None:
+        """Hash and write on a thread while the next bytes arrive."""
+        batch: list[bytes] = []
+        waiting = total = 0
+        writing: asyncio.Future[None] | None = None
+        try:
+            async for chunk in chunks:
+                batch.append(chunk)
+                waiting += len(chunk)
+                total += len(chunk)
+                if total > MAX_BLOB:
+                    raise MessageError("the blob is too large", expected=f"at most {MAX_BLOB:,} bytes")
+                if waiting >= BATCH:
+                    if writing is not None:
+                        await writing
+                    writing = asyncio.ensure_future(self.on_thread(_write, batch, file))
+                    batch, waiting = [], 0
+        finally:
+            if writing is not None:
+                await writing
+        await self.on_thread(_write, batch, file)
 
     async def _while_there_is_room(self, chunks: AsyncIterable[bytes]) -> AsyncIterator[bytes]:
         """Raises `StorageFullError` where what is left is reserved."""
@@ -172,29 +215,6 @@ class Storage:
     async def collect(self) -> Collected:
         """Delete what nothing refers to any more, on a disk that is nearly full sooner."""
         return await self._collector.collect(SHORT_GRACE_SECONDS if self.nearly_full() else GRACE_SECONDS)
-
-
-async def _pour(chunks: AsyncIterable[bytes], file: BlobWriter) -> None:
-    """Hash and write on a thread while the next bytes arrive."""
-    batch: list[bytes] = []
-    waiting = total = 0
-    writing: asyncio.Future[None] | None = None
-    try:
-        async for chunk in chunks:
-            batch.append(chunk)
-            waiting += len(chunk)
-            total += len(chunk)
-            if total > MAX_BLOB:
-                raise MessageError("the blob is too large", expected=f"at most {MAX_BLOB:,} bytes")
-            if waiting >= BATCH:
-                if writing is not None:
-                    await writing
-                writing = asyncio.ensure_future(asyncio.to_thread(_write, batch, file))
-                batch, waiting = [], 0
-    finally:
-        if writing is not None:
-            await writing
-    await asyncio.to_thread(_write, batch, file)
 
 
 def _write(batch: list[bytes], file: BlobWriter) -> None:

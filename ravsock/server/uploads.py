@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 
-from ravop.errors import BlobError
+from ravop.errors import BlobError, QuotaError
 from ravop.protocol.tensors import Blob
 from ravop.protocol.uploads import LISTED, PART, WHOLE, Answer, Elsewhere, Here, Part, There, part_sizes
 from ravsock.core.recent import Recent
@@ -58,24 +58,28 @@ class Uploads:
         upload = await asyncio.to_thread(self._store.upload, sha, owner)
         if direct is None or upload is None or upload.upload_id != upload_id:
             raise BlobError("there is no such upload", received=upload_id, hint="ask again")
-        size, place = await asyncio.to_thread(self._taken, direct, upload)
+        size, place = await self._storage.on_thread(self._taken, direct, upload)
         self._measure(who, sha)
         if (
             who.role == "provider"
         ):  # its result is looked at in a transaction, which should not wait for the store
-            await asyncio.to_thread(self._storage.blobs.head, Blob(sha, size), place)
-        await self._storage.record(sha, size, owner, place, durable=who.role != "provider")
+            await self._storage.on_thread(self._storage.blobs.head, Blob(sha, size), place)
+        try:
+            await self._storage.record(sha, size, owner, place, durable=who.role != "provider")
+        except QuotaError:  # what was stored is thrown away
+            await self._writer.apply(self._store.end_upload, upload_id)
+            raise
         await self._writer.apply(self._store.end_upload, upload_id)
 
     async def _at_once(self, direct: Direct, sha: str, owner: int, size: int) -> Elsewhere:
         upload = await self._begun(direct, sha, owner, size)
-        url, headers = await asyncio.to_thread(direct.upload, sha, owner, size)
+        url, headers = await self._storage.on_thread(direct.upload, sha, owner, size)
         return Elsewhere(upload=upload.upload_id, part=max(1, size), parts=(Part(1, url, dict(headers)),))
 
     async def _in_parts(self, direct: Direct, sha: str, owner: int, size: int) -> Elsewhere:
         upload = await self._begun(direct, sha, owner, size)
         try:
-            there = await asyncio.to_thread(direct.parts, sha, owner, upload.handle)
+            there = await self._storage.on_thread(direct.parts, sha, owner, upload.handle)
         except BlobError:  # the store has given it up
             await self._give_up(upload)
             upload, there = await self._begun(direct, sha, owner, size), {}
@@ -86,7 +90,7 @@ class Uploads:
             url, headers = direct.part(sha, owner, upload.handle, number, sizes[number])
             return Part(number, url, dict(headers))
 
-        parts = await asyncio.to_thread(lambda: tuple(map(sign, lacking[:LISTED])))
+        parts = await self._storage.on_thread(lambda: tuple(map(sign, lacking[:LISTED])))
         return Elsewhere(upload=upload.upload_id, part=PART, parts=parts, more=len(lacking) > LISTED)
 
     async def _begun(self, direct: Direct, sha: str, owner: int, size: int) -> Upload:
@@ -98,12 +102,16 @@ class Uploads:
         if found is not None:
             handle = found.handle
         else:
-            handle = ONE if size <= WHOLE else await asyncio.to_thread(direct.begin, sha, owner)
-        upload: Upload = await self._writer.apply(
-            self._store.begin_upload, sha, owner, size, handle, clock.now()
-        )
+            handle = ONE if size <= WHOLE else await self._storage.on_thread(direct.begin, sha, owner)
+        try:
+            upload: Upload = await self._writer.apply(
+                self._store.begin_upload, sha, owner, size, handle, clock.now()
+            )
+        except QuotaError:
+            await self._storage.on_thread(self._storage.blobs.abort, sha, owner, handle)
+            raise
         if upload.handle != handle:  # somebody with the same token was faster
-            await asyncio.to_thread(self._storage.blobs.abort, sha, owner, handle)
+            await self._storage.on_thread(self._storage.blobs.abort, sha, owner, handle)
         return upload
 
     def _taken(self, direct: Direct, upload: Upload) -> tuple[int, int | None]:
@@ -127,7 +135,7 @@ class Uploads:
 
     async def _give_up(self, upload: Upload) -> None:
         await self._writer.do(self._store.end_upload, upload.upload_id)
-        await asyncio.to_thread(self._storage.blobs.abort, upload.sha, upload.owner, upload.handle)
+        await self._storage.on_thread(self._storage.blobs.abort, upload.sha, upload.owner, upload.handle)
 
     def _measure(self, who: Identity, sha: str) -> None:
         """The line of a provider, by the time from its question to its being done: nothing else is seen of it here."""

@@ -51,6 +51,11 @@ class S3Blobs:
         self.direct: Direct | None = Presigned(self._bucket, public, checks) if presign else None
         self.clear(time.time())
 
+    def identity(self) -> str:
+        """Bucket and prefix: the store may have several addresses."""
+        bucket, prefix = self._bucket.address[:2]
+        return f"bucket {hashlib.sha256(f'{bucket}/{prefix}'.encode()).hexdigest()}"
+
     def check(self) -> None:
         """Raises `UnreachableError` where the bucket cannot be used now."""
         self._bucket.call("list_objects_v2", MaxKeys=1, Prefix=self._bucket.address.prefix)
@@ -88,12 +93,8 @@ class S3Blobs:
         if stop is not None and start >= stop:
             self.size(sha, place)
             return iter(())
-        part = f"bytes={start}-" if stop is None else f"bytes={start}-{stop - 1}"
-        try:
-            found = self._bucket.call("get_object", sha, Key=self._bucket.key(sha, place), Range=part)
-        except OutOfRangeError:
-            return iter(())
-        return self._chunks(found["Body"], sha)
+        body = self._opened(sha, place, start, stop)
+        return iter(()) if body is None else self._chunks(body, sha, place, start, stop)
 
     def head(self, blob: Blob, place: int | None = None) -> bytes:
         """The first bytes, enough for a tensor's header. Raises `BlobError` where the blob is not there.
@@ -145,9 +146,32 @@ class S3Blobs:
         """Bytes left: a bucket has no end."""
         return sys.maxsize
 
-    def _chunks(self, body: Any, sha: str) -> Iterator[bytes]:
-        with self._bucket.translated(sha), body:
-            yield from body.iter_chunks(CHUNK)
+    def _opened(self, sha: str, place: int | None, start: int, stop: int | None) -> Any:
+        """The body of an answer; None where the blob ends before."""
+        part = f"bytes={start}-" if stop is None else f"bytes={start}-{stop - 1}"
+        try:
+            found = self._bucket.call("get_object", sha, Key=self._bucket.key(sha, place), Range=part)
+        except OutOfRangeError:
+            return None
+        return found["Body"]
+
+    def _chunks(
+        self, body: Any, sha: str, place: int | None, start: int, stop: int | None
+    ) -> Iterator[bytes]:
+        """Goes on where the line broke, as long as each attempt brings something."""
+        began = start
+        while body is not None:
+            try:
+                with self._bucket.translated(sha), body:
+                    for chunk in body.iter_chunks(CHUNK):
+                        start += len(chunk)
+                        yield chunk
+                return
+            except UnreachableError:
+                if start == began:
+                    raise
+            began = start
+            body = self._opened(sha, place, start, stop)
 
     def _refuses_other_bytes(self) -> bool:
         """Whether the store checks bytes against the SHA-256 in the request, as AWS does. Finds out, too, whether the

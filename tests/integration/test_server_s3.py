@@ -7,7 +7,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from io import BytesIO
@@ -289,6 +289,7 @@ async def test_a_quota_is_looked_at_before_anything_is_sent(tmp_path: Path, bulk
         await blobs.put(DATA, SHA)
         with pytest.raises(QuotaError):
             await blobs.put(SMALL, SMALL_SHA)
+    assert "Uploads" not in bulk.server.client().list_multipart_uploads(Bucket=bulk.bucket)
 
 
 async def test_without_signed_urls_all_passes_through_the_coordinator(
@@ -303,6 +304,19 @@ async def test_without_signed_urls_all_passes_through_the_coordinator(
                 await blobs.put(DATA, SHA)
                 assert await blobs.get(SHA, len(DATA)) == DATA
             assert control.passed > 2 * len(DATA)
+
+
+async def test_the_coordinator_reads_on_where_the_store_broke_off(
+    tmp_path: Path, bulk: Bulk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ravsock.store.s3.CHUNK", PART)
+    blobs = open_blobs(bulk.server.place(bulk.bucket, bulk.relay.url), tmp_path, presign=False)
+    with closing(blobs.writer(LARGE_SHA)) as writer:
+        writer.write(LARGE)
+        writer.commit()
+    bulk.relay.cuts = [bulk.relay.passed + PART * cut for cut in (2, 4, 5)]
+    assert b"".join(blobs.read(LARGE_SHA, None, 5, len(LARGE) - 5)) == LARGE[5:-5]
+    assert bulk.relay.cuts == []
 
 
 async def test_programs_that_know_no_redirected_uploads_go_on_working(tmp_path: Path, bulk: Bulk) -> None:

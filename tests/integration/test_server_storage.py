@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
@@ -65,6 +67,39 @@ async def test_a_quota_is_told_and_kept(tmp_path: Path) -> None:
             assert response.status == 413
         listed = next(row for row in served.store.list_tokens() if row.name == "small")
         assert (listed.used, listed.quota) == (26, 26)
+
+
+async def test_of_what_is_refused_nothing_stays(tmp_path: Path) -> None:
+    async with serving(tmp_path) as served, BlobClient(served.url, served.token("requester")) as blobs:
+        served.store.quota = 100_000
+        many = [bytes([number]) * 60_000 for number in range(4)]
+        ends = await asyncio.gather(*(blobs.put(d, sha256(d)) for d in many), return_exceptions=True)
+        assert [type(end) for end in ends if end is not None] == [QuotaError] * 3
+        assert [served.blobs.has(sha256(d)) for d in many] == [end is None for end in ends]
+
+
+async def test_an_upload_that_does_not_say_its_size_may_be_too_large(tmp_path: Path) -> None:
+    async def pieces() -> AsyncIterator[bytes]:
+        yield DATA
+
+    async with serving(tmp_path) as served:
+        served.store.quota = 100_000
+        headers = {"Authorization": f"Bearer {served.token('requester')}"}
+        url = f"{served.url}/blobs/{sha256(DATA)}"
+        async with aiohttp.ClientSession(headers=headers) as http, http.put(url, data=pieces()) as response:
+            assert response.status == 413
+
+
+async def test_the_database_does_not_wait_for_a_store_that_hangs(tmp_path: Path) -> None:
+    async with keeping(tmp_path) as (store, blobs, kept):
+        hangs = threading.Event()
+        blobs.has = lambda sha, place=None: hangs.wait()  # type: ignore[method-assign]
+        keeping_many = [asyncio.create_task(kept.keep(sha256(DATA), DATA)) for _ in range(100)]
+        await asyncio.sleep(0)
+        async with asyncio.timeout(10):
+            assert await asyncio.to_thread(store.recorded, [sha256(DATA)]) == set()
+        hangs.set()
+        await asyncio.gather(*keeping_many)
 
 
 async def test_what_is_collected_counts_no_more_and_may_come_back(
