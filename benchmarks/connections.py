@@ -33,7 +33,7 @@ from benchmarks.swarm import Answer
 from benchmarks.tasks import independent
 from ravop.client.api import session
 from ravop.protocol.messages import Graphs, ListGraphs
-from ravsock.server.run import open_store
+from ravsock.server.data import open_store
 
 PROVIDERS = 3_000
 STEPS = (6_000, 10_000, 14_000)

@@ -20,7 +20,8 @@ import msgspec
 from ravop import logs, tracing
 from ravop.errors import ArgumentError, DataFolderError, RavenError
 from ravop.sizes import in_words, parse_size
-from ravsock.server.run import Options, data_folder, open_store, serve
+from ravsock.server.data import data_folder, open_store
+from ravsock.server.run import Options, serve
 from ravsock.simulate import simulate_command
 from ravsock.store import Store, TokenRow
 from ravsock.store.copying import contents, copy_blobs, copy_rows
@@ -252,7 +253,7 @@ def copy(data: Path, database_url: str, blobs: str | None) -> None:
     """
     _check_there(data)
     with (
-        data_folder(Options(host="", port=0, data=data)) as (source, old),
+        data_folder(data) as (source, old),
         closing(Store(database_url)) as target,
     ):
         source.migrate()

@@ -1,4 +1,4 @@
-"""A coordinator as a process: data folder, port, signals, and the life of an embedded one.
+"""A coordinator as a process: port, signals, and the life of an embedded one. What it keeps is in `data`.
 
 Called by the command line alone. Standard output gets one line, the URL, when requests are answered; logs go
 to standard error.
@@ -10,7 +10,6 @@ import asyncio
 import errno
 import gc
 import ipaddress
-import json
 import logging
 import os
 import signal
@@ -18,32 +17,27 @@ import socket
 import stat
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import filelock
 import uvicorn
 
-from ravop.errors import ArgumentError, DataFolderError, PortTakenError, TokenError
+from ravop.errors import ArgumentError, PortTakenError
 from ravop.protocol.messages import MAX_MESSAGE
 from ravsock.server.connection import Connection
 from ravsock.server.coordinator import Coordinator
+from ravsock.server.data import announce_embedded, data_folder, withdraw_embedded
 from ravsock.server.descriptors import Room, raise_limit
 from ravsock.store import BlobStore, Store
-from ravsock.store.places import open_blobs
 
 DRAIN_SECONDS = 5.0
 """Until load balancers have noticed that a coordinator wants no new connections."""
 STOP_SECONDS = 5
 """Time for requests in progress when the coordinator stops."""
-EMBEDDED = "embedded.json"
-EMBEDDED_TOKENS = "embedded-tokens.json"
-
 YOUNG_OBJECTS = 50_000
 """New objects after which Python looks for cycles. Far more than its default: plans are many objects that stay, and a
 batch makes thousands that go without it."""
@@ -80,44 +74,15 @@ def serve(options: Options) -> None:
     _warn_if_open(options)
     gc.freeze()
     gc.set_threshold(YOUNG_OBJECTS)
-    with data_folder(options) as (store, blobs):
+    with data_folder(
+        options.data, options.database_url, options.blobs, presign=options.blob_presign,
+        public_endpoint=options.blobs_public_endpoint,
+    ) as (store, blobs):  # fmt: skip
         store.migrate()
         store.quota = options.quota
         listening = listen(options.host, options.port)
         with closing(listening), asyncio.Runner(loop_factory=_fast_loop()) as runner:
             runner.run(_Process(options, store, blobs, listening).run())
-
-
-@contextmanager
-def data_folder(options: Options) -> Iterator[tuple[Store, BlobStore]]:
-    """Store and blobs of a folder, made if needed, or elsewhere; with SQLite no other coordinator may use it meanwhile."""
-    data = options.data
-    with ExitStack() as stack:
-        try:
-            data.mkdir(parents=True, exist_ok=True)
-            blobs = open_blobs(
-                options.blobs, data, presign=options.blob_presign,
-                public_endpoint=options.blobs_public_endpoint,
-            )  # fmt: skip
-            if options.database_url is None:
-                stack.enter_context(filelock.FileLock(data / "coordinator.lock", timeout=0))
-        except filelock.Timeout as error:
-            raise DataFolderError(
-                "another coordinator uses this data folder",
-                received=data,
-                hint="stop it, or give another folder with --data",
-            ) from error
-        except (PermissionError, NotADirectoryError, FileExistsError) as error:
-            raise DataFolderError(
-                "the data folder cannot be used", received=error, hint="give another folder with --data"
-            ) from error
-        yield stack.enter_context(closing(open_store(data, options.database_url, blobs))), blobs
-
-
-def open_store(data: Path, database_url: str | None, blobs: BlobStore | None = None) -> Store:
-    """The database of a data folder, or the one at `database_url`. Raises `ArgumentError` for a bad URL."""
-    url = database_url or f"sqlite:///{(data / 'ravenverse.db').as_posix()}"
-    return Store(url, None if blobs is None else blobs.head)
 
 
 def _fast_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
@@ -183,7 +148,7 @@ class _Process:
         finally:
             await self._coordinator.stop()
             if options.embedded:
-                (options.data / EMBEDDED).unlink(missing_ok=True)
+                withdraw_embedded(options.data)
         log.info("stopped")
 
     def _url(self, *, reachable: bool = False) -> str:
@@ -197,8 +162,7 @@ class _Process:
     def _announce(self) -> None:
         url = self._url()
         if self._options.embedded:
-            tokens = embedded_tokens(self._store, self._options.data)
-            _write_private(self._options.data / EMBEDDED, {"url": url, "pid": os.getpid(), **tokens})
+            announce_embedded(self._store, self._options.data, url)
             self._watch_stdin()
         print(url, flush=True)
 
@@ -259,32 +223,6 @@ class _Process:
     def _end_if_unneeded(self) -> None:
         if self._abandoned and not self._coordinator.requesters:
             self._finish()
-
-
-def embedded_tokens(store: Store, data: Path) -> dict[str, str]:
-    """The requester's and the provider's token of an embedded coordinator: the same each time, so that later
-    scripts find their graphs."""
-    path = data / EMBEDDED_TOKENS
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        tokens = {role: str(found[f"{role}_token"]) for role in ("requester", "provider")}
-        for token in tokens.values():
-            store.authenticate(token)
-    except (FileNotFoundError, ValueError, KeyError, TypeError, TokenError):
-        tokens = {
-            role: store.create_token(role, "embedded", time.time()) for role in ("requester", "provider")
-        }
-        _write_private(path, {f"{role}_token": token for role, token in tokens.items()})
-    return {f"{role}_token": token for role, token in tokens.items()}
-
-
-def _write_private(path: Path, content: dict[str, object] | dict[str, str]) -> None:
-    """Readable by this user alone, and never half written."""
-    partial = path.with_suffix(".part")
-    partial.unlink(missing_ok=True)
-    with open(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
-        json.dump(content, file)
-    partial.replace(path)
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -13,7 +13,7 @@ import pytest
 from test_blob_stores import DATA, LATER, SHA, pieces
 
 from ravop.errors import ArgumentError, BlobError, UnreachableError
-from ravsock.server.run import Options, data_folder
+from ravsock.server.data import data_folder
 from ravsock.store.blobstore import Direct, Signed
 from ravsock.store.places import open_blobs
 from ravsock.store.s3 import S3Blobs
@@ -181,8 +181,8 @@ def test_urls_that_name_no_bucket(url: str) -> None:
 
 @pytest.mark.usefixtures("bucket")
 def test_a_coordinator_does_not_start_without_its_bucket(s3: S3Server, tmp_path: Path) -> None:
-    options = Options(host="", port=0, data=tmp_path, blobs=s3.place("another-bucket"))
-    with pytest.raises(UnreachableError, match="--blobs"), data_folder(options):
+    place = s3.place("another-bucket")
+    with pytest.raises(UnreachableError, match="--blobs"), data_folder(tmp_path, blobs=place):
         pass
 
 

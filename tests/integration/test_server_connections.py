@@ -24,7 +24,7 @@ from ravop.transport import ControlConnection
 from ravsock.core import deadlines
 from ravsock.server import sweeper
 from ravsock.server.auth import Authenticator
-from ravsock.server.run import open_store
+from ravsock.server.data import open_store
 
 OPEN_FILES = 160
 FEW_FILES = f"""

@@ -17,7 +17,7 @@ from processes import Lab
 
 from ravop.errors import TokenError
 from ravsock.cli import main
-from ravsock.server.run import open_store
+from ravsock.server.data import open_store
 
 
 @pytest.fixture
