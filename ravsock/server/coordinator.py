@@ -70,7 +70,7 @@ class Coordinator:
         self._wire = make_wire(store, redis_url)
         health, metrics = Health(), Metrics()
         self.health = health
-        self._peers = Peers(store, health, address, self._outdated)
+        self._peers = Peers(store, blobs, health, address, self._outdated)
         self._writer = Writer(store, health.failed, metrics)
         self._providers = Providers()
         self._auth = Authenticator(store)

@@ -12,13 +12,15 @@ import time
 import uuid
 from collections.abc import Callable
 
-from ravop.errors import RavenError, VersionError
+from ravop.errors import ArgumentError, RavenError, VersionError
 from ravop.release import software
 from ravsock.core import deadlines
 from ravsock.core.clock import JUMP_SECONDS
 from ravsock.server import clock
 from ravsock.server.health import Health
-from ravsock.store import CoordinatorRow, Pulse, Store
+from ravsock.store import BlobStore, CoordinatorRow, Pulse, Store
+
+_ONE_STORE = "give all of them the same --blobs: one bucket, or one folder that all reach"
 
 log = logging.getLogger(__name__)
 
@@ -26,9 +28,12 @@ log = logging.getLogger(__name__)
 class Peers:
     """`join`, then `run` until cancelled, then `leave`. `outdated` is called once, when this program is too old."""
 
-    def __init__(self, store: Store, health: Health, address: str, outdated: Callable[[], None]) -> None:
+    def __init__(
+        self, store: Store, blobs: BlobStore, health: Health, address: str, outdated: Callable[[], None]
+    ) -> None:
         self.id = uuid.uuid4().hex
         self.address = address
+        self._blobs = "" if store.is_sqlite else blobs.identity()
         self.others: tuple[CoordinatorRow, ...] = ()
         """Those that live, but for this one."""
         self.draining = False
@@ -65,11 +70,18 @@ class Peers:
         return self.id == min(self.attended)
 
     def join(self) -> None:
-        """Blocks: nothing is served before. Raises `UnreachableError` where the database does not answer."""
+        """Blocks: nothing is served before. Raises `UnreachableError` where the database does not answer, `ArgumentError` where
+        the others keep their blobs elsewhere."""
         if not self._store.is_sqlite:
             pulse, came, took = self._beat()
             clock.follow(pulse.now - clock.at(came - took / 2))
             self._hear(pulse, came, took)
+            if strangers := self._strangers():
+                self._store.forget_coordinator(self.id)
+                raise ArgumentError(
+                    "the other coordinators of this database keep their blobs elsewhere",
+                    expected=f"the blobs of {strangers}", hint=_ONE_STORE,
+                )  # fmt: skip
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -100,7 +112,7 @@ class Peers:
     def _beat(self) -> tuple[Pulse, float, float]:
         """On any thread; also when the answer came, and how long it took."""
         began = time.monotonic()
-        pulse = self._store.beat(self.id, self.address, software(), self.draining)
+        pulse = self._store.beat(self.id, self.address, software(), self.draining, self._blobs)
         came = time.monotonic()
         return pulse, came, came - began
 
@@ -109,11 +121,18 @@ class Peers:
         others = tuple(row for row in living if row.coordinator_id != self.id)
         _log_changes(self.others, others)
         self.others = others
+        strangers = self._strangers()
+        why = f"coordinators keep their blobs elsewhere, and find no blobs of each other: {strangers}; {_ONE_STORE}"
+        self._health.note("blobs of others", why if strangers else "")
         self._keep_time(pulse.now - clock.at(came - took / 2), took)
         if self._revision and pulse.revision != self._revision:
             self._health.ends(_newer(self._revision, pulse.revision))
             self._outdated()
         self._revision = pulse.revision
+
+    def _strangers(self) -> str:
+        """The addresses of those that have another store of blobs."""
+        return ", ".join(other.address for other in self.others if other.blobs != self._blobs)
 
     def _keep_time(self, drift: float, took: float) -> None:
         """Small differences are corrected at once; a jump waits for whoever moves what was written down."""

@@ -38,12 +38,14 @@ class BlobStore(Protocol):
 
     `place`: which copy; None for the one whose bytes were checked against the name, the id of a token for the one that its
     client uploaded and nobody checked. A folder has checked copies only. Raises `BlobError` for what is not there,
-    `StorageFullError`, and `UnreachableError` where the store is elsewhere and cannot be used.
+    `StorageFullError`, and `UnreachableError` where the store is elsewhere and cannot be used. `identity`: the same for all
+    who use this store, whatever they call it.
     """
 
     direct: Direct | None
     """How clients transfer without the coordinator; None where they cannot."""
 
+    def identity(self) -> str: ...
     def check(self) -> None: ...
     def has(self, sha: str, place: int | None = None) -> bool: ...
     def size(self, sha: str, place: int | None = None) -> int: ...

@@ -65,11 +65,11 @@ class Coordinators(Times):
         return list(connection.execute(living.order_by(coordinators.c.id)).all())
 
     # ── who lives ─────────────────────────────────────────────────────────────────────────────────
-    def beat(self, coordinator_id: str, address: str, software: str, draining: bool) -> Pulse:
+    def beat(self, coordinator_id: str, address: str, software: str, draining: bool, blobs: str) -> Pulse:
         """A coordinator lives: it is heard at this moment of the database's clock. For PostgreSQL."""
         row = {
             "id": coordinator_id, "address": address, "software": software, "draining": int(draining),
-            "started": _NOW, "heard": _NOW,
+            "started": _NOW, "heard": _NOW, "blobs": blobs,
         }  # fmt: skip
         changed = ("address", "software", "draining", "heard")
         with self.write() as connection:
@@ -233,7 +233,7 @@ class Coordinators(Times):
 def _coordinator(row: Any) -> CoordinatorRow:
     return CoordinatorRow(
         coordinator_id=row.id, address=row.address, software=row.software, silent=row.silent,
-        draining=bool(row.draining),
+        draining=bool(row.draining), blobs=row.blobs,
     )  # fmt: skip
 
 

@@ -38,6 +38,21 @@ class FolderBlobs:
         self.direct: Direct | None = None
         self.clear(time.time())
 
+    def identity(self) -> str:
+        """What a file in the folder says, which the first who asks writes."""
+        path, mine = self._folder / "identity", self._incoming / uuid.uuid4().hex
+        if not path.exists():
+            mine.write_text(f"folder {mine.name}", encoding="utf-8")
+            try:
+                os.link(mine, path)
+            except FileExistsError:
+                mine.unlink()
+            except OSError:  # a file system without links
+                mine.replace(path)
+            else:
+                mine.unlink()
+        return path.read_text(encoding="utf-8")
+
     def check(self) -> None:
         """Raises `OSError` where the folder is away."""
         self._folder.stat()

@@ -52,8 +52,9 @@ coordinators = Table(
     Column("started", Double, nullable=False),
     Column("heard", Double, nullable=False),
     Column("draining", Integer, nullable=False, server_default="0"),
+    Column("blobs", String(80), nullable=False),
 )
-"""The processes that serve this database. `address`: where others reach this one alone."""
+"""The processes that serve this database. `address`: where others reach this one alone; `blobs`: which store of blobs it has."""
 
 providers = Table(
     "providers",

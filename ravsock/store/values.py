@@ -255,6 +255,8 @@ class CoordinatorRow(msgspec.Struct, frozen=True, kw_only=True):
     silent: float
     """Seconds since it was last heard, by the database's clock."""
     draining: bool = False
+    blobs: str
+    """Which store of blobs it has."""
 
 
 class Pulse(msgspec.Struct, frozen=True, kw_only=True):

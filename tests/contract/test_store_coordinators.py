@@ -85,7 +85,7 @@ def test_who_has_no_task_may_store_nothing(bench: Bench) -> None:
 def test_a_newer_program_does_not_change_the_database_under_older_ones(postgresql: str) -> None:
     with schema(postgresql) as url, closing(Store(url)) as store:
         store.migrate()
-        assert store.beat("a", "http://a:1", "ravenverse 1", False).coordinators[0].silent < 5
+        assert store.beat("a", "http://a:1", "ravenverse 1", False, "folder 1").coordinators[0].silent < 5
         store.migrate()  # nothing to change
         with store.write() as connection:
             connection.execute(sa.text("UPDATE alembic_version SET version_num = '0002'"))
@@ -93,4 +93,4 @@ def test_a_newer_program_does_not_change_the_database_under_older_ones(postgresq
             store.migrate()
         assert "http://a:1 (ravenverse 1)" in str(told.value)
         store.forget_coordinator("a")
-        assert store.beat("b", "http://b:1", "ravenverse 1", True).coordinators[0].draining
+        assert store.beat("b", "http://b:1", "ravenverse 1", True, "folder 1").coordinators[0].draining

@@ -3,6 +3,7 @@ LISTEN or by nothing, clocks that differ, a newer program.
 """
 
 import asyncio
+import shutil
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -27,7 +28,10 @@ from ravop.transport import BlobClient
 from ravsock.core import deadlines, teams
 from ravsock.core.clock import Clock
 from ravsock.server import clock, coordinator, elsewhere, news, sharing
+from ravsock.server.health import Health
+from ravsock.server.peers import Peers
 from ravsock.server.wires import make_wire
+from ravsock.store import FolderBlobs
 from ravsock.store.schema import tasks
 
 LARGE = 160
@@ -220,19 +224,25 @@ async def test_all_go_by_the_clock_of_the_database(
 
 
 async def test_a_coordinator_whose_blobs_lie_elsewhere_is_refused(database: str, tmp_path: Path) -> None:
-    here, there = tmp_path / "here", tmp_path / "there"
-    async with serving(here, database=database) as first:
+    folder, same, other = (tmp_path / name for name in ("blobs", "same", "other"))
+    async with serving(tmp_path, database=database) as first:
+
+        def join(blobs: Path) -> Peers:
+            peers = Peers(first.store, FolderBlobs(blobs), Health(), "http://b:1", lambda: None)
+            peers.join()
+            return peers
+
         with pytest.raises(ArgumentError, match="keep their blobs elsewhere") as refused:
-            async with serving(there, database=database):
-                pass
-        assert first.url in str(refused.value) and "--blobs" in str(refused.value)
-        (there / "blobs" / "identity").write_bytes((here / "blobs" / "identity").read_bytes())
-        async with serving(there, database=database):  # as where one folder is seen at two places
-            await until(lambda: others(first) == 1)
-            assert not first.coordinator.health.notes
-            (row,) = first.coordinator._peers.others
-            first.store.beat(row.coordinator_id, row.address, row.software, False, "folder that was moved")
-            await until(lambda: first.coordinator.health.notes)
+            join(other)
+        assert first.url in str(refused.value)
+        (same / "incoming").mkdir(parents=True)
+        shutil.copy(folder / "identity", same)  # as where machines see a folder at different places
+        assert len(join(same).others) == 1
+        await until(lambda: others(first) == 1)
+        assert not first.coordinator.health.notes
+        first.store.beat("moved", "http://c:1", "ravenverse 1", False, "another folder")
+        await until(lambda: first.coordinator.health.notes)
+        assert "http://c:1" in first.coordinator.health.notes[0]
 
 
 async def test_an_older_program_stops_when_a_newer_one_has_changed_the_database(

@@ -24,6 +24,7 @@ def upgrade() -> None:
         sa.Column("started", sa.Double(), nullable=False),
         sa.Column("heard", sa.Double(), nullable=False),
         sa.Column("draining", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("blobs", sa.String(length=80), nullable=False),
         sa.PrimaryKeyConstraint("id"),
     )
     op.add_column("providers", sa.Column("coordinator", sa.String(length=40), nullable=True))
