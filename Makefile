@@ -17,13 +17,14 @@ run: $(STAMPS)/examples
 	@mkdir -p out
 	cd out && ../$(BIN)/python ../examples/cnn_digits.py
 
-# Whole systems, which are killed and waited for, have the cores to themselves; the other tests share them.
+# Whole systems that are killed and waited for have the cores to themselves; the other tests share them.
 test: $(STAMPS)/development
 ifdef TESTS
 	$(BIN)/python -m pytest $(TESTS)
 else
 	$(BIN)/python -m pytest -n 2 tests/unit tests/contract tests/integration
-	$(BIN)/python -m pytest tests/e2e
+	$(BIN)/python -m pytest -n 2 --dist loadfile tests/e2e -m "not alone"
+	$(BIN)/python -m pytest tests/e2e -m alone
 endif
 
 bench: $(STAMPS)/benchmarks

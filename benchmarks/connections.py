@@ -211,7 +211,7 @@ def _limits() -> list[Row]:
 
 def rows() -> list[Row]:
     found = _measured("SQLite", None)
-    with postgresql_server() as server, schema(server) as url:
+    with postgresql_server() as server, schema(server, durable=True) as url:
         found += _measured("PostgreSQL", url)
     return found + _limits()
 

@@ -30,7 +30,7 @@ LAYERS = 120
 
 def killed() -> tuple[float, float]:
     """Seconds from the death of a coordinator until its providers are connected to the other, and work again."""
-    with empty() as lab, postgresql_server() as server, schema(server) as lab.database:
+    with empty() as lab, postgresql_server() as server, schema(server, durable=True) as lab.database:
         try:
             both = [lab.another() for _ in range(2)]
             with relaying(*(process.wait_for(r"^http://\S+$")[0] for process in both)) as balancer:

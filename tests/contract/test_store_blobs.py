@@ -136,7 +136,7 @@ def test_what_is_used_after_the_look_stays_and_what_is_doomed_is_not_there(bench
     bench.upload(b"doomed", bench.owner)
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     name=st.sampled_from(["training with blobs", "epochs", "wide"]),
     actions=st.lists(st.sampled_from(["step", "lease", "collect", "loose", "add and flush"]), max_size=12),
@@ -181,3 +181,18 @@ def collect(bench: Bench, later: float = 2 * GRACE) -> set[str]:
         bench.blobs.pop(doomed.sha, None)
     bench.store.bury(claimed)
     return {doomed.sha for doomed in claimed}
+
+
+def test_a_rank_of_a_gang_gets_the_copy_of_its_own_graph(bench: Bench) -> None:
+    """Ranks are not in the database; of copies that nobody checked, each graph has its own."""
+    ann, eve, volunteer = (
+        bench.store.authenticate(bench.store.create_token(role, "somebody", 0.0)).token_id
+        for role in ("requester", "requester", "provider")
+    )
+    for owner in (eve, ann):
+        bench.store.record_blob("ab" * 32, 5, owner, 0.0, place=owner)
+    for owner in (ann, eve):
+        found = bench.store.find_for_provider("ab" * 32, volunteer, owner)
+        assert found is not None
+        assert found.place == owner
+    assert bench.store.find_for_provider("ab" * 32, volunteer, None) is None

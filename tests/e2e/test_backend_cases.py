@@ -42,7 +42,7 @@ def test_cases_in_one_graph_through_coordinator_and_provider(lab: Lab) -> None:
     picked = chosen()
     assert len(picked) > 0.9 * COUNT
     lab.coordinator()
-    provider = lab.provider(lab.token("provider", "p1"), "p1")
+    (provider,) = lab.providers(1).values()
     R.initialize(lab.token("requester", "anna"), url=lab.url)
     graph = R.Graph("backend cases")
     wanted, expected = {}, {}

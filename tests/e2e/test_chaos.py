@@ -11,6 +11,8 @@ from workloads import training
 
 import ravop as R
 
+pytestmark = pytest.mark.alone
+
 STEPS = 2000
 DISTURBANCES = 12
 NAMES = ("losses", "first", "second", "third")

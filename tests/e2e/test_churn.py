@@ -4,29 +4,24 @@ that are killed are in `test_chaos`.
 
 from __future__ import annotations
 
-import threading
-
 import pytest
-from processes import Lab, Process
+from processes import Lab
 from workloads import STEPS, assert_equals_local, busy_provider, training, wait_until_step
 
 import ravop as R
 from ravop.client.api import session
 from ravop.protocol.messages import GraphInfo
 
+pytestmark = pytest.mark.alone
+
 
 def connect(lab: Lab) -> None:
     R.initialize(lab.token("requester", "anna"), url=lab.url)
 
 
-def providers(lab: Lab, count: int) -> dict[str, Process]:
-    token = lab.token("provider", "volunteers")
-    return {name: lab.provider(token, name) for name in (f"p{number}" for number in range(1, count + 1))}
-
-
 def test_a_provider_frozen_in_the_middle_and_thawed_too_late(lab: Lab) -> None:
     lab.coordinator()
-    volunteers = providers(lab, 2)
+    volunteers = lab.providers(2)
     connect(lab)
     graph = training()
     R.activate()
@@ -41,17 +36,15 @@ def test_a_provider_frozen_in_the_middle_and_thawed_too_late(lab: Lab) -> None:
 
 def test_the_coordinator_killed_and_started_again(lab: Lab, capsys: pytest.CaptureFixture[str]) -> None:
     coordinator = lab.coordinator()
-    providers(lab, 1)
+    lab.providers(1)
     connect(lab)
     graph = training()
     R.activate()
     R.execute()
     wait_until_step(graph, STEPS // 5)
     coordinator.kill()
-    again = threading.Thread(target=lab.coordinator)
-    again.start()
+    lab.coordinator(wait=False)
     R.track_progress()
-    again.join()
     assert "does not answer" in capsys.readouterr().out
     assert_equals_local("losses", "first", "second", "third")
 
@@ -66,14 +59,14 @@ def test_without_a_provider_it_waits_and_says_so(lab: Lab) -> None:
         news.waiting for news in session().watch(graph.id) if isinstance(news, GraphInfo) and news.waiting
     )
     assert "provider" in waiting
-    providers(lab, 1)
+    lab.providers(1)
     R.track_progress()
     assert_equals_local("losses")
 
 
 def test_values_are_there_while_the_rest_still_runs(lab: Lab) -> None:
     lab.coordinator()
-    providers(lab, 1)
+    lab.providers(1)
     connect(lab)
     graph = training()
     R.activate()
@@ -93,7 +86,7 @@ def test_values_are_there_while_the_rest_still_runs(lab: Lab) -> None:
 
 def test_a_computation_that_fails_everywhere_names_the_op_and_the_line(lab: Lab) -> None:
     lab.coordinator()
-    providers(lab, 3)
+    lab.providers(3)
     connect(lab)
     R.Graph(name="doomed", algorithm="test")
     index = R.t([7.0]).astype("int64") * 2

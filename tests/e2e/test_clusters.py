@@ -24,6 +24,8 @@ from ravop.client.api import session
 from ravop.protocol.messages import HeldTask, ListProviders, Providers, Recall, Register, Report, Task
 from ravop.protocol.tensors import Blob, decode_tensor
 
+pytestmark = pytest.mark.alone
+
 LEFT, RIGHT = (np.random.default_rng(0).normal(size=(200, 200)).astype("float32") for _ in range(2))
 SMALL = ("--max-memory", "256MiB")
 

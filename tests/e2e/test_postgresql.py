@@ -12,6 +12,8 @@ import ravop as R
 from ravop.client.api import session
 from ravop.protocol.messages import GraphInfo
 
+pytestmark = pytest.mark.alone
+
 STEPS = 400
 
 
@@ -20,7 +22,7 @@ def test_a_training_outlives_the_move_to_postgresql_and_its_restarts(
 ) -> None:
     with own_postgresql() as server:
         coordinator = lab.coordinator()
-        lab.provider(lab.token("provider", "volunteers"), "p1")
+        lab.providers(1)
         R.initialize(lab.token("requester", "anna"), url=lab.url)
         graph = training(STEPS)
         R.activate()

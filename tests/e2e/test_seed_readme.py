@@ -57,9 +57,7 @@ def town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     """A coordinator and two providers; each test is a requester of its own."""
     lab = Lab(tmp_path_factory.mktemp("town"))
     lab.coordinator()
-    token = lab.token("provider", "volunteers")
-    for name in ("p1", "p2"):
-        lab.provider(token, name)
+    lab.providers(2)
     yield lab
     lab.close()
 

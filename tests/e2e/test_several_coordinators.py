@@ -15,6 +15,8 @@ from workloads import STEPS, assert_equals_local, busy_provider, training, wait_
 
 import ravop as R
 
+pytestmark = pytest.mark.alone
+
 
 @pytest.fixture
 def database(lab: Lab) -> Iterator[None]:
@@ -30,10 +32,7 @@ def test_one_of_two_is_killed_and_redis_with_it(lab: Lab) -> None:
         first, second = both = [lab.another("--redis-url", redis_url, wait=False) for _ in range(2)]
         with relaying(*(process.wait_for(r"^http://\S+$")[0] for process in both)) as balancer:
             lab.url = balancer.url
-            token = lab.token("provider", "volunteers")
-            providers = [lab.provider(token, name, wait=False) for name in ("p1", "p2")]
-            for provider in providers:
-                provider.wait_for("connected to")
+            lab.providers(2)
             R.initialize(lab.token("requester", "anna"), url=lab.url)
             graph = training()
             R.activate()

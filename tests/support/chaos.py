@@ -74,9 +74,7 @@ class Chaos:
         self._random = random.Random(seed)
         self._timers: list[threading.Timer] = []
         self._frozen: set[int] = set()
-        self._providers = {
-            f"p{number}": self._provider(f"p{number}", wait=True) for number in range(1, count + 1)
-        }
+        self._providers = lab.providers(count, self._token, relay.url)
         self.done: Counter[str] = Counter()
         self.seen: dict[str, np.ndarray] = {}
         """Values that were there once, by name."""
@@ -115,13 +113,10 @@ class Chaos:
     def _name(self) -> str:
         return self._random.choice(sorted(self._providers))
 
-    def _provider(self, name: str, wait: bool = False) -> Process:
-        return self._lab.provider(self._token, name, url=self._relay.url, wait=wait)
-
     def _kill_provider(self) -> bool:
         name = self._name()
         self._forget(self._providers[name])
-        self._providers[name] = self._provider(name)
+        self._providers[name] = self._lab.provider(self._token, name, url=self._relay.url, wait=False)
         return True
 
     def coordinators_said(self, text: str) -> int:

@@ -26,13 +26,16 @@ def postgresql_server() -> Iterator[str]:
 
 
 @contextmanager
-def schema(server: str) -> Iterator[str]:
-    """The URL of a schema of its own, dropped afterwards."""
+def schema(server: str, durable: bool = False) -> Iterator[str]:
+    """The URL of a schema of its own, dropped afterwards. Unless it is to be `durable`, as in the field, no commit waits for
+    the disk: what is lost only when PostgreSQL itself is killed.
+    """
     name = f"t_{uuid.uuid4().hex}"
+    commits = "on" if durable else "off"
     with psycopg.connect(server, autocommit=True) as connection:
         connection.execute(f"CREATE SCHEMA {name}")
     try:
-        yield f"{server}?options=-csearch_path%3D{name}"
+        yield f"{server}?options=-csearch_path%3D{name}%20-csynchronous_commit%3D{commits}"
     finally:
         with psycopg.connect(server, autocommit=True) as connection:
             connection.execute(f"DROP SCHEMA {name} CASCADE")

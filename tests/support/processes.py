@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import re
 import signal
 import socket
@@ -23,6 +24,8 @@ from click.testing import CliRunner
 from ravsock.cli import main as ravsock_command
 
 ROOT = Path(__file__).parents[2]
+_RANDOM = random.SystemRandom()
+"""Not that of the tests, which gives the same to those that run at the same time."""
 START_SECONDS = 60.0
 SCRIPT_SECONDS = 100.0
 
@@ -233,6 +236,15 @@ class Lab:
             process.wait_for("connected to")
         return process
 
+    def providers(self, count: int, token: str = "", url: str = "") -> dict[str, Process]:
+        """Start so many providers at once, all with one token: `p1`, `p2`, …; they are registered when this returns."""
+        token = token or self.token("provider", "volunteers")
+        names = [f"p{number}" for number in range(1, count + 1)]
+        started = {name: self.provider(token, name, url=url, wait=False) for name in names}
+        for provider in started.values():
+            provider.wait_for("connected to")
+        return started
+
     def script(
         self, path: Path, token: str, *arguments: str, cwd: Path | None = None, **environment: str
     ) -> Process:
@@ -246,6 +258,11 @@ class Lab:
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port below those that systems give to outgoing connections: one of these would take it while what listened there is
+    away.
+    """
+    while True:
+        port = _RANDOM.randint(20_000, 32_000)
+        with contextlib.suppress(OSError), socket.socket() as probe:
+            probe.bind(("127.0.0.1", port))
+            return port
