@@ -1,7 +1,7 @@
 """What providers may ask of the coordinator: one method a message, called by the Socket.IO shell.
 
-The store decides whether a result counts; here follows what that means for the connected providers and the
-dispatcher.
+The store decides whether a result counts, `lessons` what that tells of its provider; here follows what it means for the
+connected providers and the dispatcher.
 """
 
 from __future__ import annotations
@@ -9,11 +9,9 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
-from typing import Any
 
 import msgspec
 
-from ravop.errors import error_from_problem
 from ravop.protocol.messages import (
     Beat,
     Beaten,
@@ -24,17 +22,15 @@ from ravop.protocol.messages import (
     Report,
     Reported,
     Task,
-    TaskFailure,
-    TaskResult,
 )
-from ravop.protocol.tensors import blobs_of
 from ravsock.core import deadlines, states
-from ravsock.core.history import History, Run
+from ravsock.core.history import History
 from ravsock.server import clock
 from ravsock.server.dispatcher import Dispatcher
 from ravsock.server.doubts import Doubts
 from ravsock.server.gangs import Gangs
-from ravsock.server.leases import RETURN_SECONDS, Leases, needed
+from ravsock.server.leases import Leases, needed
+from ravsock.server.lessons import Lessons
 from ravsock.server.metrics import Metrics
 from ravsock.server.peers import Peers
 from ravsock.server.progress import Progress
@@ -80,6 +76,7 @@ class Work:
         self._peers = peers
         self._metrics = metrics
         self._doubts = Doubts(providers, leases)
+        self._lessons = Lessons(leases, history, metrics)
         self._coming: set[str] = set()
         """Providers that are being taken in: what ends now is an earlier connection of theirs."""
 
@@ -233,7 +230,7 @@ class Work:
             outcomes = await self._writer.apply(self._take_in, done, failed, returned, clock.now())
         except _MissingError as error:
             return Reported(missing=error.missing)
-        self._note(provider, message, outcomes)  # what follows may begin at once
+        self._lessons.note(provider, message, outcomes)  # what follows may begin at once
         self._metrics.reported(message, sum(outcome.accepted for outcome in outcomes))
         await self._writer.durable()
         return Reported(accepted=joint.accepted + sum(outcome.accepted for outcome in outcomes))
@@ -251,64 +248,6 @@ class Work:
         if returned:
             self._store.release(returned)
         return outcomes
-
-    def _note(self, provider: Provider, message: Report, outcomes: Sequence[Outcome]) -> None:
-        """What the report says of the provider: its speed, what it has, whether it must rest."""
-        now = time.monotonic()
-        if message.failed and any(provider.holds(f.task_id, f.attempt) for f in message.failed):
-            self._leases.rest_after_failure(provider)
-        elif message.returned and not message.failed:
-            self._leases.rest(provider, RETURN_SECONDS, "after handing a task back")
-        for failure in message.failed:
-            problem = error_from_problem(failure.problem)
-            about = _about(provider, failure)
-            name, task = provider.provider_id, failure.task_id
-            log.info("provider %s failed task %d: %s", name, task, problem, extra=about)
-        good: list[tuple[TaskResult, Outcome]] = []
-        for result, outcome in zip(message.done, outcomes, strict=False):
-            if outcome.accepted:
-                provider.succeeded()
-                good.append((result, outcome))
-            elif outcome.problem is not None:
-                why = outcome.problem.text()
-                about = _about(provider, result)
-                log.warning("a result of provider %s is wrong: %s", about["provider"], why, extra=about)
-                self._leases.rest_after_failure(provider)
-        given = [output.ref for result, _ in good for output in result.outputs]
-        provider.blobs.add(blob.sha for ref in given for blob in blobs_of(ref))
-        self._learn(provider, good, now)
-        settled: list[TaskResult | TaskFailure | HeldTask] = [
-            *message.done,
-            *message.failed,
-            *message.returned,
-        ]
-        self._leases.forget(provider.provider_id, settled)
-        provider.reported = now
-        self._leases.settle(outcomes)
-
-    def _learn(self, provider: Provider, good: Sequence[tuple[TaskResult, Outcome]], now: float) -> None:
-        """How fast the accepted results of a batch were computed."""
-        runs, batch = [], None
-        for result, outcome in good:
-            held = provider.held.get(result.task_id)
-            if held is None or held.attempt != result.attempt:
-                continue
-            batch = held.batch
-            runs.append(
-                Run(
-                    model=outcome.model,
-                    effort=deadlines.effort(
-                        outcome.flops, held.ready.seconds_overhead if held.ready else 0.0
-                    ),
-                    iterations=outcome.iterations,
-                    seconds=result.seconds,
-                    expected=held.estimate,
-                )
-            )
-        if batch is not None:
-            self._metrics.lease_seconds.observe(now - batch.since)
-            began = max(batch.since, provider.reported) if provider.profile.slots == 1 else batch.since
-            self._history.learn(provider.provider_id, runs, now - began, batch.moving)
 
     async def joinable(self) -> Graphs:
         """The executing graphs, newest first, without what only their owners should see."""
@@ -335,10 +274,3 @@ class Work:
         if least > node.memory:
             return f"the subgraphs that are ready need {least:,} bytes of memory, {node.memory:,} are offered"
         return "others have what is ready, or it failed here before"
-
-
-def _about(provider: Provider, end: TaskResult | TaskFailure) -> dict[str, Any]:
-    """What a log line about an attempt's end tells."""
-    held = provider.held.get(end.task_id)
-    graph = {} if held is None else {"graph": held.batch.graph_id}
-    return {"provider": provider.provider_id, "task": end.task_id, "attempt": end.attempt, **graph}
