@@ -12,8 +12,6 @@ import ravop as R
 from ravop.client.api import session
 from ravop.protocol.messages import GraphInfo
 
-pytestmark = pytest.mark.alone
-
 
 def connect(lab: Lab) -> None:
     R.initialize(lab.token("requester", "anna"), url=lab.url)
