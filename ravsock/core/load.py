@@ -44,6 +44,9 @@ class Load:
         self._room = [room(node) for node in self._nodes]
         self._free = sum(1 for free in self._room if free)
         self._gflops = self._column(attrgetter("gflops"))
+        self._fastest = max(
+            (n.gflops for n, free in zip(self._nodes, self._room, strict=True) if free), default=1.0
+        )
         self._memory = self._column(attrgetter("memory"))
         self._link = self._column(attrgetter("link"))
         self._latency = self._column(attrgetter("latency"))
@@ -89,7 +92,13 @@ class Load:
 
     def finish(self, job: Job, node: Node) -> float:
         """Seconds until a node with room would be done with the job."""
-        return float(self._seconds(job)[self._place[node.provider_id]])
+        place, moving = self._place[node.provider_id], self._moving(job)
+        run = min(job.effort.seconds(node.gflops), LONGEST)
+        return float(self._waiting[place] + run + (moving if isinstance(moving, float) else moving[place]))
+
+    def soonest(self, job: Job) -> float:
+        """Seconds that the job takes at least on any of them, without comparing them all; NEVER where nobody has room."""
+        return min(job.effort.seconds(self._fastest), LONGEST) if self._free else NEVER
 
     def add(self, node: Node, seconds: float) -> None:
         """The node was given a batch."""

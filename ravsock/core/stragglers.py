@@ -22,7 +22,7 @@ MUCH_SLOWER = 3.0
 """A batch that is not late is copied where the other provider would end so many times sooner."""
 
 LOOK_SECONDS = 1e-3
-"""Between two looks, for each batch that is leased: forty times what looking at it takes."""
+"""Between two looks, for each batch that is leased and each provider with room: forty times what looking at it takes."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +70,8 @@ def copies(leased: Iterable[Leased], nodes: Sequence[Node], full: Collection[Hos
     idle = Load(nodes, lambda node: int(node.idle), [task.job for task in slow], full)
     made: list[Copy] = []
     for task in slow:
+        if not _worth(task, idle.soonest(task.job)):
+            continue
         node = idle.best(task.job, but=task.provider_id)
         if node is not None and _worth(task, there := idle.finish(task.job, node)):
             made.append(Copy(task.number, node.provider_id))
@@ -77,9 +79,10 @@ def copies(leased: Iterable[Leased], nodes: Sequence[Node], full: Collection[Hos
     return tuple(made)
 
 
-def pause(leased: int) -> float:
-    """Seconds until so many batches are looked at again: looking must not take a large share of the time."""
-    return leased * LOOK_SECONDS
+def pause(leased: int, nodes: int = 0) -> float:
+    """Seconds until so many batches and providers with room are looked at again: looking must not take a large share of
+    the time."""
+    return (leased + nodes) * LOOK_SECONDS
 
 
 def next_look(leased: Iterable[Leased]) -> float | None:

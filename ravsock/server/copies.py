@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 from ravop.protocol.messages import Task
 from ravsock.core import rounds, stragglers
 from ravsock.core.deadlines import Effort
 from ravsock.core.history import History
-from ravsock.core.jobs import Host, Node
 from ravsock.server import clock
 from ravsock.server.leases import Wish, wish_for
 from ravsock.server.provider import Batch, Holding, Provider
@@ -42,36 +42,38 @@ class Copies:
         self._look_at = 0.0
         """Not before that, on the clock of `time.monotonic`."""
 
-    async def hand_out(self, nodes: Sequence[Node], full: Sequence[Host]) -> float | None:
-        """Lease copies of what is late; seconds until there may be more to copy. `full`: providers without room."""
-        if not any(node.idle for node in nodes):
-            return None
+    async def hand_out(self) -> float | None:
+        """Lease copies of what is late; seconds until there may be more to copy."""
         now = time.monotonic()
         if now < self._look_at:
             return self._look_at - now
+        nodes, full = self._providers.nodes(now)
+        if not any(node.idle for node in nodes):
+            return None
+        holders = Counter(task for provider in self._providers for task in provider.held)
         batches = [
             (provider, batch, holdings)
             for provider in self._providers
             for batch, holdings in _by_batch(provider).items()
-            if not batch.copied
+            if batch.copyable and all(holders[holding.task_id] == 1 for holding in holdings)
         ]
         leased = [
             rounds.leased(number, provider.provider_id, batch, _told(holdings), now, self._history)
             for number, (provider, batch, holdings) in enumerate(batches)
         ]
-        self._look_at = now + stragglers.pause(len(leased))
+        self._look_at = now + stragglers.pause(len(leased), len(nodes))
         made = stragglers.copies(leased, nodes, full)
         wishes = []
         for copy in made:
             _, batch, holdings = batches[copy.number]
-            batch.copied = True
             other = self._providers.get(copy.provider_id)
             if other is not None:
-                wishes.append(_twin(other, leased[copy.number].job.effort, holdings, now))
+                wishes.append((batch, _twin(other, leased[copy.number].job.effort, holdings, now)))
         if wishes:
-            leases = [wish.lease for wish in wishes]
+            leases = [wish.lease for _, wish in wishes]
             copied = await self._writer.apply(self._store.copy, leases, clock.now())
-            for wish, tasks in zip(wishes, copied, strict=True):
+            for (batch, wish), tasks in zip(wishes, copied, strict=True):
+                batch.copyable = bool(tasks)
                 if tasks:
                     name, first = wish.lease.provider_id, tasks[0]
                     about = {"graph": first.graph_id, "task": first.task_id, "provider": name}
@@ -86,7 +88,7 @@ def _twin(other: Provider, effort: Effort, holdings: Sequence[Holding], now: flo
     ready = [h.ready for h in holdings if h.ready is not None]
     whole, expected = effort.seconds(other.gflops), sum(h.estimate for h in holdings)
     seconds = [whole * h.estimate / (expected or 1.0) for h in holdings]
-    return wish_for(other, ready, seconds, now, copied=True)
+    return wish_for(other, ready, seconds, now)
 
 
 def _told(holdings: Sequence[Holding]) -> list[tuple[ReadyTask, float]]:

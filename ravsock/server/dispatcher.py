@@ -99,7 +99,7 @@ class Dispatcher:
                     self._more()
                 look = None
                 if self._providers.at_work():
-                    look = await self._copies.hand_out(*self._providers.nodes(time.monotonic()))
+                    look = await self._copies.hand_out()
                 self._leases.look_after(look)
             except Exception as error:  # noqa: BLE001 — it is told and logged, and tried again
                 self._health.failed("tasks could not be handed out", error)

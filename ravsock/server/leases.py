@@ -68,7 +68,7 @@ class Wish:
 
 def wish_for(
     provider: Provider, ready: Sequence[ReadyTask], seconds: Sequence[float], now: float,
-    *, waits: float = 0.0, ahead: int = 0, stop: int | None = None, copied: bool = False,
+    *, waits: float = 0.0, ahead: int = 0, stop: int | None = None,
 ) -> Wish:  # fmt: skip
     """To give the provider these tasks, which should take `seconds` each when it begins in `waits` seconds."""
     incoming = {sha: size for task in ready for sha, size in task.inputs if sha not in provider.blobs}
@@ -83,7 +83,7 @@ def wish_for(
     )
     batch = Batch(
         graph_id=ready[0].graph_id, owner=ready[0].owner, since=now, moving=transfer / provider.link,
-        waits=waits, copied=copied,
+        waits=waits,
     )  # fmt: skip
     return Wish(lease, tuple(ready), tuple(seconds), batch)
 

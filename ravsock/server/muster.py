@@ -100,7 +100,7 @@ class Muster:
                 return await self._gangs.break_off(gang, f"{name} left")
             batch = Batch(
                 graph_id=ready.graph_id, owner=ready.owner, since=time.monotonic(), blobs=needed(task),
-                moving=team.fetching, copied=True,
+                moving=team.fetching, copyable=False,
             )  # fmt: skip
             holding = Holding(
                 task_id=task.task_id, attempt=task.attempt, batch=batch, estimate=team.estimate, ready=ready

@@ -35,8 +35,8 @@ class Batch:
     """Tasks of which nothing was heard."""
     asked: float = 0.0
     """Since when there was work, and room for it."""
-    copied: bool = False
-    """Another provider was given its tasks too, or it is the copy."""
+    copyable: bool = True
+    """Others may be given its tasks too: not a gang's, nor those of which the store wanted no copy."""
 
 
 @dataclass(frozen=True)

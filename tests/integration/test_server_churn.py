@@ -109,7 +109,9 @@ async def test_a_task_that_is_late_is_given_to_an_idle_provider_too_and_the_firs
     async with serving(tmp_path) as served, served.requester() as alice, served.provider("late") as late:
         graph_id = await alice.run(branches(1))
         task = await late.take()
-        async with served.provider("idle") as idle:
+        async with served.provider("leaves") as leaves:
+            assert (await leaves.take()).task_id == task.task_id
+        async with served.provider("idle") as idle:  # nobody else has it any more
             copy = await idle.take()
             assert (copy.task_id, copy.subgraph, copy.inputs) == (task.task_id, task.subgraph, task.inputs)
             assert copy.attempt != task.attempt

@@ -75,7 +75,7 @@ class Batch:
     estimate: float = 0.0
     deadline: float = math.inf
     copied: bool = False
-    """It has a copy, or is one."""
+    """It had a copy, or is one."""
     copy: bool = False
     fetched: float = 0.0
     carried: tuple[int, float] = (0, 0.0)
@@ -87,6 +87,11 @@ class Batch:
     nan: bool = False
     over: bool = False
     """The provider does not have it any more."""
+
+    @property
+    def alone(self) -> bool:
+        """Whether nobody else has any of it now."""
+        return all(len(held.task.current) == 1 for held in self.held if held.counts)
 
     @property
     def needs(self) -> dict[str, int]:

@@ -46,6 +46,8 @@ class Seat:
     failures: int = 0
     resting_until: float = 0.0
     reported: float = 0.0
+    node: Node | None = None
+    """As placement sees it while it has nothing to do and nothing is learnt of it."""
 
 
 @dataclass
@@ -102,6 +104,7 @@ class Coordinator:
         )
         self.history.claim(seat.provider_id, machine.claimed)
         self._seats[seat.provider_id] = self._open[seat.provider_id] = seat
+        seat.node = None
 
     def leave(self, provider_id: str) -> None:
         """What it had goes back."""
@@ -121,7 +124,7 @@ class Coordinator:
         if not any(graph.waiting for graph in self._graphs.values()):
             return []
         self._open = {name: seat for name, seat in self._open.items() if self._room(seat)}
-        nodes = [self._node(seat, now) for seat in self._open.values()]
+        nodes = self._nodes(now)
         places = sum(node.free for node in nodes)
         if not places:
             self._wait(now)
@@ -148,11 +151,11 @@ class Coordinator:
         """Second attempts of what is late."""
         if not self._trial.copies or now < self._look_at:
             return []
-        nodes = [self._node(seat, now) for seat in self._open.values()]
+        nodes = self._nodes(now)
         if not any(node.idle for node in nodes):
             return []
-        batches = [batch for batch in self._running if not batch.copied]
-        self._look_at = now + max(LOOK_SECONDS, stragglers.pause(len(batches)))
+        batches = [batch for batch in self._running if batch.alone]
+        self._look_at = now + max(LOOK_SECONDS, stragglers.pause(len(batches), len(nodes)))
         leased = [
             rounds.leased(
                 number, batch.provider_id, batch, [(h.task, h.estimate) for h in batch.held], now, self.history
@@ -225,6 +228,7 @@ class Coordinator:
             h.task.current[h.attempt] = batch
         self.counts.attempts += len(held)
         seat.batches.append(batch)
+        seat.node = None
         self._running[batch] = share = Running(batch.owner, batch.graph_id)
         self._shares[share] += 1
         heapq.heappush(self._deadlines, (batch.deadline, next(self._numbers), batch))
@@ -236,6 +240,7 @@ class Coordinator:
         seat = self._seats[batch.provider_id]
         self.history.answered(seat.provider_id, seat.latency)
         self.history.moved(seat.provider_id, *batch.carried)
+        seat.node = None
         good: list[Held] = []
         unwanted: list[Batch] = []
         for held in batch.held:
@@ -335,6 +340,7 @@ class Coordinator:
             self._genuine.add(task.graph_id)
         elif verdict is Verdict.REFUTED and (wrong := self._seats.get(task.doubted or "")) is not None:
             wrong.failures += 1
+            wrong.node = None
             wrong.resting_until = now + deadlines.rest_seconds(wrong.failures)
         self.counts.wrong += nan
         return False
@@ -380,8 +386,12 @@ class Coordinator:
             "equal": DEFAULT_GFLOPS,
         }[self._trial.speeds]
 
+    def _nodes(self, now: float) -> list[Node]:
+        """Those that may have room."""
+        return [seat.node or self._node(seat, now) for seat in self._open.values()]
+
     def _node(self, seat: Seat, now: float) -> Node:
-        return Node(
+        node = Node(
             provider_id=seat.provider_id,
             gflops=self._gflops(seat),
             memory=seat.memory,
@@ -394,6 +404,9 @@ class Coordinator:
             latency=self.history.latency(seat.provider_id),
             prefetch=self._trial.prefetch,
         )
+        if not seat.batches and not node.resting:
+            seat.node = node
+        return node
 
 
 class _Others(Collection[Host]):
