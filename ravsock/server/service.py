@@ -11,18 +11,17 @@ import logging
 import time
 
 from ravop.errors import ForbiddenBlobError, MessageError, RavenError, UnknownGraphError
-from ravop.graph.check import Limits, check_model
-from ravop.graph.manifest import MAX_MANIFEST, Manifest, decode_manifest
+from ravop.graph.check import Limits
+from ravop.graph.manifest import MAX_MANIFEST, decode_manifest
 from ravop.protocol.messages import Activated, Fetched, FetchedValue, GraphInfo, Graphs, ProviderInfo
 from ravop.protocol.messages import Providers as ProviderInfos
 from ravop.protocol.tensors import Array, TensorRef, blobs_of, decode_tensor, resolve
 from ravsock.core.fitting import inline_bytes
 from ravsock.core.fleet import Fleet
-from ravsock.core.planner import Planned, plan_graph
 from ravsock.server import clock
-from ravsock.server.admission import check_manifest
 from ravsock.server.elsewhere import Elsewhere
 from ravsock.server.leases import Leases
+from ravsock.server.planning import Planning, Question
 from ravsock.server.progress import Progress
 from ravsock.server.provider import absent
 from ravsock.server.providers import Providers
@@ -50,6 +49,7 @@ class Service:
         self._leases = leases
         self._progress = progress
         self._elsewhere = elsewhere
+        self._plan = Planning()
 
     async def activate(self, who: Identity, graph_id: str, model: str, manifest: str) -> Activated:
         """Check, plan and keep a graph whose model, manifest and input blobs were uploaded before.
@@ -65,7 +65,7 @@ class Service:
             description = decode_manifest(await self._uploaded(who, manifest, MAX_MANIFEST))
             data = await self._uploaded(who, model, Limits().bytes)
             await self._elsewhere.refresh()
-            planned = await asyncio.to_thread(self._plan, graph_id, data, description)
+            planned = await self._plan(Question(graph_id, data, description, self._fleet()))
             for sha, shipped in planned.models.items():
                 await self._storage.keep(sha, shipped)
             await self._writer.do(
@@ -83,12 +83,9 @@ class Service:
             )
         return await self._storage.load(sha, limit, who.token_id)
 
-    def _plan(self, graph_id: str, data: bytes, manifest: Manifest) -> Planned:
-        """On a thread of its own: large models take a while."""
-        model = check_model(data)
-        check_manifest(graph_id, model, manifest)
+    def _fleet(self) -> Fleet:
         here = [provider.speed() for provider in self._providers]
-        return plan_graph(model, manifest, Fleet((*here, *self._elsewhere.speeds())))
+        return Fleet((*here, *self._elsewhere.speeds()))
 
     async def execute(self, who: Identity, graph_id: str, trace: str = "") -> None:
         """Start an active graph, or a failed one from what it has; `trace`: the caller's span. Raises `GraphStateError`."""
