@@ -1,33 +1,28 @@
-"""Graphs: added, started, cancelled, failed, deleted. How their tasks move is in `tasks`, what they give in
-`results`.
+"""Graphs: added, started, cancelled, failed, deleted. What they are is in `documents`, how their tasks move in `tasks`, what
+they give in `results`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
 import sqlalchemy as sa
 
-from ravop.errors import ArgumentError, BlobError, GraphStateError, Problem, UnknownGraphError
-from ravop.graph.manifest import Manifest, decode_manifest, encode_manifest
+from ravop.errors import ArgumentError, BlobError, GraphStateError, Problem
+from ravop.graph.manifest import Manifest, encode_manifest
 from ravop.protocol.messages import HeldTask
-from ravop.protocol.tensors import Blob
 from ravsock.core import states
-from ravsock.core.plan import GraphPlan, decode_plan, encode_plan
+from ravsock.core.plan import GraphPlan, encode_plan
 from ravsock.core.program import Place, Program
-from ravsock.core.recent import Recent
 from ravsock.core.run import Started
 from ravsock.store.advancing import NO_OUTPUTS, Advancing
 from ravsock.store.bindings import Bindings
+from ravsock.store.documents import Documents, graph_row
 from ravsock.store.schema import blob_owners, blobs, documents, graphs, tasks
-from ravsock.store.tokens import Tokens
 from ravsock.store.values import GraphRow, Recall
 
-REMEMBERED = 256
-"""Graphs whose plan is kept decoded."""
 _TOUCH = (
     sa.update(blobs)
     .where(
@@ -45,84 +40,7 @@ _TOUCH = (
 """Locked in one order by all who do, so that they do not wait for each other in a circle."""
 
 
-@dataclass(frozen=True)
-class Known:
-    """What never changes of a graph, decoded once."""
-
-    number: int
-    graph_id: str
-    owner: int
-    program: Program
-    manifest: Manifest
-    model_sizes: dict[str, int]
-    bound: dict[str, Blob]
-    """The graph's inputs."""
-    kinds: dict[Any, Any] = field(default_factory=dict)
-    """What `tasks` has found out about units, for `ready`."""
-
-
-class Graphs(Tokens):
-    def __init__(self, url: str) -> None:
-        super().__init__(url)
-        self._remembered: Recent[int, Known] = Recent(REMEMBERED)
-
-    # ── look ──────────────────────────────────────────────────────────────────────────────────────
-    def graph(self, graph_id: str, owner: int | None = None) -> GraphRow:
-        """Raises `UnknownGraphError` where there is none, or where it is not `owner`'s (None: whoever's)."""
-        with self.read() as connection:
-            return _graph_row(self._row(connection, graph_id, owner))
-
-    def graphs(self, owner: int | None = None, state: str | None = None) -> list[GraphRow]:
-        """Newest first; of one owner or of all, in one state or in any."""
-        query = sa.select(graphs).order_by(graphs.c.number.desc())
-        if owner is not None:
-            query = query.where(graphs.c.owner == owner)
-        if state is not None:
-            query = query.where(graphs.c.state == state)
-        with self.read() as connection:
-            return [_graph_row(row) for row in connection.execute(query)]
-
-    def plan(self, graph_id: str, owner: int | None = None) -> GraphPlan:
-        """Raises as `graph` does."""
-        with self.read() as connection:
-            return self._known(connection, self._row(connection, graph_id, owner).number).program.plan
-
-    def manifest(self, graph_id: str, owner: int | None = None) -> Manifest:
-        """Raises as `graph` does."""
-        with self.read() as connection:
-            return self._known(connection, self._row(connection, graph_id, owner).number).manifest
-
-    def trace(self, graph_id: str) -> str:
-        """The span of who asked for the run; empty where nothing is traced, or where there is no such graph."""
-        with self.read() as connection:
-            found = connection.execute(sa.select(graphs.c.trace).where(graphs.c.id == graph_id)).scalar()
-        return found or ""
-
-    def _row(self, connection: sa.Connection, graph_id: str, owner: int | None, lock: bool = False) -> Any:
-        query = sa.select(graphs).where(graphs.c.id == graph_id)
-        row = connection.execute(query.with_for_update() if lock else query).one_or_none()
-        if row is None or (owner is not None and row.owner != owner):
-            raise UnknownGraphError(
-                "there is no such graph", received=graph_id, hint="see your graphs with: ravop graphs"
-            )
-        return row
-
-    def _known(self, connection: sa.Connection, number: int) -> Known:
-        known = self._remembered.get(number)
-        if known is None:
-            query = sa.select(graphs.c.id, graphs.c.owner, documents).join(documents)
-            row = connection.execute(query.where(graphs.c.number == number)).one()
-            program = Program(decode_plan(row.plan))
-            sizes = connection.execute(
-                sa.select(blobs.c.sha, blobs.c.size).where(blobs.c.sha.in_(sorted(set(program.models()))))
-            )
-            manifest = decode_manifest(row.manifest)
-            bound = {binding.input: Blob(binding.sha, binding.size) for binding in manifest.bindings}
-            known = Known(number, row.id, row.owner, program, manifest, dict(sizes.all()), bound)
-            self._remembered[number] = known
-        return known
-
-    # ── change ────────────────────────────────────────────────────────────────────────────────────
+class Graphs(Documents):
     def add_graph(
         self, owner: int, manifest: Manifest, model_sha: str, manifest_sha: str, plan: GraphPlan, now: float
     ) -> GraphRow:
@@ -149,7 +67,7 @@ class Graphs(Tokens):
                         "another graph has this id", received=manifest.graph_id,
                         hint="make a new Graph, or R.flush() first",
                     )  # fmt: skip
-                return _graph_row(present)
+                return graph_row(present)
             self._check_blobs(connection, owner, uploaded, set(program.models()), now)
             row = connection.execute(
                 sa.insert(graphs).returning(*graphs.c),
@@ -163,7 +81,7 @@ class Graphs(Tokens):
                 sa.insert(documents),
                 {"graph": row.number, "plan": encode_plan(plan), "manifest": encode_manifest(manifest)},
             )
-            return _graph_row(row)
+            return graph_row(row)
 
     def _check_blobs(
         self,
@@ -209,7 +127,7 @@ class Graphs(Tokens):
             row = self._row(connection, graph_id, owner, lock=True)
             state = states.next_state(states.GRAPH, row.state, "start")
             if row.state == states.EXECUTING:
-                return _graph_row(row)
+                return graph_row(row)
             connection.execute(
                 sa.update(graphs)
                 .where(graphs.c.number == row.number)
@@ -234,7 +152,7 @@ class Graphs(Tokens):
                 )
                 .values(failed_on="", tries=0, expiries=0, provider=None)
             )
-            return _graph_row(self._row(connection, graph_id, owner))
+            return graph_row(self._row(connection, graph_id, owner))
 
     def _begin(self, connection: sa.Connection, number: int, now: float) -> None:
         known = self._known(connection, number)
@@ -322,15 +240,3 @@ def _check_names(manifest: Manifest, plan: GraphPlan) -> None:
     kept = set(plan.main.outputs)
     if lost := [name for name in wanted if name not in kept]:
         raise ArgumentError("persisted values that are no outputs of the graph", received=lost)
-
-
-def decode_problem(data: bytes | None) -> Problem | None:
-    return None if data is None else msgspec.msgpack.decode(data, type=Problem)
-
-
-def _graph_row(row: Any) -> GraphRow:
-    return GraphRow(
-        graph_id=row.id, number=row.number, owner=row.owner, name=row.name, algorithm=row.algorithm,
-        approach=row.approach, state=row.state, model_sha=row.model_sha, manifest_sha=row.manifest_sha,
-        created=row.created, started=row.started, finished=row.finished, problem=decode_problem(row.problem),
-    )  # fmt: skip

@@ -23,7 +23,7 @@ from ravsock.core.plan import Loop
 from ravsock.core.program import Place, Program, child
 from ravsock.core.series import Part
 from ravsock.store.bindings import decode_ref
-from ravsock.store.graphs import Known, decode_problem
+from ravsock.store.documents import Known, decode_problem
 from ravsock.store.outcomes import Outcomes
 from ravsock.store.schema import bindings, tasks
 

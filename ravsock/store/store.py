@@ -10,4 +10,5 @@ from ravsock.store.coordinators import Coordinators
 
 
 class Store(Coordinators):
-    """Tokens ← graphs ← tasks ← outcomes ← results ← blobs ← times ← coordinators: each layer is a module of this package."""
+    """Tokens ← documents ← graphs ← tasks ← leasing ← returns ← outcomes ← results ← quotas ← blobs ← uploads ← garbage ← times ←
+    coordinators: each layer is a module of this package."""
