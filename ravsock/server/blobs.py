@@ -20,7 +20,7 @@ import msgspec
 from ravop.errors import BlobError, ForbiddenBlobError, MessageError, RavenError
 from ravop.protocol.uploads import MAX_BLOB, MAX_OFFER, decode_offer
 from ravsock.server.auth import Authenticator
-from ravsock.server.elsewhere import Elsewhere
+from ravsock.server.elsewhere import ASKED, OWNER, Elsewhere, Reads
 from ravsock.server.http import CRASHED, Receive, Scope, Send, bearer, refuse, respond
 from ravsock.server.metrics import Metrics
 from ravsock.server.providers import Providers
@@ -137,6 +137,9 @@ class BlobEndpoint:
         if request.who.role != "provider":
             await self._storage.record(request.sha, found.size, request.who.token_id, found.place)
         headers = [(b"content-length", str(found.size).encode()), (b"accept-ranges", b"bytes")]
+        if ASKED.lower().encode() in request.headers:
+            owner = self._providers.reads_for(request.who.token_id, request.sha)
+            headers.append((OWNER.lower().encode(), str(owner).encode()))
         await request.send({"type": "http.response.start", "status": HTTPStatus.OK, "headers": headers})
         return await request.send({"type": "http.response.body", "body": b""})
 
@@ -196,8 +199,9 @@ class BlobEndpoint:
         """The copy that it may read, None where there is none. Raises `ForbiddenBlobError` where it may not."""
         who, sha = request.who, request.sha
         if who.role == "provider":
-            may = await self._may_read(request)
-            found = await asyncio.to_thread(self._store.find_for_provider, sha, who.token_id) if may else None
+            may, owner = await self._reads(request)
+            look = self._store.find_for_provider
+            found = await asyncio.to_thread(look, sha, who.token_id, owner) if may else None
         else:
             found = await asyncio.to_thread(self._store.find_blob, sha, who.token_id)
             may = found is not None
@@ -209,10 +213,11 @@ class BlobEndpoint:
             )
         return found
 
-    async def _may_read(self, request: _Request) -> bool:
-        who, sha = request.who, request.sha
-        here = self._providers.may_read(who.token_id, sha)
-        return here or await self._elsewhere.may_read(who, sha, request.headers)
+    async def _reads(self, request: _Request) -> Reads:
+        owner = self._providers.reads_for(request.who.token_id, request.sha)
+        if owner is not None:
+            return Reads(True, owner)
+        return await self._elsewhere.reads(request.who, request.sha, request.headers)
 
     async def _check_may_write(self, who: Identity) -> None:
         """Raises `ForbiddenBlobError`."""

@@ -12,6 +12,7 @@ import logging
 import time
 from collections.abc import Mapping
 from http import HTTPStatus
+from typing import NamedTuple
 
 import aiohttp
 
@@ -36,8 +37,16 @@ DIFFERENT = 0.1
 ASK_SECONDS = 5.0
 ASKED = "X-Ravenverse-Asked"
 """Whoever is asked by a coordinator asks no other one."""
+OWNER = "X-Ravenverse-Owner"
+"""In its answer: for whose task the provider needs the blob."""
 
 log = logging.getLogger(__name__)
+
+
+class Reads(NamedTuple):
+    may: bool
+    owner: int | None = None
+    """Of the task that needs the blob; None where the database knows it."""
 
 
 class Elsewhere:
@@ -83,17 +92,18 @@ class Elsewhere:
         return None if found is None else _info(found, row.tasks_done, clock.now())
 
     # ── what they may ─────────────────────────────────────────────────────────────────────────────
-    async def may_read(self, who: Identity, sha: str, headers: Mapping[bytes, bytes]) -> bool:
+    async def reads(self, who: Identity, sha: str, headers: Mapping[bytes, bytes]) -> Reads:
         """Whether a provider of this token needs the blob for a task. What a rank of a gang needs is not in the database:
         the coordinator that it is connected to is asked, with the token in `headers`."""
         if not self._peers.others or ASKED.lower().encode() in headers:
-            return False
+            return Reads(False)
         if await asyncio.to_thread(self._store.may_read, who, sha):
-            return True
+            return Reads(True)
         places = set(await asyncio.to_thread(self._store.addresses_of, who.token_id))
         asking = {"Authorization": headers[b"authorization"].decode("latin-1"), ASKED: "yes"}
         others = [other.address for other in self._peers.others if other.address in places]
-        return any([await _admits(f"{address}/blobs/{sha}", asking) for address in others])
+        answers = [await _admits(f"{address}/blobs/{sha}", asking) for address in others]
+        return next((reads for reads in answers if reads.may), Reads(False))
 
     async def may_write(self, who: Identity) -> bool:
         """Whether a provider of this token has a task."""
@@ -121,7 +131,7 @@ class Elsewhere:
             self._told |= news
 
 
-async def _admits(url: str, headers: dict[str, str]) -> bool:
+async def _admits(url: str, headers: dict[str, str]) -> Reads:
     """Whether another coordinator lets whoever sends these headers read there."""
     timeout = aiohttp.ClientTimeout(total=ASK_SECONDS)
     try:
@@ -129,10 +139,12 @@ async def _admits(url: str, headers: dict[str, str]) -> bool:
             aiohttp.ClientSession(timeout=timeout) as http,
             http.head(url, headers=headers, allow_redirects=False) as answer,
         ):
-            return answer.status < HTTPStatus.BAD_REQUEST or answer.status == HTTPStatus.NOT_FOUND
+            may = answer.status < HTTPStatus.BAD_REQUEST or answer.status == HTTPStatus.NOT_FOUND
+            owner = answer.headers.get(OWNER, "")
+            return Reads(may, int(owner) if owner.isdecimal() else None)
     except (aiohttp.ClientError, TimeoutError) as error:
         log.info("another coordinator could not be asked: %s", error)
-        return False
+        return Reads(False)
 
 
 def _measured(provider: Provider) -> Measured:

@@ -64,9 +64,10 @@ class Providers:
     def at(self, sid: str) -> Provider | None:
         return self._by_sid.get(sid)
 
-    def may_read(self, token_id: int, sha: str) -> bool:
-        """Whether a provider of this token needs the blob for a task that it holds."""
-        return any(sha in batch.blobs for p in self._of(token_id) for batch in p.batches)
+    def reads_for(self, token_id: int, sha: str) -> int | None:
+        """The owner of a task that needs the blob and that a provider of this token holds; None where there is none."""
+        batches = (batch for p in self._of(token_id) for batch in p.batches)
+        return next((batch.owner for batch in batches if sha in batch.blobs), None)
 
     def may_write(self, token_id: int, now: float) -> bool:
         """Whether a provider of this token holds a task, or did until it was cut off a moment ago."""

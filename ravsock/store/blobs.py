@@ -32,13 +32,11 @@ _WORKED_ON = (
     .join(blobs, sa.and_(blobs.c.sha == blob_owners.c.sha, blobs.c.doomed == 0))
     .join(graphs, graphs.c.owner == blob_owners.c.owner)
     .join(tasks, sa.and_(tasks.c.graph == graphs.c.number, tasks.c.state == states.LEASED))
-    .join(providers, _HOLDER, isouter=True)
+    .join(providers, _HOLDER)
     .where(blob_owners.c.sha == sa.bindparam("name"), blob_owners.c.place.is_not(None))
-    .where(sa.or_(providers.c.id.is_not(None), tasks.c.ranks.is_not(None)))
-    .order_by(providers.c.id.is_(None))
     .limit(1)
 )
-"""Copies that nobody checked, of graphs that a token's providers have tasks of, or some gang."""
+"""Copies that nobody checked, of graphs that a token's providers have tasks of."""
 
 
 class Blobs(Quotas):
@@ -92,12 +90,12 @@ class Blobs(Quotas):
             size = found.size if own.place is None else own.size
             return StoredBlob(sha=sha, size=size, place=own.place)
 
-    def find_for_provider(self, sha: str, token: int) -> StoredBlob | None:
-        """The copy for a provider that may read the blob: the checked one, else the one of whose graph it works for. Ranks of a
-        gang that do not lead it are not in the database: they get that of a gang's graph."""
+    def find_for_provider(self, sha: str, token: int, owner: int | None) -> StoredBlob | None:
+        """The copy for a provider that may read the blob: the checked one, else that of the `owner` of the task that needs it;
+        None: of a graph whose task it holds, as the database knows."""
         found = self.find_blob(sha, None)
-        if found is not None:
-            return found
+        if found is not None or owner is not None:
+            return found or self.find_blob(sha, owner)
         with self.read() as connection:
             row = connection.execute(_WORKED_ON, {"name": sha, "of": token}).first()
             return None if row is None else StoredBlob(sha=sha, size=row.size, place=row.place)

@@ -28,8 +28,9 @@ LOOKED_AT = 50_000
 """Blobs in one look: some 10 MB."""
 CLAIMED = 200
 """Blobs that a collector deletes at a time."""
-CLAIM_SECONDS = 120.0
-"""After so long, another collector may delete what one has claimed."""
+CLAIM_SECONDS = 450.0
+"""After so long, another collector may delete what one has claimed. Half of it is longer than a bucket takes to fail, in three
+attempts of 70 s: what is still being deleted then would be bytes that were stored anew."""
 _REMEMBERED = 4096
 _ROWS = 1000
 _AGES = sa.tuple_(blobs.c.touched, blobs.c.sha)

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from plans import CASES, PROFILE, Bench, training
 
-from ravop.errors import UnreachableError
+from ravop.errors import QuotaError, UnreachableError
 from ravop.protocol.tensors import Blob, blobs_of
 from ravsock.store import Identity
 from ravsock.store.garbage import CLAIM_SECONDS
@@ -196,3 +196,13 @@ def test_a_rank_of_a_gang_gets_the_copy_of_its_own_graph(bench: Bench) -> None:
         assert found is not None
         assert found.place == owner
     assert bench.store.find_for_provider("ab" * 32, volunteer, None) is None
+
+
+def test_a_token_may_not_begin_uploads_without_end(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ravsock.store.uploads.AT_A_TIME", 2)
+    begun = [bench.store.begin_upload(name * 64, bench.owner, 0, "", 0.0) for name in "ab"]
+    assert bench.store.begin_upload("a" * 64, bench.owner, 0, "", 1.0).upload_id == begun[0].upload_id
+    with pytest.raises(QuotaError, match="too many"):
+        bench.store.begin_upload("c" * 64, bench.owner, 0, "", 0.0)
+    bench.store.end_upload(begun[0].upload_id)
+    bench.store.begin_upload("c" * 64, bench.owner, 0, "", 0.0)
