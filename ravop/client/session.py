@@ -20,7 +20,16 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 from urllib.parse import urlsplit
 
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_exponential, wait_random
+from tenacity import (
+    AsyncRetrying,
+    RetryCallState,
+    retry_if_exception_type,
+    stop_after_attempt,
+    stop_after_delay,
+    stop_all,
+    wait_exponential,
+    wait_random,
+)
 
 from ravop.errors import MessageError, RavenError, UnreachableError
 from ravop.protocol.messages import Done, FromRequester, GraphInfo, Hello, Message, ToRequester, Watch
@@ -33,6 +42,8 @@ M = TypeVar("M", bound=Message)
 FINISHED = frozenset({"done", "failed", "cancelled"})
 """States that a graph does not leave by itself."""
 CALL_SECONDS = 30.0
+AGAIN_SECONDS = 5.0
+"""How long a call is tried again whose line breaks: until the coordinator is back, or another one has its address."""
 REACH_SECONDS = 2.0
 """How long a coordinator may take to accept a TCP connection before it counts as unreachable."""
 SILENCE_SECONDS = 5.0
@@ -153,11 +164,21 @@ class Session:
                 self._connection = connection
             return self._connection
 
-    async def _call(self, message: FromRequester, expect: type[M], timeout: float = CALL_SECONDS) -> M:
-        try:
-            reply = await self._ask(message, timeout)
-        except UnreachableError:  # the line broke, perhaps long ago: once more on a new one
-            reply = await self._ask(message, timeout)
+    async def _call(
+        self,
+        message: FromRequester,
+        expect: type[M],
+        timeout: float = CALL_SECONDS,
+        again: float = AGAIN_SECONDS,
+    ) -> M:
+        """On a new line where one breaks: once, and for `again` seconds."""
+        reply: Message = await AsyncRetrying(
+            retry=retry_if_exception_type(UnreachableError),
+            wait=wait_exponential(multiplier=0.05, max=0.5),
+            stop=stop_all(stop_after_attempt(2), stop_after_delay(again)),
+            before_sleep=self._check,
+            reraise=True,
+        )(self._ask, message, timeout)
         if not isinstance(reply, expect):
             raise MessageError(
                 f"an unexpected answer to {type(message).__name__}",
@@ -212,8 +233,7 @@ class Session:
         """As `_call`, but a coordinator that does not answer is tried again for ever, saying so each time."""
 
         def explain(state: RetryCallState) -> None:
-            if self._keeper is not None:
-                self._keeper.check()
+            self._check(state)
             pause = state.next_action.sleep if state.next_action else 0.0
             tell(Lost(f"the coordinator at {self.url} does not answer; trying again in {pause:.1f} s"))
 
@@ -224,8 +244,12 @@ class Session:
             reraise=True,
         ):
             with attempt:
-                return await self._call(message, expect)
+                return await self._call(message, expect, again=0.0)
         raise AssertionError("the retry loop returns or raises")
+
+    def _check(self, _: RetryCallState) -> None:
+        if self._keeper is not None:
+            self._keeper.check()
 
     async def _close(self) -> None:
         await self.blobs.close()

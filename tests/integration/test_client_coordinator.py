@@ -20,6 +20,7 @@ from processes import Lab
 import ravop as R
 from ravop.cli import main
 from ravop.client import runs, uploads
+from ravop.client import session as client_session
 from ravop.client.api import session
 from ravop.client.embedded import Cluster
 from ravop.client.runs import activate
@@ -35,6 +36,7 @@ from ravop.errors import (
     TokenError,
     UnknownGraphError,
     UnknownNameError,
+    UnreachableError,
 )
 from ravop.protocol.messages import Graphs, ListGraphs
 from ravop.transport import ControlConnection
@@ -96,6 +98,24 @@ def test_activating_again_is_refused_here_and_idempotent_there(token: str) -> No
         R.activate()
     activate(session(), graph)  # as after an answer that was lost
     assert [info.graph_id for info in R.get_my_graphs()] == [graph.id]
+
+
+def test_a_call_waits_for_a_coordinator_that_is_away_for_a_moment(
+    token: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries: list[str] = []
+
+    async def away(url: str) -> None:
+        tries.append(url)
+        if len(tries) <= 3:
+            raise UnreachableError("as while another coordinator takes over")
+
+    monkeypatch.setattr(client_session, "_probe", away)
+    line = session()._connection
+    assert line is not None
+    session().run(line.close())
+    assert R.get_my_graphs() == []
+    assert len(tries) == 4
 
 
 def test_what_was_cleared_away_during_an_upload_is_sent_again(
