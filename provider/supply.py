@@ -58,8 +58,13 @@ class Supply:
         download = self._downloads.get(sha)
         if download is None:
             download = self._downloads[sha] = asyncio.create_task(self._download(sha, size))
-            download.add_done_callback(lambda _: self._downloads.pop(sha, None))
+            download.add_done_callback(lambda ended: self._ended(sha, ended))
         await asyncio.shield(download)  # others may wait for it too
+
+    def _ended(self, sha: str, download: asyncio.Task[None]) -> None:
+        del self._downloads[sha]
+        if not download.cancelled():
+            download.exception()  # whoever waits hears of it; where the task was recalled, nobody does
 
     async def _download(self, sha: str, size: int | None) -> None:
         async with self._places:
