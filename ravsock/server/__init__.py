@@ -5,8 +5,8 @@
 
 - What comes in: `sockets` (control, by `packets`), `blobs` (bulk; with `streams`, and `uploads` for those that pass the
   coordinator by), `exchange` (frames between ranks) and `rest` (people), with `auth`, `http` and `connection`, which counts
-  `descriptors`. What it means: `service` for requesters, `admission` for their graphs, `work` for providers,
-  `doubts` about what these report, `lessons` from it.
+  `descriptors`. What it means: `service` for requesters, `admission` and `planning` for their graphs, `work` for
+  providers, `doubts` about what these report, `lessons` from it.
 - What goes out to providers: `dispatcher` in each round asks `muster` for gangs, places what is left, and asks `copies` for
   second attempts when nothing is left; `sharing` is what it leaves to other coordinators. `leases` keeps what they hold,
   `gangs` what several hold together (each a `Gang`). `progress` goes out to requesters.
