@@ -135,9 +135,11 @@ class Peers:
         return ", ".join(other.address for other in self.others if other.blobs != self._blobs)
 
     def _keep_time(self, drift: float, took: float) -> None:
-        """Small differences are corrected at once; a jump waits for whoever moves what was written down."""
-        self._drift = drift if abs(drift) > JUMP_SECONDS else 0.0
-        if not self._drift and abs(drift) > took / 2:
+        """Small differences are corrected at once; a jump waits for whoever moves what was written down. What the time that the
+        answer `took` explains as well is none."""
+        known = abs(drift) > took / 2
+        self._drift = drift if known and abs(drift) > JUMP_SECONDS else 0.0
+        if known and not self._drift:
             clock.follow(drift)
 
 

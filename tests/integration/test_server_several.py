@@ -245,6 +245,15 @@ async def test_a_coordinator_whose_blobs_lie_elsewhere_is_refused(database: str,
         assert "http://c:1" in first.coordinator.health.notes[0]
 
 
+async def test_a_database_that_answers_late_is_no_jump_of_the_clock(database: str, tmp_path: Path) -> None:
+    async with serving(tmp_path, database=database) as served:
+        peers = Peers(served.store, FolderBlobs(tmp_path / "blobs"), Health(), "http://b:1", lambda: None)
+        peers._keep_time(2.4, 5.0)
+        assert peers.jump() == 0.0
+        peers._keep_time(2.6, 5.0)
+        assert peers.jump() == 2.6
+
+
 async def test_an_older_program_stops_when_a_newer_one_has_changed_the_database(
     database: str, tmp_path: Path
 ) -> None:
