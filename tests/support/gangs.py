@@ -25,7 +25,7 @@ from ravop.protocol.tensors import sha256
 from ravop.transport import exchange as line
 from ravsock.core import planner
 from ravsock.core.plan import Gang, Loop, PartPlan
-from ravsock.server import service
+from ravsock.server import planning
 
 WIDTH = 4
 
@@ -113,7 +113,7 @@ def add_gangs(monkeypatch: pytest.MonkeyPatch, seconds: float = 1e-9) -> None:
         whole = msgspec.structs.replace(planned.plan, main=msgspec.structs.replace(main, units=units))
         return msgspec.structs.replace(planned, plan=whole, models=planned.models | MODELS)
 
-    monkeypatch.setattr(service, "plan_graph", plan)
+    monkeypatch.setattr(planning, "plan_graph", plan)
 
 
 class PartProvider(FakeProvider):
