@@ -60,7 +60,7 @@ class MetricsEndpoint(Collector):
         self._counting = asyncio.Lock()
         self._gauges: tuple[Gauge, ...] = (
             *gauges,
-            ("healthy", "1 while nothing is wrong, as /api/health says.", (), self._healthy),
+            ("healthy", "1 while /api/health says ok.", (), self._healthy),
             ("tasks", "Tasks of executing graphs.", ("state",), lambda: self._states("tasks")),
             ("graphs", "Graphs.", ("state",), lambda: self._states("graphs")),
             ("oldest_lease_seconds", "Age of the oldest lease, 0 without any.", (), self._oldest),
@@ -108,7 +108,7 @@ class MetricsEndpoint(Collector):
             self._counted = time.monotonic()
 
     def _healthy(self) -> Values:
-        return {(): float(not self._health.trouble)}
+        return {(): float(not (self._health.trouble or self._health.notes))}
 
     def _states(self, what: str) -> Values:
         found: dict[str, int] = {} if self._counts is None else getattr(self._counts, what)

@@ -74,12 +74,12 @@ class _Api:
 
     def health(self) -> Response:
         """For whoever starts it anew when it cannot work: no token needed. 503 while the database or the disk is in
-        trouble."""
+        trouble; `degraded` while something else is, such as the store of blobs."""
         trouble = self._health.trouble
         if trouble:
             return _json({"status": "trouble", "problem": trouble}, HTTPStatus.SERVICE_UNAVAILABLE)
         notes = self._health.notes
-        return _json({"status": "ok"} | ({"notes": notes} if notes else {}))
+        return _json({"status": "degraded", "notes": notes} if notes else {"status": "ok"})
 
     def ready(self) -> Response:
         """For load balancers: no token needed. 503 while it should get no new connections."""

@@ -343,7 +343,7 @@ async def test_a_store_that_does_not_answer_costs_time_only(
             relay.cuts = [0] * 10_000
             with pytest.raises(UnreachableError):
                 await blobs.put(DATA, SHA)
-            await _noted(served, "does not answer")
+            await _noted(served, "degraded")
             with pytest.raises(UnreachableError):
                 await blobs.get(SMALL_SHA, len(SMALL))
             relay.cuts = []
