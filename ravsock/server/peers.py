@@ -156,4 +156,4 @@ def _log_changes(before: tuple[CoordinatorRow, ...], now: tuple[CoordinatorRow, 
     for name in is_.keys() - was.keys():
         log.info("the coordinator at %s serves this database too", is_[name])
     for name in was.keys() - is_.keys():
-        log.warning("the coordinator at %s does so no more", was[name])
+        log.info("the coordinator at %s has left", was[name])

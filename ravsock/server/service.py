@@ -72,7 +72,8 @@ class Service:
                 self._store.add_graph, who.token_id, description, model, manifest, planned.plan, clock.now()
             )
             units = len(planned.plan.main.units)
-            log.info("graph %s activated: %d units", graph_id, units, extra={"graph": graph_id})
+            many = "1 unit" if units == 1 else f"{units} units"
+            log.info("graph %s activated: %s", graph_id, many, extra={"graph": graph_id})
         plan = await asyncio.to_thread(self._store.plan, graph_id, who.token_id)
         return Activated(graph_id=graph_id, plan=plan.summary)
 
