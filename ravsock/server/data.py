@@ -15,7 +15,7 @@ from pathlib import Path
 
 import filelock
 
-from ravop.errors import DataFolderError, TokenError
+from ravop.errors import DataFolderError, RavenError, TokenError
 from ravsock.store import BlobStore, Store
 from ravsock.store.places import open_blobs
 
@@ -29,9 +29,9 @@ def data_folder(
     public_endpoint: str | None = None,
 ) -> Iterator[tuple[Store, BlobStore]]:  # fmt: skip
     """Store and blobs of a folder, made if needed, or elsewhere; with SQLite no other coordinator may use it meanwhile."""
+    make_folder(data)
     with ExitStack() as stack:
         try:
-            data.mkdir(parents=True, exist_ok=True)
             store_of_blobs = open_blobs(blobs, data, presign=presign, public_endpoint=public_endpoint)
             if database_url is None:
                 stack.enter_context(filelock.FileLock(data / "coordinator.lock", timeout=0))
@@ -41,11 +41,25 @@ def data_folder(
                 received=data,
                 hint="stop it, or give another folder with --data",
             ) from error
-        except (PermissionError, NotADirectoryError, FileExistsError) as error:
+        except RavenError:  # some of ours are OSErrors too
+            raise
+        except OSError as error:
             raise DataFolderError(
-                "the data folder cannot be used", received=error, hint="give another folder with --data"
+                "the folder cannot be used",
+                received=error,
+                hint="give another folder with --data" + (", or --blobs" if blobs else ""),
             ) from error
         yield stack.enter_context(closing(open_store(data, database_url, store_of_blobs))), store_of_blobs
+
+
+def make_folder(data: Path) -> None:
+    """The data folder, if it is not there. Raises `DataFolderError`."""
+    try:
+        data.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataFolderError(
+            "the data folder cannot be used", received=error, hint="give another folder with --data"
+        ) from error
 
 
 def open_store(data: Path, database_url: str | None, blobs: BlobStore | None = None) -> Store:

@@ -14,6 +14,7 @@ import logging
 import os
 import signal
 import socket
+import ssl
 import stat
 import sys
 import threading
@@ -32,6 +33,7 @@ from ravsock.server.connection import Connection
 from ravsock.server.coordinator import Coordinator
 from ravsock.server.data import announce_embedded, data_folder, withdraw_embedded
 from ravsock.server.descriptors import Room, raise_limit
+from ravsock.server.wires import check_redis
 from ravsock.store import BlobStore, Store
 
 DRAIN_SECONDS = 5.0
@@ -68,21 +70,25 @@ def serve(options: Options) -> None:
     """Run until SIGTERM, SIGINT, or (embedded) until nobody needs it any more.
 
     Raises `PortTakenError`, `DataFolderError`, `VersionError` for a database newer than this program, or older and in use,
-    `ArgumentError` for a host or URL that is none.
+    `ArgumentError` for a host, a URL or a certificate that is none.
     """
     _check_address(options.advertise)
-    _warn_if_open(options)
+    _check_certificate(options.tls_certificate, options.tls_key)
+    if options.redis_url is not None:
+        check_redis(options.redis_url, options.database_url)
     gc.freeze()
     gc.set_threshold(YOUNG_OBJECTS)
     with data_folder(
         options.data, options.database_url, options.blobs, presign=options.blob_presign,
         public_endpoint=options.blobs_public_endpoint,
     ) as (store, blobs):  # fmt: skip
-        store.migrate()
         store.quota = options.quota
-        listening = listen(options.host, options.port)
-        with closing(listening), asyncio.Runner(loop_factory=_fast_loop()) as runner:
-            runner.run(_Process(options, store, blobs, listening).run())
+        # before the tables are made: what cannot be served leaves no database behind
+        with closing(listen(options.host, options.port)) as listening:
+            _warn_if_open(options)
+            store.migrate()
+            with asyncio.Runner(loop_factory=_fast_loop()) as runner:
+                runner.run(_Process(options, store, blobs, listening).run())
 
 
 def _fast_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
@@ -226,14 +232,19 @@ class _Process:
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A listening socket. Raises `ArgumentError` for no address, `PortTakenError` for one that is in use."""
+    """A listening socket. Raises `ArgumentError` for no address of this machine, `PortTakenError` for one in use."""
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listening = socket.create_server(address, family=family, backlog=2048)
     except (socket.gaierror, OverflowError) as error:
         raise ArgumentError("not an address to listen on", received=f"{host}:{port} ({error})") from error
     except OSError as error:
-        if error.errno not in (errno.EADDRINUSE, errno.EACCES, errno.EADDRNOTAVAIL):
+        if error.errno == errno.EADDRNOTAVAIL:
+            raise ArgumentError(
+                "not an address of this machine", expected="127.0.0.1, 0.0.0.0 (all of them), or another that it has",
+                received=host, hint="correct --host",
+            ) from error  # fmt: skip
+        if error.errno not in (errno.EADDRINUSE, errno.EACCES):
             raise
         raise PortTakenError(
             f"cannot listen on {host}:{port}",
@@ -254,6 +265,26 @@ def _check_address(url: str | None) -> None:
             "not an address where other coordinators reach this one", expected="http://HOST:PORT, without a path",
             received=url, hint="correct --advertise",
         )  # fmt: skip
+
+
+def _check_certificate(certificate: Path | None, key: Path | None) -> None:
+    if certificate is None and key is None:
+        return
+    if certificate is None or key is None:
+        raise ArgumentError(
+            "TLS needs a certificate and its key", expected="--tls-certificate FILE --tls-key FILE",
+            received=f"only {certificate or key}", hint="give both, or neither",
+        )  # fmt: skip
+    try:
+        # without a word for the password, OpenSSL would ask for it on the terminal
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key, password="")
+    except (OSError, ValueError) as error:
+        raise ArgumentError(
+            "the certificate and the key cannot be used",
+            expected="PEM files: the certificate with those of its authorities in --tls-certificate, its key, without a "
+            "password, in --tls-key",
+            received=f"{certificate} and {key}: {error}", hint="look whether they are swapped, or of different pairs",
+        ) from error  # fmt: skip
 
 
 def _warn_if_open(options: Options) -> None:

@@ -102,14 +102,19 @@ class Redis:
         await self._client.aclose()
 
 
+def check_redis(url: str, database_url: str | None) -> None:
+    """Before anything starts. Raises as `Redis` does, and `ArgumentError` for one beside SQLite."""
+    if database_url is None or database_url.startswith("sqlite"):
+        raise ArgumentError(
+            "Redis carries news between coordinators, and with SQLite there is one",
+            expected="--redis-url with --database-url postgresql://…",
+            hint="leave --redis-url away, or use PostgreSQL",
+        )
+    Redis(url, channel="")
+
+
 def make_wire(store: Store, redis_url: str | None) -> Wire | None:
-    """None on SQLite, where there is nobody to tell. Raises as `Redis` does, and `ArgumentError` for one beside SQLite."""
+    """None on SQLite, where there is nobody to tell. Raises as `Redis` does."""
     if store.is_sqlite:
-        if redis_url is not None:
-            raise ArgumentError(
-                "Redis carries news between coordinators, and with SQLite there is one",
-                expected="--redis-url with --database-url postgresql://…",
-                hint="leave --redis-url away, or use PostgreSQL",
-            )
         return None
     return PostgreSQL(store) if redis_url is None else Redis(redis_url, store.channel())

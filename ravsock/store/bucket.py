@@ -43,7 +43,9 @@ def parse_address(url: str) -> Address:
     options = {key: values[-1] for key, values in parse_qs(parts.query, keep_blank_values=True).items()}
     strange = [key for key in options if key not in _OPTIONS]
     if parts.scheme != "s3" or not parts.hostname or parts.username or parts.fragment or strange:
-        raise ArgumentError("not the URL of a bucket", expected=_EXPECTED, received=url)
+        raise ArgumentError(
+            "not the URL of a bucket", expected=_EXPECTED, received=url, hint="correct --blobs"
+        )
     endpoint = options.get("endpoint") or os.environ.get(ENDPOINT) or None
     if endpoint is not None:
         check_endpoint(endpoint)
@@ -57,7 +59,10 @@ def check_endpoint(url: str) -> None:
     """Raises `ArgumentError` where this is not the address of a store."""
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.query:
-        raise ArgumentError("not the address of an S3 store", expected="https://host:port", received=url)
+        raise ArgumentError(
+            "not the address of an S3 store", expected="https://host:port", received=url,
+            hint=f"correct ?endpoint= in --blobs, {ENDPOINT}, or --blobs-public-endpoint",
+        )  # fmt: skip
 
 
 def _region(endpoint: str | None) -> str | None:
@@ -143,7 +148,7 @@ class Bucket:
         return UnreachableError(message, expected=where, received=received, hint=hint)
 
 
-_CREDENTIALS = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, for the coordinator"
+_CREDENTIALS = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, where this program runs"
 _NETWORK = f"check that it runs, the address in --blobs or {ENDPOINT}, and the network"
 _RIGHTS = "allow these credentials to list the bucket, and to get, put and delete its objects"
 _MISSING = frozenset({"NoSuchKey", "NotFound", "404"})

@@ -22,8 +22,9 @@ def open_blobs(
         return FolderBlobs(Path(where) if where else data / "blobs")
     if scheme != "s3":
         raise ArgumentError(
-            "not a place for blobs", expected="a folder, or s3://bucket/prefix", received=where
-        )
+            "not a place for blobs", expected="a folder, or s3://bucket/prefix", received=where,
+            hint="correct --blobs",
+        )  # fmt: skip
     from ravsock.store.bucket import check_endpoint, parse_address
     from ravsock.store.s3 import S3Blobs
 

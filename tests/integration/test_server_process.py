@@ -82,13 +82,20 @@ def test_a_taken_port_is_told_with_what_to_do(tmp_path: Path) -> None:
         (["--database-url", "mysql://x"], "not a database URL"),
         (["--database-url", "postgresql://postgres@127.0.0.1:1/none"], "database does not answer"),
         (["--redis-url", "redis://127.0.0.1:6379"], "with SQLite there is one"),
+        (["--redis-url", "http://x", "--database-url", "postgresql://x"], "not a URL of Redis"),
         (["--advertise", "somewhere"], "not an address where other coordinators"),
+        (["--host", "192.0.2.1"], "not an address of this machine"),
+        (["--blobs", "gs://x"], "correct --blobs"),
+        (["--data", "/dev/null/x"], "data folder cannot be used"),
+        (["--tls-key", __file__], "TLS needs a certificate and its key"),
+        (["--tls-key", __file__, "--tls-certificate", __file__], "swapped"),
     ],
 )
 def test_options_that_cannot_work(tmp_path: Path, options: list[str], words: str) -> None:
     code, _, error = ravsock("serve", "--port", "0", "--data", str(tmp_path), *options)
     assert code == 1
     assert words in error
+    assert not (tmp_path / "ravenverse.db").exists()
 
 
 def test_a_folder_that_is_none(tmp_path: Path) -> None:
