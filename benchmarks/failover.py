@@ -51,6 +51,7 @@ def _measured(lab: Lab, both: list[Process], url: str) -> tuple[float, float]:
     R.execute()
     first, second = both
     its = set(_registered(first))
+    assert its, "no provider is connected to the coordinator that is to be killed"
     until(lambda: all(count > 1 for count in _done().values()), pause=0.02)
     start = time.perf_counter()
     first.kill()

@@ -14,6 +14,8 @@ from types import ModuleType
 
 import psutil
 
+from ravop.environment import without_secrets
+
 try:
     import resource as _resource
 except ImportError:  # Windows
@@ -26,19 +28,14 @@ THREAD_ALLOWANCE = 128 * 1024 * 1024
 """Bytes of address space for the stacks of each engine thread of each cached session, which count as data on
 Linux.
 """
-PASSED_ON = frozenset(
-    {"PATH", "LANG", "LC_ALL", "TZ", "TMPDIR", "TEMP", "TMP", "SYSTEMROOT", "LD_LIBRARY_PATH"}
-)
-"""Variables a worker gets from the daemon's environment: none that could hold a secret."""
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 def clean_environment(environment: Mapping[str, str], threads: int) -> dict[str, str]:
     """What of `environment` a worker gets, and where it finds this package."""
-    kept = {name: value for name, value in environment.items() if name.upper() in PASSED_ON}
     root = str(Path(__file__).resolve().parents[1])
     return (
-        kept
+        without_secrets(environment)
         | dict.fromkeys(_THREAD_VARIABLES, str(threads))
         | {"PYTHONPATH": root, "PYTHONDONTWRITEBYTECODE": "1"}
     )

@@ -13,6 +13,7 @@ from asyncio.subprocess import PIPE
 
 import msgspec
 
+from ravop.environment import without_secrets
 from ravop.errors import InvalidModelError, Problem, RavenError, error_from_problem
 from ravop.graph.check import check_model
 from ravop.graph.manifest import Manifest
@@ -65,7 +66,7 @@ def plan(question: Question) -> Planned:
 
 
 async def _elsewhere(question: Question) -> Planned:
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    environment = without_secrets(os.environ) | {"PYTHONPATH": os.pathsep.join(sys.path)}
     process = await asyncio.create_subprocess_exec(*COMMAND, stdin=PIPE, stdout=PIPE, env=environment)
     try:
         output, _ = await process.communicate(msgspec.msgpack.encode(question))
