@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from provider.settings import DEFAULT_URL, ClusterSettings, clean_name
 from ravop.errors import ArgumentError
@@ -60,14 +61,17 @@ def cluster_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Gives the command `cluster`: which one is lent, None for this machine."""
 
     @functools.wraps(command)
-    def resolved(executor: str, dask_scheduler: str | None, ray_address: str | None, **others: Any) -> Any:
-        addresses = {"dask": ("--dask-scheduler", dask_scheduler), "ray": ("--ray-address", ray_address)}
-        if executor not in addresses:
+    def resolved(
+        executor: str | None, dask_scheduler: str | None, ray_address: str | None, **others: Any
+    ) -> Any:
+        addresses = {"dask": dask_scheduler, "ray": ray_address}
+        engine = _engine(executor, [name for name, address in addresses.items() if address])
+        if engine == "local":
             return command(cluster=None, **others)
-        option, address = addresses[executor]
+        address = addresses[engine]
         if not address:
-            raise click.UsageError(f"--executor {executor} needs {option} ADDRESS")
-        return command(cluster=ClusterSettings(engine=executor, address=address), **others)
+            raise click.UsageError(f"--executor {engine} needs {_ADDRESSES[engine]} ADDRESS")
+        return command(cluster=ClusterSettings(engine=engine, address=address), **others)
 
     ray = click.option(
         "--ray-address", metavar="ADDRESS", envvar="RAVENVERSE_RAY_ADDRESS", help="Of Ray's head."
@@ -78,12 +82,31 @@ def cluster_options(command: Callable[..., Any]) -> Callable[..., Any]:
     executor = click.option(
         "--executor",
         type=click.Choice(["local", "dask", "ray"]),
-        default="local",
         envvar="RAVENVERSE_EXECUTOR",
-        show_default=True,
-        help="What is lent: this machine, or a cluster.",
+        help="What is lent: this machine, or a cluster.  [default: the cluster whose address is given, else local]",
     )
     return executor(dask(ray(resolved)))
+
+
+_ADDRESSES = {"dask": "--dask-scheduler", "ray": "--ray-address"}
+
+
+def _engine(executor: str | None, named: list[str]) -> str:
+    """What is lent, where the clusters `named` have an address. An address from the environment may lie unused, one from
+    the command line may not.
+    """
+    if executor is None:
+        if len(named) > 1:
+            raise click.UsageError(f"{' and '.join(_ADDRESSES.values())}: choose one by --executor")
+        return named[0] if named else "local"
+    source = click.get_current_context().get_parameter_source
+    for other in named:
+        if (
+            other != executor
+            and source(_ADDRESSES[other][2:].replace("-", "_")) is ParameterSource.COMMANDLINE
+        ):
+            raise click.UsageError(f"--executor {executor} and {_ADDRESSES[other]} contradict each other")
+    return executor
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")

@@ -52,7 +52,15 @@ def test_a_worker_of_another_release_says_so() -> None:
     assert "ravenverse 0.0.1" in said.problem.expected
 
 
-def test_a_cluster_without_an_address() -> None:
-    ended = CliRunner().invoke(main, ["start", "--token", "t", "--executor", "ray"])
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--executor", "ray"), "needs --ray-address"),
+        (("--executor", "ray", "--dask-scheduler", "tcp://a:1"), "contradict"),
+        (("--ray-address", "a:1", "--dask-scheduler", "tcp://a:1"), "choose one"),
+    ],
+)
+def test_options_that_name_no_cluster_or_two(options: tuple[str, ...], said: str) -> None:
+    ended = CliRunner().invoke(main, ["start", "--token", "t", *options])
     assert ended.exit_code == 2
-    assert "--ray-address" in ended.output
+    assert said in ended.output
