@@ -21,7 +21,7 @@ from ravop.errors import BlobError, ForbiddenBlobError, MessageError, Unreachabl
 from ravop.protocol.uploads import Here
 from ravop.transport.bodies import body, size_of
 from ravop.transport.control import base_url
-from ravop.transport.http import check, new_session, retried
+from ravop.transport.http import at_store, check, new_session, retried
 from ravop.transport.uploads import Uploads, check_store, store_url
 
 ASK_FIRST = 1024 * 1024
@@ -172,9 +172,10 @@ class BlobClient:
                 yield response
                 return
             url = store_url(response.headers.get("Location", ""))
-        async with self._sessions.store().get(url, headers=headers, allow_redirects=False) as response:
-            await check_store(response, HTTPStatus.PARTIAL_CONTENT if headers else HTTPStatus.OK)
-            yield response
+        with at_store(url):
+            async with self._sessions.store().get(url, headers=headers, allow_redirects=False) as response:
+                await check_store(response, HTTPStatus.PARTIAL_CONTENT if headers else HTTPStatus.OK)
+                yield response
 
 
 class _Sessions:

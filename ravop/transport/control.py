@@ -32,6 +32,7 @@ from ravop.errors import (
 )
 from ravop.protocol.messages import EVENT, MAX_MESSAGE, Hello, Message, Refused, decode, encode
 from ravop.protocol.versions import OLDEST, VERSION, no_common
+from ravop.transport.causes import cause_of
 
 CONNECT_SECONDS = 10.0
 CALL_SECONDS = 30.0
@@ -104,7 +105,8 @@ class ControlConnection:
             await self._abandon()
             if self._refusal is not None:
                 raise error_from_problem(self._refusal) from error
-            raise self._unreachable("the coordinator does not answer", error) from error
+            cause = cause_of(error, self.url)
+            raise self._unreachable("the coordinator does not answer", cause.received, cause.hint) from error
         except BaseException:
             await self._abandon()
             raise
@@ -177,12 +179,12 @@ class ControlConnection:
             await self._http.close()
         await self._disconnected("closed")
 
-    def _unreachable(self, message: str, received: object = "") -> UnreachableError:
+    def _unreachable(self, message: str, received: object = "", hint: str = "") -> UnreachableError:
         return UnreachableError(
             message,
             expected=f"a coordinator at {self.url}",
             received=received,
-            hint="start one with `ravsock serve`, or check the URL",
+            hint=hint or "start one with `ravsock serve`, or check the URL",
         )
 
 

@@ -4,15 +4,18 @@ alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from http import HTTPStatus
 from typing import Any, TypeVar
 
 import aiohttp
 import msgspec
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, wait_exponential
+from yarl import URL
 
 from ravop.errors import Problem, UnreachableError, error_from_problem
+from ravop.transport.causes import cause_of
 
 CHUNK = 256 * 1024
 ATTEMPTS = 4
@@ -26,6 +29,14 @@ T = TypeVar("T")
 
 class TryAgainError(Exception):
     """The other side answered that it cannot serve this now."""
+
+
+class StoreTroubleError(TryAgainError):
+    """It is the store of blobs that does not serve this, not the coordinator."""
+
+    def __init__(self, host: str) -> None:
+        super().__init__(host)
+        self.host = host
 
 
 TRANSIENT = (aiohttp.ClientError, TimeoutError, TryAgainError)
@@ -62,13 +73,26 @@ async def retried(attempt: Callable[[], Coroutine[Any, Any, T]], url: str) -> T:
 
 
 def given_up(error: BaseException, url: str) -> UnreachableError:
-    """What is raised after the last attempt."""
+    """What is raised after the last attempt. `url`: of the coordinator's blobs."""
+    where = f"a coordinator at {url.removesuffix('/blobs/')}"
+    if isinstance(error, StoreTroubleError):
+        where = f"the blob store at {error.host}, where the coordinator sends its clients"
+    cause = cause_of(error, url)
     return UnreachableError(
         f"a blob could not be transferred in {ATTEMPTS} attempts",
-        expected=f"a coordinator at {url}",
-        received=f"{type(error).__name__}: {error}",
-        hint="check the network, then try again",
+        expected=where,
+        received=cause.received,
+        hint=cause.hint or "check the network, then try again",
     )
+
+
+@contextmanager
+def at_store(url: URL) -> Iterator[None]:
+    """What comes to nothing in this block does so at the store of `url`."""
+    try:
+        yield
+    except TRANSIENT as error:
+        raise StoreTroubleError(url.authority) from error
 
 
 async def check(response: aiohttp.ClientResponse) -> None:

@@ -37,6 +37,7 @@ from ravop.transport.http import (
     PAUSE_SECONDS,
     TRANSIENT,
     TryAgainError,
+    at_store,
     check,
     given_up,
     retried,
@@ -118,11 +119,13 @@ class Uploads:
         headers = {**part.headers, "Content-Length": str(stop - start)}
         if CHECKSUM not in headers:
             headers["Content-MD5"] = await md5(data, start, stop)
+        url = URL(part.url, encoded=True)
         sending = self._sessions.store().put(
-            URL(part.url, encoded=True), data=body(data, start, stop), headers=headers, allow_redirects=False
+            url, data=body(data, start, stop), headers=headers, allow_redirects=False
         )
-        async with sending as response:
-            await check_store(response)
+        with at_store(url):
+            async with sending as response:
+                await check_store(response)
 
     async def _finish(self, sha: str, upload: str) -> BaseException | None:
         """None when the coordinator has taken the blob; what it found missing, where that can be sent again."""

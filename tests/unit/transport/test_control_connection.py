@@ -267,3 +267,10 @@ async def test_an_acknowledgement_that_does_not_fit_is_a_typed_error(reply: obje
     async with serving(server(lambda *_: reply)) as url, connected(url) as connection:
         with pytest.raises(MessageError):
             await connection.call(CALL)
+
+
+async def test_a_server_without_tls_is_told_from_one_that_is_not_there() -> None:
+    async with serving(server(lambda sid, message: Done())) as url:
+        connection = ControlConnection(url.replace("http:", "https:"), HELLO, ignore, ToRequester)
+        with pytest.raises(UnreachableError, match="it speaks http, not https"):
+            await connection.connect()
