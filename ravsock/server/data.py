@@ -62,6 +62,18 @@ def make_folder(data: Path) -> None:
         ) from error
 
 
+def coordinator_runs(data: Path) -> bool:
+    """Whether one uses this folder's database."""
+    lock = data / "coordinator.lock"
+    if not lock.exists():
+        return False
+    try:
+        with filelock.FileLock(lock, timeout=0):
+            return False
+    except filelock.Timeout:
+        return True
+
+
 def open_store(data: Path, database_url: str | None, blobs: BlobStore | None = None) -> Store:
     """The database of a data folder, or the one at `database_url`. Raises `ArgumentError` for a bad URL."""
     url = database_url or f"sqlite:///{(data / 'ravenverse.db').as_posix()}"

@@ -19,14 +19,25 @@ from alembic.script import ScriptDirectory
 from ravop.errors import ArgumentError, UnreachableError
 from ravsock.core import deadlines
 from ravsock.store.blobstore import BlobStore
-from ravsock.store.database import MIGRATIONS, Database
-from ravsock.store.schema import blobs, coordinators, metadata, uploads
+from ravsock.store.counts import counts
+from ravsock.store.database import ELSEWHERE, MIGRATIONS, Database
+from ravsock.store.schema import blob_owners, blobs, coordinators, metadata, providers, tasks, tokens, uploads
 
 LEFT_BEHIND = frozenset({coordinators.name, uploads.name})
 """Processes, and uploads that another store of blobs knows nothing of: they begin anew."""
 ROWS = 1000
 _LIVING = sa.select(coordinators.c.address).where(
     coordinators.c.heard > sa.extract("epoch", sa.func.clock_timestamp()) - deadlines.DEAD_SECONDS
+)
+_UNCHECKED = (
+    sa.select(blob_owners.c.sha, blob_owners.c.place, blob_owners.c.size)
+    .where(blob_owners.c.place.is_not(None))
+    .distinct()
+    .subquery()
+)
+_STORED = sa.select(
+    sa.select(sa.func.coalesce(sa.func.sum(blobs.c.size), 0)).where(blobs.c.checked == 1).scalar_subquery()
+    + sa.select(sa.func.coalesce(sa.func.sum(_UNCHECKED.c.size), 0)).scalar_subquery()
 )
 
 
@@ -40,7 +51,10 @@ class Contents(msgspec.Struct, frozen=True, kw_only=True):
     """That this program knows."""
     size: int
     """In bytes."""
-    rows: dict[str, int]
+    numbers: dict[str, int]
+    """Of tokens that are good, providers, graphs by state, tasks, blobs; none where the revision is not the newest."""
+    stored: int
+    """Bytes of all blobs."""
     coordinators: tuple[str, ...] = ()
     """Addresses of those that live."""
 
@@ -53,29 +67,52 @@ def contents(database: Database) -> Contents:
     with database.read() as connection:
         revision = MigrationContext.configure(connection).get_current_revision()
         known = revision == newest
-        rows = {table.name: _count(connection, table) for table in metadata.sorted_tables} if known else {}
+        numbers = _numbers(database, connection) if known else {}
+        stored = int(connection.execute(_STORED).scalar_one()) if known else 0
         living = connection.execute(_LIVING).scalars().all() if known and not database.is_sqlite else ()
         size = _size(database, connection)
     return Contents(
-        kind=kind, revision=revision, newest=newest, size=size, rows=rows, coordinators=tuple(living)
-    )
+        kind=kind, revision=revision, newest=newest, size=size, numbers=numbers, stored=stored,
+        coordinators=tuple(living),
+    )  # fmt: skip
+
+
+def _numbers(database: Database, connection: sa.Connection) -> dict[str, int]:
+    good = sa.select(sa.func.count()).where(tokens.c.revoked.is_(None))
+    states = counts(database).graphs
+    return {
+        "tokens that are good": int(connection.execute(good).scalar_one()),
+        "providers ever seen": _count(connection, providers),
+        **{f"graphs {state}": number for state, number in states.items() if number},
+        "tasks": _count(connection, tasks),
+        "blobs": _count(connection, blobs),
+    }
+
+
+def check_target(database: Database) -> None:
+    """Before tables are made in it. Raises `ArgumentError` where it is no PostgreSQL, or holds tables of something else."""
+    if database.is_sqlite:
+        raise ArgumentError("the target is no PostgreSQL", expected="--database-url postgresql://…")
+    if others := database.table_names() - {*metadata.tables, "alembic_version"}:
+        raise ArgumentError(
+            "the target holds other tables", expected="an empty database",
+            received=", ".join(sorted(others)[:10]), hint=ELSEWHERE,
+        )  # fmt: skip
 
 
 def copy_rows(source: Database, target: Database) -> dict[str, int]:
     """Copy all rows to an empty PostgreSQL database; how many of each table.
 
-    Both are of this version. Raises `ArgumentError` where the target is no PostgreSQL or not empty, `UnreachableError`
-    where what arrived is not what was sent.
+    Both are of this version, and `check_target` passed. Raises `ArgumentError` where the target is not empty,
+    `UnreachableError` where what arrived is not what was sent.
     """
-    if target.is_sqlite:
-        raise ArgumentError("the target is no PostgreSQL", expected="--database-url postgresql://…")
     with source.read() as old, target.write() as new:
         new.exec_driver_sql(f"LOCK TABLE {', '.join(metadata.tables)} IN EXCLUSIVE MODE")
         found = [table.name for table in metadata.sorted_tables if _count(new, table)]
         if found:
             raise ArgumentError(
                 "the target is not empty", expected="a database without rows", received=f"rows in {found}",
-                hint="give a new database, or another schema of this one, in --database-url",
+                hint=ELSEWHERE,
             )  # fmt: skip
         copied = {
             table.name: _copy_table(old, new, table)

@@ -24,7 +24,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from ravop.errors import StorageFullError, UnreachableError, VersionError
+from ravop.errors import ArgumentError, StorageFullError, UnreachableError, VersionError
 from ravsock.store.engine import CONNECTIONS, POOL_SECONDS, make_engine
 from ravsock.store.schema import metadata
 from ravsock.store.troubles import (
@@ -42,6 +42,9 @@ from ravsock.store.wal import WriteAheadLog
 TRIES = 5
 """How often a transaction is tried that the database breaks off."""
 MIGRATIONS = Path(__file__).parent / "migrations"
+ELSEWHERE = (
+    "give a new database, or another schema of this one (?options=-csearch_path%3DNAME), in --database-url"
+)
 _MIGRATION_LOCK = 7_283_461
 _RIGHTS = ("SELECT", "INSERT", "UPDATE", "DELETE")
 _LACKING = sa.text(
@@ -202,9 +205,14 @@ class Database:
             )
         return made
 
+    def table_names(self) -> set[str]:
+        """Of all tables in its schema, whoever made them."""
+        with self.read() as connection:
+            return set(sa.inspect(connection).get_table_names())
+
     def migrate(self) -> None:
-        """Bring the schema to this program's version. Raises `VersionError` if the database is newer, `AwayError` where
-        its user may not do what a coordinator does."""
+        """Bring the schema to this program's version. Raises `VersionError` if the database is newer, `ArgumentError` if it has
+        another program's tables, `AwayError` where its user may not do what a coordinator does."""
         config = Config()
         config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
         scripts = ScriptDirectory.from_config(config)
@@ -217,11 +225,16 @@ class Database:
                 scripts.get_revision(current) if current else None
             except CommandError as error:
                 raise VersionError(
-                    "the database was made by a newer version of the program",
+                    "the database has tables of another program, or of a newer release of this one",
                     expected=f"at most revision {scripts.get_current_head()}",
                     received=f"revision {current}",
-                    hint="install the newer release of ravenverse, or use another database",
+                    hint=f"install the newer release of ravenverse, or {ELSEWHERE}",
                 ) from error
+            if current is None and (foreign := self.table_names() & {*metadata.tables}):
+                raise ArgumentError(
+                    "these tables are not Ravenverse's", expected="a database without them, or one that a coordinator made",
+                    received=", ".join(sorted(foreign)), hint=ELSEWHERE,
+                )  # fmt: skip
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
             if not self.is_sqlite:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-from ravop.errors import QuotaError, TokenError
+from ravop.errors import ArgumentError, QuotaError, TokenError
 from ravop.sizes import in_words
 from ravsock.store.results import Results
 from ravsock.store.schema import blob_owners, blobs, tokens, uploads
@@ -41,11 +41,18 @@ class Quotas(Results):
 
     def set_quota(self, id_or_name: int | str, quota: int | None) -> int:
         """Let the requester's token of this number, or all of this name, have so many bytes; None: as all others. Gives how
-        many tokens. Raises `TokenError` where there is none, `ArgumentError` for a quota of nothing."""
+        many tokens. Raises `TokenError` where there is none, `ArgumentError` for a quota of nothing, or of a provider."""
         check_quota(quota)
         with self.write() as connection:
             query = sa.update(tokens).where(named(id_or_name), tokens.c.role == "requester")
             done = connection.execute(query.values(quota=quota).returning(tokens.c.id)).all()
+            others = connection.execute(sa.select(tokens.c.role).where(named(id_or_name))).scalars().all()
+        if not done and others:
+            raise ArgumentError(
+                "only requesters have quotas", expected="a requester's token",
+                received=f"{id_or_name}, of role {' and '.join(sorted(set(others)))}",
+                hint="see: ravsock token list --data DIR",
+            )  # fmt: skip
         if not done:
             raise TokenError(
                 "no such requester's token", received=id_or_name, hint="see: ravsock token list --data DIR"

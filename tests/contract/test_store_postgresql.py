@@ -17,7 +17,7 @@ from click.testing import CliRunner
 from plans import Bench, chain, training
 from postgresql import PostgreSQL, own_postgresql
 
-from ravop.errors import UnreachableError
+from ravop.errors import ArgumentError, UnreachableError
 from ravsock.cli import main
 from ravsock.store import Store
 
@@ -156,8 +156,9 @@ def test_an_installation_moves_with_graphs_that_run(fresh: str, tmp_path: Path) 
     assert code == 0, told
     code, told = db("copy", "--data", tmp_path, "--database-url", fresh)
     assert (code, "not empty" in told) == (1, True)
-    code, told = db("check", "--data", tmp_path, "--database-url", fresh)
+    code, told = db("check", "--database-url", fresh)
     assert "PostgreSQL" in told
+    assert "1  graphs executing" in told
     with closing(opened(fresh)) as new:
         assert new.authenticate(token).role == "admin"
         bench.store = new
@@ -174,3 +175,17 @@ def test_an_installation_moves_with_graphs_that_run(fresh: str, tmp_path: Path) 
 def test_what_is_no_installation_is_not_moved(fresh: str, tmp_path: Path) -> None:
     code, told = db("copy", "--data", tmp_path, "--database-url", fresh)
     assert (code, "there is no database" in told) == (1, True)
+
+
+@pytest.mark.parametrize("name", ["tasks", "theirs"])
+def test_another_programs_tables_are_left_alone(fresh: str, tmp_path: Path, name: str) -> None:
+    with closing(Store(fresh)) as store:
+        with store.write() as connection:
+            connection.exec_driver_sql(f"CREATE TABLE {name} (x int)")
+        opened(f"sqlite:///{tmp_path / 'ravenverse.db'}").close()
+        code, told = db("copy", "--data", tmp_path, "--database-url", fresh)
+        assert (code, f"received: {name}" in told) == (1, True)
+        assert store.table_names() == {name}
+        if name == "tasks":
+            with pytest.raises(ArgumentError, match="not Ravenverse's"):
+                store.migrate()

@@ -54,9 +54,12 @@ def test_tokens_are_created_listed_and_revoked(tmp_path: Path) -> None:
     assert code == 1
     assert "no such token" in error
     assert ravsock("token", "create", "--role", "king", "--name", "x", *data)[0] == 2
-    for _ in range(2):
-        ravsock("token", "create", "--role", "provider", "--name", "alice", *data)
-    assert ravsock("token", "revoke", "alice", *data)[1] == "2 tokens revoked\n"
+    notes = [ravsock("token", "create", "--role", "provider", "--name", "bob", *data)[2] for _ in range(2)]
+    assert notes[0] == ""
+    assert "another token named bob" in notes[1]
+    code, _, error = ravsock("token", "quota", "bob", "1GB", *data)
+    assert (code, "of role provider" in error) == (1, True)
+    assert ravsock("token", "revoke", "bob", *data)[1] == "2 tokens revoked\n"
 
 
 def test_what_is_missing_is_told_with_the_variable_that_stands_in() -> None:
@@ -112,17 +115,19 @@ def test_a_database_newer_than_the_program(tmp_path: Path) -> None:
     database.close()
     code, _, error = ravsock("serve", "--port", "0", "--data", str(tmp_path))
     assert code == 1
-    assert "newer version" in error
+    assert "of another program, or of a newer release" in error
 
 
 def test_one_data_folder_has_one_coordinator_and_sigterm_ends_it(lab: Lab) -> None:
     first = lab.coordinator()
+    assert "a coordinator uses" in ravsock("db", "check", "--data", str(lab.data))[1]
     code, _, error = ravsock("serve", "--port", "0", "--data", str(lab.data))
     assert code == 1
     assert "another coordinator" in error
     first.terminate()
     assert first.end() == 0
     assert "Traceback" not in first.output
+    assert "no coordinator uses" in ravsock("db", "check", "--data", str(lab.data))[1]
     second = lab.coordinator()
     second.kill()
     third = lab.coordinator()
