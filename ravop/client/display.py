@@ -26,6 +26,8 @@ from ravop.protocol.messages import GraphInfo, PlanSummary, UnitSummary
 
 PLAIN_SECONDS = 2.0
 """Between two plain progress lines, unless something else than numbers changes."""
+STILL_SECONDS = 60.0
+"""Between two plain lines while nothing changes."""
 PLAN_ROWS = 20
 LARGE_UPLOAD = 8_000_000
 """Bytes from which an upload is shown."""
@@ -120,17 +122,18 @@ def plan_line(plan: PlanSummary) -> str:
 
 # ── progress ────────────────────────────────────────────────────────────────────────────────────────────────
 def progress_line(info: GraphInfo) -> str:
-    """Steps, the time left, metrics, providers and tasks; a narrow terminal shows the beginning."""
+    """Steps, the time left, providers, tasks and metrics; a narrow terminal shows the beginning."""
     parts = [f"step {info.steps_done:,}/{info.steps_total:,}"] if info.steps_total else []
-    if info.state == "executing" and info.eta is not None:
+    if info.state == "executing" and info.eta is not None and info.providers:
         parts.append(f"ETA {duration(info.eta)}")
     if info.waiting:
         parts.append(info.waiting)
-    parts += [f"{label} {value:.4g}" for label, value in info.metrics.items()]
-    parts.append(_count(info.providers, "provider"))
+    if info.providers or not info.waiting:
+        parts.append(_count(info.providers, "provider"))
     parts.append(
         f"tasks {info.tasks_done:,} done, {info.tasks_running:,} running, {info.tasks_queued:,} queued"
     )
+    parts += [f"{label} {value:.4g}" for label, value in info.metrics.items()]
     return " · ".join(parts)
 
 
@@ -192,8 +195,8 @@ class ProgressDisplay:
         self._title = "ravenverse"
         self._screen = console()
         self._live: Progress | None = None
-        self._printed = -PLAIN_SECONDS
-        self._state = ""
+        self._printed = 0.0
+        self._state = self._line = ""
 
     def __enter__(self) -> ProgressDisplay:
         if self._screen.is_terminal:
@@ -228,12 +231,13 @@ class ProgressDisplay:
         self._show(reason, None, "lost")
 
     def _show(self, line: str, fraction: float | None, state: str) -> None:
-        """`state`: a plain line is printed at once when it changes, and else only now and then."""
+        """`state`: a plain line is printed at once when it changes, else now and then, and seldom where it is the same."""
         if self._live is not None:
             self._live.update(self._task, description=self._title, completed=fraction, line=line)
             return
         now = time.monotonic()
-        if state != self._state or now - self._printed >= PLAIN_SECONDS:
+        same = fraction is None or line == self._line  # attempts to reach a lost coordinator are no news
+        if state != self._state or now - self._printed >= (STILL_SECONDS if same else PLAIN_SECONDS):
             percent = "" if fraction is None else f"{fraction:4.0%} "
             self._screen.print(f"{self._title}: {percent}{line}", soft_wrap=True)
-            self._printed, self._state = now, state
+            self._printed, self._state, self._line = now, state, line

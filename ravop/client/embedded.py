@@ -78,6 +78,11 @@ class Cluster:
         """Whether this script started the coordinator, rather than joining one."""
         return self._coordinator is not None
 
+    @property
+    def ends(self) -> bool:
+        """Whether the coordinator ends with this script."""
+        return self.started and not self.stay
+
     def start_coordinator(self) -> Endpoint:
         """Raises `UnreachableError` with the end of its log when it does not come up. The caller holds the
         lock.

@@ -80,9 +80,13 @@ class Run:
                 info = self._show()
         except KeyboardInterrupt:
             # a new one, without the frames where it came in: the last line that Python shows is this text
+            more = (
+                "It goes on when a script starts the cluster again; R.initialize(stay=True) keeps it running."
+                if self.session.ends
+                else f"To see it again: `ravop watch {self.graph_id}`, or track_progress() in a later script."
+            )
             raise KeyboardInterrupt(
-                f"Stopped watching; graph {self.graph_id} was not cancelled. To see it again: "
-                f"`ravop watch {self.graph_id}`, or track_progress() in a later script."
+                f"Stopped watching; graph {self.graph_id} was not cancelled. {more}"
             ) from None
         raise_if_unsuccessful(info)
         took = elapsed(info)

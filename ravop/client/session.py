@@ -70,6 +70,10 @@ class Keeper(Protocol):
     def log(self) -> Path:
         """Where the coordinator tells what went wrong."""
 
+    @property
+    def ends(self) -> bool:
+        """Whether the coordinator ends with this script."""
+
     def check(self) -> None:
         """Called before each new attempt to reach a lost coordinator; raises where waiting is in vain."""
 
@@ -94,6 +98,11 @@ class Session:
         self._connecting = asyncio.Lock()
         self.blobs = BlobClient(self.url, token)
         """For coroutines given to `run`."""
+
+    @property
+    def ends(self) -> bool:
+        """Whether the coordinator ends with this script."""
+        return self._keeper is not None and self._keeper.ends
 
     # ── synchronous, any thread ─────────────────────────────────────────────────────────────────────────────
     @classmethod
@@ -120,7 +129,7 @@ class Session:
         try:
             while not wait([future], timeout=SLICE_SECONDS).done:
                 pass
-            return future.result()
+            return _result(future)
         finally:
             future.cancel()
 
@@ -139,7 +148,7 @@ class Session:
                 if self._keeper is not None and isinstance(item, GraphInfo) and _is_alone(item):
                     self._keeper.mend()
             if future.done():
-                future.result()
+                _result(future)
         finally:
             future.cancel()
 
@@ -255,6 +264,16 @@ class Session:
         await self.blobs.close()
         if self._connection is not None:
             await self._connection.close()
+
+
+def _result(future: Future[T]) -> T:
+    """An error of ours comes without the frames of event loop and libraries, and without what they raised: its words say
+    all that they do.
+    """
+    try:
+        return future.result()
+    except RavenError as error:
+        raise error.with_traceback(None) from None
 
 
 async def _probe(url: str) -> None:

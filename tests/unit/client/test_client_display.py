@@ -70,13 +70,13 @@ def test_durations_are_readable(seconds: float, text: str) -> None:
 def test_the_progress_line_tells_steps_tasks_providers_metrics_and_time_left() -> None:
     line = progress_line(info(metrics={"loss": 0.12345678}, eta=42.0))
     assert line == (
-        "step 1,500/6,000 · ETA 42 s · loss 0.1235 · 2 providers · tasks 12 done, 2 running, 7 queued"
+        "step 1,500/6,000 · ETA 42 s · 2 providers · tasks 12 done, 2 running, 7 queued · loss 0.1235"
     )
 
 
 def test_the_progress_line_says_what_it_waits_for() -> None:
-    line = progress_line(info(providers=0, waiting="waiting for a provider"))
-    assert line.startswith("step 1,500/6,000 · waiting for a provider · 0 providers")
+    line = progress_line(info(providers=0, waiting="no provider is connected", eta=36.0))
+    assert line.startswith("step 1,500/6,000 · no provider is connected · tasks 12 done")
 
 
 def test_a_plan_without_providers_does_not_pretend_to_know_the_time() -> None:
