@@ -6,6 +6,7 @@ The simulation is `ravsock.core.simulation`; here are its options and its table.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 import click
 import msgspec
@@ -20,6 +21,7 @@ from ravsock.core.simulation import simulate
 from ravsock.core.simulation.options import SPEEDS, WORKLOADS, Fleet, Options, Trial, Work
 from ravsock.core.simulation.result import Result
 
+MOST_CHURN = 4.0
 _positive = click.IntRange(1)
 _share = click.FloatRange(0, 1)
 
@@ -31,7 +33,8 @@ _share = click.FloatRange(0, 1)
     "--speeds", default=(2.0, 200.0), show_default=True, nargs=2, type=float, help="Slowest and fastest, in GFLOPS."
 )  # fmt: skip
 @click.option(
-    "--churn", default=0.2, show_default=True, type=click.FloatRange(0), help="The share that leaves in an hour."
+    "--churn", default=0.2, show_default=True, type=click.FloatRange(0),
+    help="The share that leaves in an hour: at 0.2, each stays for 5 hours on average."
 )  # fmt: skip
 @click.option(
     "--failures", default=0.002, show_default=True, type=_share, help="The share of runs that fail."
@@ -80,6 +83,13 @@ def simulate_command(
         raise ArgumentError(
             "these speeds are no range", expected="slowest, then fastest, above 0", received=str(speeds)
         )
+    if churn > MOST_CHURN:
+        raise ArgumentError(
+            "no fleet could work that leaves so often",
+            expected=f"at most {MOST_CHURN:g}, at which each provider stays for {60 / MOST_CHURN:.0f} minutes on average",
+            received=f"--churn {churn:g}",
+            hint=f"it is a share, not a percentage: {churn:g} % are --churn {churn / 100:g}",
+        )
     options = Options(
         fleet=Fleet(providers=providers, slots=slots, gflops=speeds, churn=churn, failures=failures),
         work=Work(kind=workload, hours=hours, task_seconds=task_seconds, requesters=requesters),
@@ -90,11 +100,20 @@ def simulate_command(
             speeds=placement,
         ),
     )
-    result = simulate(options, np.random.default_rng(seed), time.perf_counter)
+    screen = Console(stderr=True)
+    if screen.is_terminal:
+        with screen.status("simulating …") as status:
+            result = _simulated(options, seed, lambda hours: status.update(f"simulated: {hours:.1f} h"))
+    else:
+        result = _simulated(options, seed, lambda _: None)
     if as_json:
         click.echo(msgspec.json.encode(result).decode())
     else:
         Console().print(_table(result))
+
+
+def _simulated(options: Options, seed: int, tell: Callable[[float], None]) -> Result:
+    return simulate(options, np.random.default_rng(seed), time.perf_counter, tell)
 
 
 def _table(result: Result) -> Table:

@@ -17,6 +17,12 @@ from ravsock.core.simulation.result import Result
 from ravsock.core.simulation.world import World
 
 
-def simulate(options: Options, random: np.random.Generator, stopwatch: Callable[[], float] = float) -> Result:
-    """Run it until all work is done. `stopwatch` gives real seconds, for how long decisions take."""
-    return World(options, random, stopwatch).run()
+def simulate(
+    options: Options,
+    random: np.random.Generator,
+    stopwatch: Callable[[], float] = float,
+    tell: Callable[[float], None] = lambda hours: None,
+) -> Result:
+    """Run it until all work is done. `stopwatch` gives real seconds, for how long decisions take; `tell` is told each
+    virtual minute how many hours are over."""
+    return World(options, random, stopwatch, tell).run()

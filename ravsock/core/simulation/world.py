@@ -24,12 +24,19 @@ from ravsock.core.simulation.work import graphs
 
 SWEEP_SECONDS = 1.0
 """How often the coordinator looks at deadlines."""
+TELL_SECONDS = 60.0
+"""How often whoever watches is told the time."""
 
 
 class World:
     def __init__(
-        self, options: Options, random: np.random.Generator, stopwatch: Callable[[], float] = float
+        self,
+        options: Options,
+        random: np.random.Generator,
+        stopwatch: Callable[[], float],
+        tell: Callable[[float], None],
     ) -> None:
+        self._tell = tell
         self._options = options
         self._random = random
         self._fleet = options.fleet
@@ -58,6 +65,7 @@ class World:
             else:
                 self._at(self._absence(), self._arrive, machine)
         self._at(SWEEP_SECONDS, self._sweep)
+        self._at(TELL_SECONDS, self._pass)
         while self._events and self._coordinator.left:
             self._now, _, happens, what = heapq.heappop(self._events)
             if self._now > self._options.most_hours * HOUR:
@@ -140,6 +148,10 @@ class World:
         self._drop(self._coordinator.expire(self._now), "expired")
         self._wake()
         self._at(SWEEP_SECONDS, self._sweep)
+
+    def _pass(self) -> None:
+        self._tell(self._now / HOUR)
+        self._at(TELL_SECONDS, self._pass)
 
     def _drop(self, batches: list[Batch], why: str) -> None:
         for batch in batches:

@@ -70,3 +70,4 @@ def test_the_command_prints_a_table_or_figures() -> None:
     wrong = CliRunner().invoke(main, [*arguments, "--speeds", "5", "1"])
     assert wrong.exit_code == 1
     assert "no range" in wrong.output
+    assert "--churn 0.07" in CliRunner().invoke(main, ["simulate", "--churn", "7"]).output
