@@ -40,7 +40,7 @@ class Authenticator:
 
         An admin may do everything.
         """
-        who = await self._identity(token)
+        who = await self._identity(token, roles[0])
         if who.role not in (*roles, "admin"):
             raise RoleError(
                 f"a token of role {who.role} may not do this",
@@ -50,13 +50,13 @@ class Authenticator:
             )
         return who
 
-    async def _identity(self, token: str) -> Identity:
+    async def _identity(self, token: str, role: str) -> Identity:
         if token in self._known and time.monotonic() - self._checked >= REMEMBER_SECONDS:
             await self._forget_revoked()
         known = self._known.get(token)
         if known is None:
             loop = asyncio.get_running_loop()
-            known = await loop.run_in_executor(self._threads, self._store.authenticate, token)
+            known = await loop.run_in_executor(self._threads, self._store.authenticate, token, role)
             if len(self._known) >= REMEMBERED:
                 self._known.clear()
             self._known[token] = known

@@ -88,7 +88,8 @@ class BlobEndpoint:
                 )
                 return await refuse(send, allowed.problem, HTTPStatus.METHOD_NOT_ALLOWED)
             headers = dict(scope["headers"])
-            who = await self._auth.authenticate(bearer(headers), "requester", "provider")
+            token = bearer(headers, "requester", "provider")
+            who = await self._auth.authenticate(token, "requester", "provider")
             await method(_Request(who, sha, upload, headers, receive, send))
         except GoneError:
             log.debug("an upload was broken off")

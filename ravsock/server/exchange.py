@@ -151,7 +151,7 @@ class ExchangeEndpoint:
 
     async def _ask(self, scope: Scope) -> tuple[Identity, tuple[int, int, int]]:
         """Who it is, and what it is a rank of."""
-        who = await self._auth.authenticate(bearer(scope["headers"]), "provider")
+        who = await self._auth.authenticate(bearer(scope["headers"], "provider"), "provider")
         query = parse_qs(scope["query_string"].decode("latin-1"))
         try:
             task_id, attempt, rank = (_number(query[name]) for name in ("task", "attempt", "rank"))

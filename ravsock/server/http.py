@@ -43,14 +43,17 @@ def status_of(problem: Problem) -> int:
     return STATUS.get(problem.code, HTTPStatus.BAD_REQUEST)
 
 
-def bearer(headers: Iterable[Header]) -> str:
-    """The token in the `Authorization` header. Raises `TokenError` where there is none."""
+def bearer(headers: Iterable[Header], *roles: str) -> str:
+    """The token in the `Authorization` header, which should be of one of these roles. Raises `TokenError` where there is
+    none."""
     value = dict(headers).get(b"authorization", b"").decode("latin-1")
     scheme, _, token = value.partition(" ")
     if scheme.lower() != "bearer" or not token:
         raise TokenError(
-            "this needs a token", expected="Authorization: Bearer TOKEN", received=scheme or "no such header"
-        )
+            f"this needs a token of role {' or '.join(roles)}", expected="Authorization: Bearer TOKEN",
+            received=scheme or "no such header",
+            hint=f"who runs the coordinator makes one: ravsock token create --role {roles[0]} --name NAME",
+        )  # fmt: skip
     return token.strip()
 
 

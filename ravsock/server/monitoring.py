@@ -73,7 +73,7 @@ class MetricsEndpoint(Collector):
                 problem = MessageError("no such method", expected="GET", received=scope["method"]).problem
                 return await refuse(send, problem, HTTPStatus.METHOD_NOT_ALLOWED)
             if not self._public:
-                await self._auth.authenticate(bearer(scope["headers"]), "admin")
+                await self._auth.authenticate(bearer(scope["headers"], "admin"), "admin")
             await self._look()
             page = generate_latest(self._metrics.registry)
             headers = [(b"content-type", CONTENT_TYPE_LATEST.encode())]

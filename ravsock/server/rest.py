@@ -109,7 +109,8 @@ class _Api:
 
     def _who(self) -> Identity:
         header = request.headers.get("Authorization", "").encode()
-        return self._do(self._auth.authenticate(bearer([(b"authorization", header)]), "requester"))
+        token = bearer([(b"authorization", header)], "requester")
+        return self._do(self._auth.authenticate(token, "requester"))
 
     def _do(self, call: Coroutine[Any, Any, T]) -> T:
         """Run the call on the event loop and wait for it."""

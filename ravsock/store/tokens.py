@@ -44,9 +44,11 @@ class Tokens(Database):
             connection.execute(sa.insert(tokens).values(row))
         return token
 
-    def authenticate(self, token: str) -> Identity:
-        """Raises `TokenError` for a token that is missing, unknown or revoked."""
-        hint = "who runs the coordinator makes one: ravsock token create --role ROLE --name NAME --data DIR"
+    def authenticate(self, token: str, role: str = "ROLE") -> Identity:
+        """Raises `TokenError` for a token that is missing, unknown or revoked; `role`: of one that would do."""
+        hint = (
+            f"who runs the coordinator makes one: ravsock token create --role {role} --name NAME --data DIR"
+        )
         if not token:
             raise TokenError("no token was given", expected="a token", hint=hint)
         with self.read() as connection:

@@ -59,7 +59,7 @@ async def test_a_run_is_counted(tmp_path: Path) -> None:
         await requester.blobs.put(data, sha256(data))
         served.coordinator._routes["/metrics"]._counted = 0.0  # type: ignore[attr-defined]  # which waits for seconds
         after = values(await scrape(served, admin))
-        await scrape(served, None, 401)
+        assert "--role admin" in await scrape(served, None, 401)
         await scrape(served, served.token("requester"), 403)
     assert after["ravenverse_tasks{state=leased}"] == 0
     assert after["ravenverse_graphs{state=done}"] == 1
