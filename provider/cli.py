@@ -222,7 +222,10 @@ def _log_to(screen: Console, level: str, kind: str) -> None:
     handler: logging.Handler = logging.StreamHandler(sys.stderr)
     text = "%(asctime)s %(levelname)s %(message)s"
     if screen.is_terminal and kind == "text":
-        handler, text = RichHandler(console=screen, show_path=False), "%(message)s"
+        handler, text = (
+            RichHandler(console=screen, show_path=False, log_time_format="%Y-%m-%d %H:%M:%S"),
+            "%(message)s",
+        )
     logging.basicConfig(level=level.upper(), handlers=[logs.formatted(handler, kind, text)])
     for noisy in ("socketio", "engineio", "asyncio"):
         logging.getLogger(noisy).setLevel(logging.WARNING)

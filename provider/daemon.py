@@ -62,6 +62,8 @@ class Daemon:
         self._running: set[asyncio.Task[None]] = set()
         self._quit: asyncio.Future[e.Quit] = asyncio.get_running_loop().create_future()
         self._waiting = ""
+        self._told: set[str] = set()
+        """Why it is not connected, as far as that was told at length since it last was."""
         self._started = now()
         self._perform: dict[type[Any], Callable[[Any], None]] = {
             e.Connect: lambda _: self._start(self._connect()),
@@ -216,9 +218,13 @@ class Daemon:
 
     def _lost(self, problem: Problem) -> None:
         self.post(e.Lost(problem, random.random()))
-        if not self._quit.done():  # else whoever runs this provider is told at its end
-            level = logging.WARNING if self.state.losses == 1 else logging.INFO
-            log.log(level, "not connected: %s", problem.text())
+        if self._quit.done():  # whoever runs this provider is told at its end
+            return
+        if problem.message in self._told:
+            log.info("still not connected: %s", problem.message)
+        else:
+            log.warning("not connected: %s", problem.text())
+            self._told.add(problem.message)
 
     async def _register(self, register: e.Register) -> None:
         """Register, then beat until the line ends. Whatever goes wrong ends the line, and so becomes `Lost`."""
@@ -229,6 +235,7 @@ class Daemon:
             offered = self._profile
             registered = await self._introduce(connection, register.holding)
             log.info("connected to %s", self._settings.url)
+            self._told.clear()
             self.post(e.Accepted(registered.drop))
             while await connection.wait(registered.beat_seconds):
                 if self._profile is not offered:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from provider.core.batches import Held, Stage
+from provider.core.exits import FATAL
 from provider.core.state import Link, State, Stop, holding
 
 NO_WORK = "the coordinator has nothing to do for this provider"
@@ -35,6 +36,8 @@ def _online(state: State, waiting: str) -> str:
 
 
 def _waiting(state: State, waiting: str) -> str:
+    if state.problem is not None and state.problem.code in FATAL:
+        return f"giving up: {state.problem.message}"
     reason = state.problem.message if state.problem is not None else "the connection was lost"
     text = f"not connected ({reason}); trying again {state.pause:.1f} s after the last attempt"
     work = work_text(state)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from concurrent.futures import Future
 from typing import Any
@@ -15,16 +16,20 @@ from ravop.errors import ClusterError
 
 CONNECT_SECONDS = 10.0
 ANSWER_SECONDS = 10.0
+CLOSE_SECONDS = 1.0
+NOISY = ("distributed", "tornado.application")
+"""They log tracebacks of what is told here in words."""
+NO_SCHEDULER = (OSError, TimeoutError, ValueError, TypeError, RuntimeError, MemoryError)
+"""What connecting raises; the last ones where something else listens there, whose bytes Dask takes for a message."""
 
 
 def connect(address: str, threads: int) -> DaskCluster:
     """To the scheduler at `address`. Raises `ClusterError`."""
-    logging.getLogger("distributed").setLevel(
-        logging.CRITICAL
-    )  # it logs tracebacks of what is told here in words
+    for noisy in NOISY:
+        logging.getLogger(noisy).setLevel(logging.CRITICAL)
     try:
         return DaskCluster(address, threads)
-    except (OSError, TimeoutError, ValueError) as error:
+    except NO_SCHEDULER as error:
         raise ClusterError(
             "the Dask scheduler does not answer",
             expected=f"a scheduler at {address}",
@@ -33,9 +38,21 @@ def connect(address: str, threads: int) -> DaskCluster:
         ) from error
 
 
+class SafeClient(Client):  # type: ignore[misc]
+    """Closes itself where it cannot connect: else it is tried at Python's end, which says so with a traceback."""
+
+    def __init__(self, address: str) -> None:
+        try:
+            super().__init__(address, timeout=CONNECT_SECONDS, set_as_default=False)
+        except BaseException:
+            with contextlib.suppress(AttributeError, *NO_SCHEDULER):
+                self.close(timeout=CLOSE_SECONDS)
+            raise
+
+
 class DaskCluster:
     def __init__(self, address: str, threads: int) -> None:
-        self._client: Any = Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
+        self._client: Any = SafeClient(address)
         self._executor: Any = self._client.get_executor(pure=False)
         self._threads = threads
         self._workers: dict[str, int] = {}
