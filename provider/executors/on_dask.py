@@ -17,7 +17,7 @@ from ravop.errors import ClusterError
 CONNECT_SECONDS = 10.0
 ANSWER_SECONDS = 10.0
 CLOSE_SECONDS = 1.0
-NOISY = ("distributed", "tornado.application")
+NOISY = ("distributed", "distributed.client", "tornado.application")
 """They log tracebacks of what is told here in words."""
 NO_SCHEDULER = (OSError, TimeoutError, ValueError, TypeError, RuntimeError, MemoryError)
 """What connecting raises; the last ones where something else listens there, whose bytes Dask takes for a message."""
