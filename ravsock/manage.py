@@ -132,9 +132,9 @@ def copy(data: Path, database_url: str, blobs: str | None) -> None:
     ):
         source.migrate()
         check_target(target)
+        new = None if blobs is None else open_blobs(blobs, data)  # before tables are made
         target.migrate()
-        if blobs is not None:
-            new = open_blobs(blobs, data)
+        if new is not None:
             new.check()
             count = asyncio.run(copy_blobs(source, old, new))
             click.echo(f"{count:>12,}  blobs copied")
@@ -143,6 +143,8 @@ def copy(data: Path, database_url: str, blobs: str | None) -> None:
     click.echo(
         "From now on start coordinators with this --database-url (and --blobs); the old database is left as it was."
     )
+    if (data / EMBEDDED_TOKENS).exists():
+        click.echo(f"Scripts that used the embedded cluster need its requester's token: it is in {data / EMBEDDED_TOKENS}")
 
 
 def _check_there(data: Path) -> None:
