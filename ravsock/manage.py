@@ -17,7 +17,7 @@ from ravop.client.display import console
 from ravop.errors import DataFolderError
 from ravop.sizes import in_words, parse_size
 from ravsock.options import data_option, database_option, hush, size
-from ravsock.server.data import coordinator_runs, data_folder, make_folder, open_store
+from ravsock.server.data import EMBEDDED_TOKENS, coordinator_runs, data_folder, make_folder, open_store
 from ravsock.store import Store, TokenRow
 from ravsock.store.copying import check_target, contents, copy_blobs, copy_rows
 from ravsock.store.places import open_blobs
@@ -144,7 +144,9 @@ def copy(data: Path, database_url: str, blobs: str | None) -> None:
         "From now on start coordinators with this --database-url (and --blobs); the old database is left as it was."
     )
     if (data / EMBEDDED_TOKENS).exists():
-        click.echo(f"Scripts that used the embedded cluster need its requester's token: it is in {data / EMBEDDED_TOKENS}")
+        click.echo(
+            f"Scripts that used the embedded cluster need its requester's token: it is in {data / EMBEDDED_TOKENS}"
+        )
 
 
 def _check_there(data: Path) -> None:
