@@ -49,6 +49,11 @@ class SafeClient(Client):  # type: ignore[misc]
                 self.close(timeout=CLOSE_SECONDS)
             raise
 
+    def start(self, **options: Any) -> None:
+        """Dask's own waits for ever where something takes the connection and says nothing."""
+        self._loop_runner.start()
+        self.sync(self._start, callback_timeout=2 * CONNECT_SECONDS, **options)
+
 
 class DaskCluster:
     def __init__(self, address: str, threads: int) -> None:
