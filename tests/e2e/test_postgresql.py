@@ -3,6 +3,8 @@ the result is that of one machine."""
 
 from __future__ import annotations
 
+from itertools import takewhile
+
 import pytest
 from postgresql import own_postgresql
 from processes import Lab
@@ -14,7 +16,8 @@ from ravop.protocol.messages import GraphInfo
 
 pytestmark = pytest.mark.alone
 
-STEPS = 400
+STEPS = 2_000
+"""More than are done while the coordinator changes its database."""
 
 
 def test_a_training_outlives_the_move_to_postgresql_and_its_restarts(
@@ -39,7 +42,8 @@ def test_a_training_outlives_the_move_to_postgresql_and_its_restarts(
             news = session().watch(graph.id)
             next(news)
             server.stop(how)
-            assert any(isinstance(told, GraphInfo) and "database" in told.waiting for told in news)
+            executing = takewhile(lambda told: isinstance(told, GraphInfo) and told.state == "executing", news)
+            assert any(isinstance(told, GraphInfo) and "database" in told.waiting for told in executing)
             server.start()
         R.track_progress()
         assert_equals_local("losses", "first", "second", "third")
