@@ -66,6 +66,7 @@ class Gateway:
             self._gone = asyncio.get_running_loop().create_future()
         try:
             self._capacity = await self._look()
+            log.info("the cluster has %d slots; waiting for a worker to say what it is", self._capacity.slots)
             self._known = await self._introduce(measure=False)
             self._measured = self._measured or await self._speed(self._known.engine)
         except ClusterError:

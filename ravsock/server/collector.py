@@ -119,7 +119,7 @@ class Collector:
                 for place in (None, *sorted(one.places | self._places.get(one.sha, set()))):
                     self._blobs.delete(one.sha, place)
             except (OSError, RavenError) as error:
-                troubles.append(f"bytes of blobs cannot be deleted, which is tried again: {error}")
+                troubles.append(str(error) or repr(error))
                 return False
             return True
 

@@ -30,10 +30,11 @@ class Health:
         """What is not as it should be, though everything works."""
         return list(self._notes.values())
 
-    def note(self, what: str, why: str = "") -> None:
-        """Something about `what` is not as it should be, or is again, without `why`."""
+    def note(self, what: str, why: str = "", error: object = "") -> None:
+        """Something about `what` is not as it should be, or is again, without `why`. The `error` is for the log alone: notes
+        are shown without a token."""
         if why and self._notes.get(what) != why:
-            log.warning("%s", why)
+            log.warning("%s: %s" if error else "%s%s", why, error)
         elif not why and what in self._notes:
             log.warning("well again: %s", self._notes[what])
         if why:

@@ -134,8 +134,8 @@ class News:
             await work
         except Exception as error:
             log.debug("news broke off", exc_info=error)
-            why = f"{wire.name} does not answer: coordinators hear of each other's work later ({error})"
-            self._health.note("news", why)
+            why = f"{wire.name} does not answer: coordinators hear of each other's work later"
+            self._health.note("news", why, error)
 
     # ── what the others tell ──────────────────────────────────────────────────────────────────────
     def _heard_anywhere(self, data: bytes) -> None:

@@ -84,7 +84,7 @@ class Sweeper:
             try:
                 await asyncio.to_thread(self._storage.blobs.check)
             except (RavenError, OSError) as error:
-                self._health.note("blobs", f"blobs can be neither stored nor read: {error}")
+                self._health.note("blobs", "blobs can be neither stored nor read", error)
             else:
                 self._health.note("blobs")
 
@@ -145,6 +145,7 @@ class Sweeper:
 
     async def _collect(self) -> None:
         collected = await self._storage.collect()
-        self._health.note("clearing", collected.trouble)
+        why = "bytes of blobs cannot be deleted, which is tried again"
+        self._health.note("clearing", why if collected.trouble else "", collected.trouble)
         if collected.gone:
             log.info("%d blobs deleted that nothing refers to", collected.gone)

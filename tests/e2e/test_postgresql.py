@@ -42,7 +42,9 @@ def test_a_training_outlives_the_move_to_postgresql_and_its_restarts(
             news = session().watch(graph.id)
             next(news)
             server.stop(how)
-            executing = takewhile(lambda told: isinstance(told, GraphInfo) and told.state == "executing", news)
+            executing = takewhile(
+                lambda told: isinstance(told, GraphInfo) and told.state == "executing", news
+            )
             assert any(isinstance(told, GraphInfo) and "database" in told.waiting for told in executing)
             server.start()
         R.track_progress()
