@@ -6,6 +6,7 @@ The only place that imports boto3, and only when there is a bucket. Used by `s3`
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -21,6 +22,7 @@ CONNECT_SECONDS = 10.0
 SILENCE_SECONDS = 60.0
 CONNECTIONS = 32
 _OPTIONS = ("endpoint", "region")
+_SECRETS = re.compile(r"//.*@")
 _EXPECTED = "s3://bucket/prefix, with ?endpoint=https://… for a store that is not AWS"
 
 
@@ -42,10 +44,12 @@ def parse_address(url: str) -> Address:
     parts = urlsplit(url)
     options = {key: values[-1] for key, values in parse_qs(parts.query, keep_blank_values=True).items()}
     strange = [key for key in options if key not in _OPTIONS]
-    if parts.scheme != "s3" or not parts.hostname or parts.username or parts.fragment or strange:
+    odd = {":", "@"} & set(parts.netloc)
+    if parts.scheme != "s3" or not parts.hostname or odd or parts.fragment or strange:
         raise ArgumentError(
-            "not the URL of a bucket", expected=_EXPECTED, received=url, hint="correct --blobs"
-        )
+            "not the URL of a bucket", expected=_EXPECTED, received=_SECRETS.sub("//…@", url),
+            hint="correct --blobs; keys are taken from where AWS's tools find them",
+        )  # fmt: skip
     endpoint = options.get("endpoint") or os.environ.get(ENDPOINT) or None
     if endpoint is not None:
         check_endpoint(endpoint)
