@@ -145,6 +145,7 @@ class Coordinator:
         self._tasks = [
             asyncio.create_task(self._gangs.start(), name="gangs of before"),
             asyncio.create_task(self._dispatcher.run(), name="dispatcher"),
+            asyncio.create_task(self._sweeper.listen(), name="silent providers"),
             asyncio.create_task(self._sweeper.sweep(), name="sweeper"),
             asyncio.create_task(self._sweeper.collect(), name="collector"),
             asyncio.create_task(self._sweeper.watch_blobs(), name="look at the store of blobs"),

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 from ravop.errors import RavenError
@@ -63,12 +64,25 @@ class Sweeper:
         self._left = left
         self._renewed = False
 
-    async def sweep(self) -> None:
-        """Until cancelled."""
+    async def listen(self) -> None:
+        """Until cancelled: others get what silent providers had. Nothing else is waited for, so that no time goes unnoticed in
+        which this process did not listen."""
         while True:
             began = time.monotonic()
             await asyncio.sleep(SWEEP_SECONDS)
-            self._forgive(time.monotonic() - began - SWEEP_SECONDS)
+            now = time.monotonic()
+            self._forgive(now - began - SWEEP_SECONDS)
+            for provider in self._providers:
+                if deadlines.silent(provider.heard, now, provider.beat_seconds):
+                    name = provider.provider_id
+                    log.warning("provider %s is silent", name, extra={"provider": name})
+                    left = partial(self._left, provider)
+                    self._leases.start(self._try("a silent provider could not be ended", left))
+
+    async def sweep(self) -> None:
+        """Until cancelled."""
+        while True:
+            await asyncio.sleep(SWEEP_SECONDS)
             await self._try("leases could not be looked after", self._sweep)
 
     async def collect(self) -> None:
@@ -106,13 +120,6 @@ class Sweeper:
 
     async def _sweep(self) -> None:
         await self._keep_time()
-        now = time.monotonic()
-        for provider in self._providers:
-            if deadlines.silent(provider.heard, now, provider.beat_seconds):
-                log.warning(
-                    "provider %s is silent", provider.provider_id, extra={"provider": provider.provider_id}
-                )
-                await self._left(provider)
         if expired := await self._writer.apply(self._store.expire, clock.now()):
             for outcome in expired:
                 log.warning(
